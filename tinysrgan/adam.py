@@ -1,0 +1,43 @@
+"""Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1)."""
+
+from __future__ import annotations
+
+from tinysrgan.device import array_module
+from tinysrgan.layers.base import Parameter
+
+
+class Adam:
+    """Steps of learning_rate, each number's own scale divided out by running moments of its gradient.
+
+        m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+        value -= learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+    Defaults are the paper's and PyTorch's but for epsilon, which is Keras' 1e-7.
+    """
+
+    def __init__(
+        self,
+        parameters: dict[str, Parameter],
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-7,
+    ):
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.steps = 0
+        self.m = {name: array_module(p.value).zeros_like(p.value) for name, p in parameters.items()}
+        self.v = {name: array_module(p.value).zeros_like(p.value) for name, p in parameters.items()}
+
+    def step(self) -> None:
+        """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
+        self.steps += 1
+        rate = self.learning_rate / (1 - self.beta1**self.steps)
+        correction = (1 - self.beta2**self.steps) ** 0.5
+        for name, parameter in self.parameters.items():
+            m, v, g = self.m[name], self.v[name], parameter.grad
+            m += (1 - self.beta1) * (g - m)
+            v += (1 - self.beta2) * (g * g - v)
+            parameter.value -= rate * m / (v**0.5 / correction + self.epsilon)
+            g[...] = 0

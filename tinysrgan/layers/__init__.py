@@ -1,0 +1,30 @@
+"""The lesson: one idea a file, each with its forward and its backward pass written by hand."""
+
+from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Tanh
+from tinysrgan.layers.base import Layer, Parameter, Statistic, frozen
+from tinysrgan.layers.container import Residual, Sequential
+from tinysrgan.layers.conv import Conv2D
+from tinysrgan.layers.dense import Dense
+from tinysrgan.layers.norm import BatchNorm
+from tinysrgan.layers.shape import Flatten, MaxPool, PixelShuffle, Upsample
+
+__all__ = [
+    "BatchNorm",
+    "Conv2D",
+    "Dense",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool",
+    "PReLU",
+    "Parameter",
+    "PixelShuffle",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Statistic",
+    "Tanh",
+    "Upsample",
+    "frozen",
+]

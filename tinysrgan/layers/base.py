@@ -1,0 +1,141 @@
+"""What every layer is: parameters, a forward pass, and a backward pass written by hand.
+
+The protocol, held to by tests/test_protocol.py for every layer:
+
+* ``forward(x) -> y`` in train mode keeps what ``backward`` will need; in eval mode it keeps nothing.
+* ``backward(dy) -> dx`` takes the loss' gradient with respect to the output, *adds* the gradients of the
+  parameters to ``Parameter.grad`` and returns the gradient with respect to the input. It uses up what
+  ``forward`` kept: one forward, one backward.
+* Neither writes into its argument.
+* A frozen layer still passes ``dx`` on, but leaves its own parameters and statistics alone.
+* A layer computes in the dtype that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from tinysrgan.device import Array
+
+
+class Parameter:
+    """A trained tensor: its ``value`` and ``grad``, the sum of the gradients since the last optimiser step."""
+
+    def __init__(self, value: Array):
+        self.value = value
+        self.grad = np.zeros_like(value)
+
+
+class Statistic:
+    """A tensor that is saved but not trained, such as batch-norm's running mean."""
+
+    def __init__(self, value: Array):
+        self.value = value
+
+
+class Layer:
+    """Base of all layers and nets. Sub-layers are found through ``children``, tensors through the attributes."""
+
+    path = ""
+    training = True
+    frozen = False
+    _kept: Any = None
+
+    def forward(self, x: Array) -> Array:
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> Array:
+        raise NotImplementedError
+
+    def keep(self, *arrays: Any) -> None:
+        """Remember in train mode what ``backward`` needs."""
+        self._kept = arrays if self.training else None
+
+    def kept(self) -> tuple[Any, ...]:
+        """Hand over what ``forward`` kept, once.
+
+        Raises RuntimeError, naming the layer, without a forward in train mode before it.
+        """
+        if self._kept is None:
+            name = f"{type(self).__name__} '{self.path}'" if self.path else type(self).__name__
+            raise RuntimeError(f"{name}: backward() needs a forward() in train mode before it, one for each backward.")
+        kept, self._kept = self._kept, None
+        return kept
+
+    def children(self) -> dict[str, Layer]:
+        """The layers directly inside this one, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+
+    def layers(self) -> Iterator[Layer]:
+        """This layer and all those inside it, in forward order."""
+        yield self
+        for child in self.children().values():
+            yield from child.layers()
+
+    def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(self).items():
+            if isinstance(value, kind):
+                yield name, value
+        for name, child in self.children().items():
+            for path, value in child._named(kind):
+                yield f"{name}.{path}", value
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The trained tensors by path, for example ``body.3.conv1.w``."""
+        return dict(self._named(Parameter))
+
+    def tensors(self) -> dict[str, Parameter | Statistic]:
+        """All that a checkpoint must hold: the parameters and the running statistics, by path."""
+        return dict(self._named((Parameter, Statistic)))  # type: ignore[arg-type]
+
+    def train(self, training: bool = True) -> Self:
+        """Set train mode (keep what backward needs, use batch statistics) and return the layer."""
+        for layer in self.layers():
+            layer.training = training
+            layer._kept = None
+        return self
+
+    def eval(self) -> Self:
+        """Set eval mode (keep nothing, use running statistics) and return the layer."""
+        return self.train(False)
+
+    def freeze(self, frozen: bool = True) -> Self:
+        """Leave parameters and statistics alone from now on; gradients still flow through to the input."""
+        for layer in self.layers():
+            layer.frozen = frozen
+        return self
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters().values():
+            parameter.grad[...] = 0
+
+    def astype(self, dtype: Any) -> Self:
+        """Convert every tensor, for example to float64 for a gradient check, and return the layer."""
+        for tensor in self.tensors().values():
+            tensor.value = tensor.value.astype(dtype)
+            if isinstance(tensor, Parameter):
+                tensor.grad = tensor.grad.astype(dtype)
+        return self
+
+    def label(self, path: str) -> Self:
+        """Name this layer and those inside it by path, so that errors can tell which one they mean."""
+        self.path = path
+        for name, child in self.children().items():
+            child.label(f"{path}.{name}" if path else name)
+        return self
+
+
+@contextmanager
+def frozen(net: Layer) -> Iterator[None]:
+    """Freeze a net for a while: the generator's step goes *through* the discriminator without training it."""
+    before = [(layer, layer.frozen) for layer in net.layers()]
+    net.freeze()
+    try:
+        yield
+    finally:
+        for layer, was in before:
+            layer.frozen = was

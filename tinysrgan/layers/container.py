@@ -1,0 +1,43 @@
+"""Layers made of layers: a chain, and a chain with a shortcut around it."""
+
+from __future__ import annotations
+
+from tinysrgan.device import Array
+from tinysrgan.layers.base import Layer
+
+
+class Sequential(Layer):
+    """A chain of layers, numbered or named: ``Sequential(Dense(2, 2), ReLU())``, ``Sequential(dense=..., relu=...)``.
+
+    y = f_n(... f_2(f_1(x))); by the chain rule the gradient walks the same way back.
+    """
+
+    def __init__(self, *layers: Layer, **named_layers: Layer):
+        self.chain = {str(i): layer for i, layer in enumerate(layers)} | named_layers
+        self.label("")
+
+    def children(self) -> dict[str, Layer]:
+        return self.chain
+
+    def __getitem__(self, name: str) -> Layer:
+        return self.chain[name]
+
+    def forward(self, x: Array) -> Array:
+        for layer in self.chain.values():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        for layer in reversed(self.chain.values()):
+            dy = layer.backward(dy)
+        return dy
+
+
+class Residual(Sequential):
+    """A chain with a shortcut around it : y = x + f(x), so dx = dy + (df/dx) dy. He et al. 2015, arXiv 1512.03385, eq. 1."""
+
+    def forward(self, x: Array) -> Array:
+        return x + super().forward(x)
+
+    def backward(self, dy: Array) -> Array:
+        return dy + super().backward(dy)

@@ -1,0 +1,33 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinysrgan.device import Array
+from tinysrgan.layers.base import Layer, Parameter
+from tinysrgan.layers.initial import glorot_uniform
+
+
+class Dense(Layer):
+    """y = x w + b, with x: (N, C), w: (C, K), b: (K,), y: (N, K).
+
+    dx = dy w^T, dw = x^T dy, db = sum of dy over N. Glorot-uniform weights, as Keras' ``Dense``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator | None = None):
+        self.w = Parameter(glorot_uniform((inputs, outputs), inputs, outputs, rng))
+        self.b = Parameter(np.zeros(outputs, np.float32))
+
+    def forward(self, x: Array) -> Array:
+        if x.ndim != 2 or x.shape[1] != len(self.w.value):
+            raise ValueError(f"Dense '{self.path}' takes (N, {len(self.w.value)}), not {x.shape}.")
+        self.keep(x)
+        return x @ self.w.value + self.b.value
+
+    def backward(self, dy: Array) -> Array:
+        (x,) = self.kept()
+        if not self.frozen:
+            self.w.grad += x.T @ dy
+            self.b.grad += dy.sum(axis=0)
+        return dy @ self.w.value.T
