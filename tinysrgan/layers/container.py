@@ -34,7 +34,10 @@ class Sequential(Layer):
 
 
 class Residual(Sequential):
-    """A chain with a shortcut around it : y = x + f(x), so dx = dy + (df/dx) dy. He et al. 2015, arXiv 1512.03385, eq. 1."""
+    """A chain with a shortcut around it: y = x + f(x), so dx = dy + (df/dx) dy.
+
+    Source: He et al. 2015, arXiv 1512.03385, eq. 1.
+    """
 
     def forward(self, x: Array) -> Array:
         return x + super().forward(x)
