@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from tinysrgan.device import Array, array_module
+from tinysrgan.layers import Layer, frozen
 
 
 def mean_squared_error(y: Array, target: Array) -> tuple[Array, Array]:
@@ -25,3 +28,45 @@ def probability(logits: Array) -> Array:
     """sigmoid(logits), in 0..1, without overflow."""
     xp = array_module(logits)
     return 0.5 * xp.tanh(0.5 * logits) + 0.5
+
+
+class ContentLoss(Protocol):
+    """How far a generated image is from the real one: (fake, real) -> (loss, gradient with respect to fake)."""
+
+    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]: ...
+
+
+class FeatureLoss:
+    """Mean squared error between VGG19's features of two images (Ledig et al. 2017, eq. 5).
+
+    ``scale`` multiplies the features first: 1 in the article, 1 / 12.75 in the paper.
+    """
+
+    def __init__(self, vgg: Layer, scale: float = 1.0):
+        self.vgg = vgg
+        self.scale = scale
+
+    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]:
+        target = self.vgg.eval().forward(real)
+        features = self.vgg.train().forward(fake)
+        loss, d_features = mean_squared_error(features, target)
+        return loss * self.scale**2, self.vgg.backward(d_features * self.scale**2)
+
+
+def perceptual_loss(
+    fake: Array, real: Array, content: ContentLoss, discriminator: Layer, adversarial_weight: float = 1e-3
+) -> tuple[dict[str, Array], Array]:
+    """SRGAN's loss for the generator: content + adversarial_weight * adversarial (Ledig et al. 2017, eq. 3).
+
+    The adversarial part is -log D(fake): small when the discriminator takes the fake for real. Its gradient comes
+    through the discriminator, which is frozen meanwhile. Returns both parts by name, unweighted, and the gradient
+    of their weighted sum with respect to ``fake``.
+    """
+    content_loss, d_content = content(fake, real)
+    with frozen(discriminator):
+        adversarial_loss, d_logits = binary_cross_entropy(discriminator.forward(fake), label=1)
+        d_adversarial = discriminator.backward(d_logits)
+    return (
+        {"content": content_loss, "adversarial": adversarial_loss},
+        d_content + adversarial_weight * d_adversarial,
+    )

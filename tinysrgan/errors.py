@@ -1,0 +1,5 @@
+"""Mistakes that a user can make and mend. Commands print their one sentence, without a traceback, and exit with 2."""
+
+
+class UserError(ValueError):
+    """Base of all errors whose message is one sentence for the user: what is wrong, where, and what to do."""
