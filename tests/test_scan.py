@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tinysrgan import scan
+from tinysrgan.errors import UserError
 from tinysrgan.scan import ScanTally, available, interval, qr_version, read_code, read_codes, version_of
 
 reader = pytest.mark.skipif(not available(), reason=scan.MISSING)
@@ -110,7 +111,7 @@ def test_version_of_what_is_no_image_file(content, tmp_path):
     path = tmp_path / "broken.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.png can't be read as an image"):
+    with pytest.raises(UserError, match=r"broken\.png can't be read as an image"):
         qr_version(path)
 
 
@@ -119,7 +120,7 @@ def test_version_of_a_file_that_was_cut_short(tmp_path):
     path = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"cut\.png can't be read as an image"):
+    with pytest.raises(UserError, match=r"cut\.png can't be read as an image"):
         qr_version(path)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tinysrgan.errors import UserError
+
 MISSING = "Reading QR codes needs the package zxing-cpp: install it with `pip install zxing-cpp`."
 
 
@@ -41,7 +43,7 @@ def read_code(image: np.ndarray) -> str | None:
 def qr_version(image: np.ndarray | str | Path) -> int | None:
     """The version, 1 to 40, of the QR code in an image or image file, as the reader itself reports it.
 
-    None where no code can be read, or where the reader is older than zxing-cpp 3 and doesn't tell. Raises ValueError
+    None where no code can be read, or where the reader is older than zxing-cpp 3 and doesn't tell. Raises UserError
     where the file is no image.
     """
     if not isinstance(image, np.ndarray):
@@ -140,4 +142,4 @@ def _load(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise ValueError(f"{path} can't be read as an image ({error}).") from None
+        raise UserError(f"{path} can't be read as an image ({error}).") from None
