@@ -6,6 +6,7 @@ import numpy as np
 
 from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Layer, Parameter
+from tinysrgan.ops import channel_sums, elementwise
 
 
 class ReLU(Layer):
@@ -13,34 +14,19 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
-        y = xp.maximum(x, 0)
+        y = elementwise(xp.maximum, x, vectors=[xp.zeros(1, x.dtype)])
         self.keep(y)
         return y
 
     def backward(self, dy: Array) -> Array:
         (y,) = self.kept()
-        return dy * (y > 0)
-
-
-class LeakyReLU(Layer):
-    """y = x where x > 0, else slope * x. Any shape. SRGAN's discriminator has slope 0.2."""
-
-    def __init__(self, slope: float = 0.2):
-        self.slope = slope
-
-    def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        self.keep(x)
-        return xp.where(x > 0, x, x * self.slope)
-
-    def backward(self, dy: Array) -> Array:
-        (x,) = self.kept()
-        xp = array_module(dy)
-        return xp.where(x > 0, dy, dy * self.slope)
+        return elementwise(lambda dy, y: dy * (y > 0), dy, y)
 
 
 class PReLU(Layer):
-    """LeakyReLU with a learnt slope for each channel (He et al. 2015, arXiv 1502.01852).
+    """Leaky ReLU with a learnt slope for each channel (He et al. 2015, arXiv 1502.01852).
+
+        y = max(x, 0) + slope min(x, 0)
 
     x: (..., C). The slope is shared over space (Keras: ``shared_axes=[1, 2]``) and starts at ``initial``:
     0.25 in the paper, 0 in Keras.
@@ -50,16 +36,45 @@ class PReLU(Layer):
         self.slope = Parameter(np.full(channels, initial, np.float32))
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
         self.keep(x)
-        return xp.where(x > 0, x, x * self.slope.value)
+        return leaky(x, self.slope.value)
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.kept()
         xp = array_module(dy)
         if not self.frozen:
-            self.slope.grad += (dy * xp.minimum(x, 0)).sum(axis=tuple(range(x.ndim - 1)))
-        return xp.where(x > 0, dy, dy * self.slope.value)
+            zero = xp.zeros_like(self.slope.value)
+            self.slope.grad += channel_sums(lambda dy, x, zero: (dy * xp.minimum(x, zero),), dy, x, vectors=[zero])[0]
+        return leaky_grad(x, dy, self.slope.value)
+
+
+class LeakyReLU(Layer):
+    """PReLU with one slope for all, which isn't learnt. Any shape. SRGAN's discriminator has slope 0.2."""
+
+    def __init__(self, slope: float = 0.2):
+        self.slope = slope
+
+    def forward(self, x: Array) -> Array:
+        self.keep(x)
+        return leaky(x, array_module(x).full(1, self.slope, x.dtype))
+
+    def backward(self, dy: Array) -> Array:
+        (x,) = self.kept()
+        return leaky_grad(x, dy, array_module(dy).full(1, self.slope, dy.dtype))
+
+
+def leaky(x: Array, slope: Array) -> Array:
+    """max(x, 0) + slope min(x, 0), for x: (..., C) and slope: (C,) or (1,)."""
+    xp = array_module(x)
+    zero = xp.zeros_like(slope)  # an array, because NumPy compares two arrays faster than an array with a number
+    return elementwise(
+        lambda x, slope, zero: xp.maximum(x, zero) + slope * xp.minimum(x, zero), x, vectors=[slope, zero]
+    )
+
+
+def leaky_grad(x: Array, dy: Array, slope: Array) -> Array:
+    """dx: dy where x > 0, else slope dy. Written without a condition, which would be slower."""
+    return elementwise(lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)), dy, x, vectors=[slope, 1 - slope])
 
 
 class Sigmoid(Layer):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from operator import add
+
 from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer
+from tinysrgan.ops import elementwise
 
 
 class Sequential(Layer):
@@ -40,7 +43,7 @@ class Residual(Sequential):
     """
 
     def forward(self, x: Array) -> Array:
-        return x + super().forward(x)
+        return elementwise(add, x, super().forward(x))
 
     def backward(self, dy: Array) -> Array:
-        return dy + super().backward(dy)
+        return elementwise(add, dy, super().backward(dy))

@@ -7,7 +7,7 @@ import numpy as np
 from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initial import glorot_uniform, icnr
-from tinysrgan.ops import conv2d, conv2d_grad_input, conv2d_grad_weight
+from tinysrgan.ops import channel_sums, conv2d, conv2d_grad_input, conv2d_grad_weight
 
 
 class Conv2D(Layer):
@@ -49,11 +49,11 @@ class Conv2D(Layer):
         if x.ndim != 4 or x.shape[3] != channels:
             raise ValueError(f"Conv2D '{self.path}' takes (N, H, W, {channels}), not {x.shape}.")
         self.keep(x)
-        return conv2d(x, self.w.value, self.stride) + self.b.value
+        return conv2d(x, self.w.value, self.stride, self.b.value)
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.kept()
         if not self.frozen:
             self.w.grad += conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
-            self.b.grad += dy.sum(axis=(0, 1, 2))
+            self.b.grad += channel_sums(lambda dy: (dy,), dy)[0]
         return conv2d_grad_input(dy, self.w.value, x.shape, self.stride)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer, Parameter, Statistic
+from tinysrgan.ops import channel_sums, elementwise
 
 
 class BatchNorm(Layer):
@@ -26,31 +27,46 @@ class BatchNorm(Layer):
         self.variance = Statistic(np.ones(channels, np.float32))
 
     def forward(self, x: Array) -> Array:
-        if not self.training:
-            scale = self.scale.value / (self.variance.value + self.epsilon) ** 0.5
-            return x * scale + (self.shift.value - self.mean.value * scale)
-
-        rows = x.reshape(-1, x.shape[-1])
-        mean = rows.mean(axis=0)
-        centred = rows - mean
-        variance = (centred * centred).mean(axis=0)
-        inverse_std = 1 / (variance + self.epsilon) ** 0.5
-        normal = centred * inverse_std
-        self.keep(normal, inverse_std)
-        if not self.frozen:
-            self.mean.value += (1 - self.momentum) * (mean - self.mean.value)
-            self.variance.value += (1 - self.momentum) * (variance - self.variance.value)
-        return (normal * self.scale.value + self.shift.value).reshape(x.shape)
+        mean, variance = self.mean.value, self.variance.value
+        if self.training:
+            mean, variance = moments(x)
+            self.keep(x, mean, variance)
+            if not self.frozen:
+                self.mean.value += (1 - self.momentum) * (mean - self.mean.value)
+                self.variance.value += (1 - self.momentum) * (variance - self.variance.value)
+        scale = self.scale.value / (variance + self.epsilon) ** 0.5
+        shift = self.shift.value - mean * scale
+        return elementwise(lambda x, scale, shift: x * scale + shift, x, vectors=[scale, shift])
 
     def backward(self, dy: Array) -> Array:
-        """dx = scale/std * (dy - mean(dy) - normal * mean(dy * normal)): what moves mean or variance cancels out."""
-        normal, inverse_std = self.kept()
-        rows = dy.reshape(normal.shape)
-        sum_dy = rows.sum(axis=0)
-        sum_dy_normal = (rows * normal).sum(axis=0)
+        """dx = scale/std * (dy - mean(dy) - normal * mean(dy * normal)) with normal = (x - mean(x)) / std.
+
+        What moves the mean or the variance of x cancels out.
+        """
+        x, mean, variance = self.kept()
+        inverse_std = 1 / (variance + self.epsilon) ** 0.5
+        sum_dy, sum_dy_normal = channel_sums(
+            lambda dy, x, mean, inverse_std: (dy, dy * ((x - mean) * inverse_std)), dy, x, vectors=[mean, inverse_std]
+        )
         if not self.frozen:
             self.scale.grad += sum_dy_normal
             self.shift.grad += sum_dy
-        n = len(rows)
-        dx = (self.scale.value * inverse_std) * (rows - sum_dy / n - normal * (sum_dy_normal / n))
-        return dx.reshape(dy.shape)
+        n = x.size // x.shape[-1]
+        return elementwise(
+            lambda dy, x, factor, mean_dy, mean, slope: factor * (dy - mean_dy - (x - mean) * slope),
+            dy,
+            x,
+            vectors=[self.scale.value * inverse_std, sum_dy / n, mean, inverse_std * sum_dy_normal / n],
+        )
+
+
+def moments(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of x: (..., C) over all axes but the last, in one pass over x; both (C,).
+
+    mean(x^2) - mean(x)^2 would lose its digits where the mean is much larger than the spread. So both are taken of
+    x - origin, with an origin near the mean: the mean of the first rows.
+    """
+    n = x.size // x.shape[-1]
+    origin = x.reshape(n, -1)[:256].mean(axis=0)
+    mean, square = channel_sums(lambda x, origin: (x - origin, (x - origin) ** 2), x, vectors=[origin]) / n
+    return origin + mean, square - mean * mean

@@ -1,5 +1,55 @@
-"""The engine room: whatever has more than one implementation. Layers call these names and never choose."""
+"""The engine room: whatever has more than one implementation. Layers call these names and never choose.
 
-from tinysrgan.ops.im2col import conv2d, conv2d_grad_input, conv2d_grad_weight
+All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what arrays on the GPU take.
+"""
 
-__all__ = ["conv2d", "conv2d_grad_input", "conv2d_grad_weight"]
+from __future__ import annotations
+
+import numpy as np
+
+from tinysrgan.device import Array
+from tinysrgan.ops import bands, im2col, thin
+from tinysrgan.ops.blocks import channel_sums, elementwise
+
+__all__ = ["channel_sums", "conv2d", "conv2d_grad_input", "conv2d_grad_weight", "elementwise"]
+
+
+def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
+    """Which convolution to take for x: (N, H, W, C) and w: (R, S, C, K)."""
+    _, _, c, k = w_shape
+    if not isinstance(x, np.ndarray):
+        return "im2col"
+    if stride == 1 and 4 * k <= c:
+        return "thin"
+    return "bands"
+
+
+def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Array:
+    """y: (N, P, Q, K) = x: (N, H, W, C) convolved with w: (R, S, C, K), plus bias: (K,); "same" padding."""
+    kind = choose(x, w.shape, stride)
+    if kind == "thin":
+        return thin.conv2d(x, w, bias)
+    if kind == "bands":
+        return bands.conv2d(x, w, stride, bias)
+    y = im2col.conv2d(x, w, stride)
+    return y if bias is None else y + bias
+
+
+def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:
+    """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
+    kind = choose(x, w_shape, stride)
+    if kind == "thin":
+        return thin.conv2d_grad_weight(x, dy, w_shape)
+    if kind == "bands":
+        return bands.conv2d_grad_weight(x, dy, w_shape, stride)
+    return im2col.conv2d_grad_weight(x, dy, w_shape, stride)
+
+
+def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
+    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
+    r, s, c, k = w.shape
+    if not isinstance(dy, np.ndarray):
+        return im2col.conv2d_grad_input(dy, w, x_shape, stride)
+    if choose(dy, (r, s, k, c), stride) == "thin" and r % 2 == s % 2 == 1:
+        return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
+    return bands.conv2d_grad_input(dy, w, x_shape, stride)

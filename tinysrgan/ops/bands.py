@@ -1,0 +1,159 @@
+"""The convolution as a matrix product, a band of rows at a time.
+
+Laid out at once, the columns of a large image are R S times as large as the image, and memory is slow. A band's
+columns fit the cache: they are made, multiplied, given their bias and forgotten while they are there.
+NumPy arrays of any float type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from tinysrgan.ops import parallel
+from tinysrgan.ops.geometry import Same, same
+
+# A band's columns should take about half of a core's second-level cache, but have rows enough to be worth the
+# packing of the weights that every matrix product begins with.
+BAND_NUMBERS = 128 * 1024
+BAND_ROWS = 256
+
+
+class Band(NamedTuple):
+    """Output rows ``top`` to ``bottom`` of the images ``first`` to ``last`` (both without the last)."""
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+
+def bands(images: int, rows: int, row_length: int, window: int) -> list[Band]:
+    """Cut ``images`` of ``rows`` x ``row_length`` outputs, each with ``window`` inputs, into bands of like size.
+
+    Several small images make a band, or several bands a large image; every worker gets as many as the others.
+    """
+    workers = parallel.workers()
+    limit = max(BAND_ROWS, BAND_NUMBERS // window)  # outputs in a band
+    count = -(-images * rows * row_length // limit)
+    count = -(-count // workers) * workers
+    groups = min(count, images)
+    each = workers // gcd(groups, workers)
+    pieces = min(-(-count // images // each) * each, rows) if count > images else 1
+    return [
+        Band(images * g // groups, images * (g + 1) // groups, rows * i // pieces, rows * (i + 1) // pieces)
+        for g in range(groups)
+        for i in range(pieces)
+    ]
+
+
+def band_columns(x: np.ndarray, r: int, s: int, stride: int, rows: Same, columns: Same, band: Band) -> np.ndarray:
+    """The windows (outputs of the band, R S C) of x: (N, H, W, C), zero outside the image.
+
+    Output (p, q) has the window that starts at input (p stride - rows.before, q stride - columns.before).
+    """
+    height, width, channels = x.shape[1:]
+    images, p, q = band.last - band.first, band.bottom - band.top, columns.out
+    patch = np.zeros((images, (p - 1) * stride + r, (q - 1) * stride + s, channels), x.dtype)
+    in_x, in_patch = overlap(band.top * stride - rows.before, patch.shape[1], height)
+    across_x, across_patch = overlap(-columns.before, patch.shape[2], width)
+    patch[:, in_patch, across_patch] = x[band.first : band.last, in_x, across_x]
+    image, row, pixel, number = patch.strides
+    strides = (image, row * stride, pixel * stride, row, pixel, number)
+    return np.ndarray((images, p, q, r, s, channels), x.dtype, patch, strides=strides).reshape(-1, r * s * channels)
+
+
+def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
+    """Where ``length`` numbers from ``start`` on meet an axis of ``size``: slices of the axis and of the numbers."""
+    first, last = max(start, 0), max(min(start + length, size), 0)
+    return slice(first, last), slice(first - start, max(last, first) - start)
+
+
+def correlate(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: int, rows: Same, columns: Same, y: np.ndarray
+) -> None:
+    """y: (N, P, Q, K), any view, becomes the sum of every window of x: (N, H, W, C) times w: (R, S, C, K), plus bias.
+
+    For every band: (outputs of the band, R S C) times (R S C, K).
+    """
+    r, s, c, k = w.shape
+    weights = w.reshape(r * s * c, k)
+
+    def work(run: Sequence[Band]) -> None:
+        for band in run:
+            product = band_columns(x, r, s, stride, rows, columns, band) @ weights
+            target = y[band.first : band.last, band.top : band.bottom]
+            if bias is not None:
+                product += bias
+            target[...] = product.reshape(target.shape)
+
+    parallel.share(work, bands(len(x), rows.out, columns.out, r * s * c))
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, bias: np.ndarray | None = None) -> np.ndarray:
+    """y = columns(x) w + bias, as ``im2col.conv2d``."""
+    rows, columns = same(x.shape[1], w.shape[0], stride), same(x.shape[2], w.shape[1], stride)
+    y = np.empty((len(x), rows.out, columns.out, w.shape[3]), x.dtype)
+    correlate(x, w, bias, stride, rows, columns, y)
+    return y
+
+
+def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
+    """dw = columns(x)^T dy, as ``im2col.conv2d_grad_weight``."""
+    rows, columns = same(x.shape[1], w_shape[0], stride), same(x.shape[2], w_shape[1], stride)
+    return correlate_grad_weight(x, dy, w_shape, stride, rows, columns)
+
+
+def correlate_grad_weight(
+    x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int, rows: Same, columns: Same
+) -> np.ndarray:
+    """The sum over all outputs of window of x: (N, H, W, C) times dy: (N, P, Q, K), which is (R, S, C, K).
+
+    Every worker sums (R S C, outputs of a band) times (outputs of a band, K) over its bands.
+    """
+    r, s, c, k = w_shape
+
+    def work(run: Sequence[Band]) -> np.ndarray:
+        total = np.zeros((r * s * c, k), x.dtype)
+        for band in run:
+            part = dy[band.first : band.last, band.top : band.bottom].reshape(-1, k)
+            total += band_columns(x, r, s, stride, rows, columns, band).T @ part
+        return total
+
+    return reduce(np.add, parallel.share(work, bands(len(x), rows.out, columns.out, r * s * c))).reshape(w_shape)
+
+
+def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
+    """dx, as stride x stride convolutions of dy, one for each phase of the input pixels.
+
+    Input row y = u stride + phase met tap i in output row p = (y + before - i) / stride, if that is whole. So only
+    every stride-th tap, from i = (phase + before) mod stride, counts for a phase, and the taps t = 0, 1, ... that do
+    meet p = u + (phase + before - i) / stride - t: a convolution with these taps in reverse order. With stride 1 this
+    is the well-known convolution with the flipped filter.
+    """
+    height, width = x_shape[1:3]
+    r, s = w.shape[:2]
+    dx = np.empty(x_shape, dy.dtype)
+    for i in range(min(stride, height)):
+        for j in range(min(stride, width)):
+            first_r, rows = phase(i, height, r, stride)
+            first_s, columns = phase(j, width, s, stride)
+            taps = w[first_r::stride, first_s::stride][::-1, ::-1].transpose(0, 1, 3, 2)
+            part = dx[:, i::stride, j::stride]
+            if taps.size:
+                correlate(dy, taps, None, 1, rows, columns, part)
+            else:  # a stride longer than the filter skips these inputs
+                part[...] = 0
+    return dx
+
+
+def phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:
+    """The first tap that counts for the inputs phase, phase + stride, ... of an axis, and where its windows lie."""
+    before = same(length, size, stride).before
+    first = (phase + before) % stride
+    taps = len(range(first, size, stride))
+    return first, Same(len(range(phase, length, stride)), taps - 1 - (phase + before - first) // stride, 0)

@@ -1,0 +1,137 @@
+"""All cores at once: cut the work of an operation into one part for each worker.
+
+NumPy lets go of Python's lock while it computes, so threads are enough. BLAS would like the cores for itself: while
+our workers run it is held to one thread, and has its own setting back afterwards. One matrix product is as quick
+either way, but all the rest (copies, sums, activations) only runs on more than one core like this.
+
+``TINYSRGAN_THREADS`` sets the number of workers; without it every core that this process may use gets one. Without
+threadpoolctl (an extra), which is what can hold BLAS back, there is a single worker and BLAS is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from tinysrgan.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def workers() -> int:
+    """How many workers share an operation: as many as ``TINYSRGAN_THREADS`` or the cores, but inside of a worker 1.
+
+    Raises UserError where the variable is not a positive whole number.
+    """
+    if getattr(_this_thread, "works", False) or _blas() is None:
+        return 1
+    wish = os.environ.get("TINYSRGAN_THREADS")
+    if wish is None:
+        return _cores()
+    if not wish.isdecimal() or int(wish) < 1:
+        raise UserError(f"TINYSRGAN_THREADS is the number of worker threads, 1 or more, not '{wish}'.")
+    return int(wish)
+
+
+def share(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
+    """Cut ``items`` into as many runs as there are workers, call ``work`` on every run, return the results in order.
+
+    For a number of workers the runs are always the same, so that sums over them repeat to the last bit.
+    """
+    count = min(workers(), len(items))
+    if count < 2:
+        return [work(items)] if items else []
+    cuts = [len(items) * i // count for i in range(count + 1)]
+    first, *others = (items[start:stop] for start, stop in pairwise(cuts))
+    with single_threaded_blas():
+        futures = [_pool(count - 1).submit(_work, work, run) for run in others]
+        try:
+            result = _work(work, first)
+        finally:
+            for future in futures:  # even where our own part failed, nobody may still write when we leave
+                future.exception()
+        return [result, *(future.result() for future in futures)]
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold BLAS to one thread until the last of those who asked for it is done; then give it its setting back.
+
+    ``share`` asks by itself. Around a whole training step it also keeps BLAS' own threads, which spin for a while
+    after each product of theirs, off the cores of our workers.
+    """
+    global _holders, _release
+    blas = _blas()
+    if blas is None:
+        yield
+        return
+    with _lock:
+        if _holders == 0:
+            _release = blas.limit(limits=1).restore_original_limits
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _release()
+
+
+_this_thread = threading.local()
+_lock = threading.Lock()
+_holders = 0
+_release: Callable[[], None]
+
+
+def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Result:
+    """Do one part; operations inside of it don't divide their work again."""
+    _this_thread.works = True
+    try:
+        return work(run)
+    finally:
+        _this_thread.works = False
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "tinysrgan")
+
+
+@cache
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _blas() -> Any:
+    """threadpoolctl's handle on NumPy's BLAS; None where there is none."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    blas = ThreadpoolController().select(user_api="blas")
+    return blas if len(blas) else None
+
+
+def _after_fork() -> None:
+    """A forked process has none of the threads; a lock that one of them held would stay locked for ever."""
+    global _lock, _holders
+    _lock = threading.Lock()
+    if _holders:
+        _release()
+    _holders = 0
+    _this_thread.works = False
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
