@@ -301,7 +301,7 @@ def test_mismatch_lists_every_name(saved):
 
 def test_another_dtype_is_a_mismatch(saved):
     both, _ = nets(1)
-    with pytest.raises(CheckpointError, match="generator.tail.b holds float32, not float64"):
+    with pytest.raises(CheckpointError, match=r"generator\.tail\.b holds float32, not float64"):
         load(saved, {"generator": both["generator"].astype(np.float64)}, {})
 
 
