@@ -18,7 +18,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class CheckpointError(UserError):
     """A checkpoint can't be written, read, or used for these nets."""
 
 
-def save(path: Path, nets: dict[str, Layer], optimizers: dict[str, Adam], state: dict[str, Any]) -> None:
+def save(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam], state: dict[str, Any]) -> None:
     """Write nets and optimisers under their names, bit for bit, and ``state``: anything that JSON can say.
 
     Whatever happens on the way, a kill or a full disk included, ``path`` then holds the whole new checkpoint or still
@@ -74,7 +74,7 @@ def save(path: Path, nets: dict[str, Layer], optimizers: dict[str, Adam], state:
         raise CheckpointError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
 
 
-def load(path: Path, nets: dict[str, Layer], optimizers: dict[str, Adam]) -> dict[str, Any]:
+def load(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[str, Any]:
     """Fill nets and optimisers, in place, with what ``save`` stored under their names; return its ``state``.
 
     What the file holds under other names is left out. Raises CheckpointError before anything is changed: if the file
@@ -123,7 +123,7 @@ def read_state(path: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- arrays by their names in the file
 
 
-def _arrays(nets: dict[str, Layer], optimizers: dict[str, Adam]) -> dict[str, Array]:
+def _arrays(nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[str, Array]:
     arrays = {f"{name}.{path}": tensor.value for name, net in nets.items() for path, tensor in net.tensors().items()}
     for name, adam in optimizers.items():
         arrays |= {f"adam_{name}.m.{path}": moment for path, moment in adam.m.items()}
