@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tinysrgan.device import array_module
+from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Parameter
+from tinysrgan.ops import in_place
 
 
 class Adam:
@@ -35,9 +36,11 @@ class Adam:
         self.steps += 1
         rate = self.learning_rate / (1 - self.beta1**self.steps)
         correction = (1 - self.beta2**self.steps) ** 0.5
-        for name, parameter in self.parameters.items():
-            m, v, g = self.m[name], self.v[name], parameter.grad
+
+        def update(value: Array, g: Array, m: Array, v: Array) -> None:
             m += (1 - self.beta1) * (g - m)
             v += (1 - self.beta2) * (g * g - v)
-            parameter.value -= rate * m / (v**0.5 / correction + self.epsilon)
+            value -= rate * m / (v**0.5 / correction + self.epsilon)
             g[...] = 0
+
+        in_place(update, [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()])

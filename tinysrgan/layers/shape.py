@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Layer
+from tinysrgan.ops import by_rows
+
+CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class PixelShuffle(Layer):
@@ -23,13 +28,17 @@ class PixelShuffle(Layer):
         if c % (f * f):
             raise ValueError(f"PixelShuffle '{self.path}' needs channels divisible by {f * f}, not {c}.")
         self.keep(x.shape)
-        cells = x.reshape(n, h, w, c // (f * f), f, f)
-        return cells.transpose(0, 1, 4, 2, 5, 3).reshape(n, h * f, w * f, c // (f * f))
+        k = c // (f * f)
+        cells = x.reshape(n, h, w, k, f, f)
+        y = by_rows(lambda cells: cells.transpose(0, 1, 4, 2, 5, 3), (n, h, f, w, f, k), cells)
+        return y.reshape(n, h * f, w * f, k)
 
     def backward(self, dy: Array) -> Array:
         ((n, h, w, c),) = self.kept()
         f = self.factor
-        return dy.reshape(n, h, f, w, f, c // (f * f)).transpose(0, 1, 3, 5, 2, 4).reshape(n, h, w, c)
+        k = c // (f * f)
+        cells = dy.reshape(n, h, f, w, f, k)
+        return by_rows(lambda cells: cells.transpose(0, 1, 3, 5, 2, 4), (n, h, w, k, f, f), cells).reshape(n, h, w, c)
 
 
 class Upsample(Layer):
@@ -43,12 +52,14 @@ class Upsample(Layer):
         n, h, w, c = x.shape
         f = self.factor
         self.keep(x.shape)
-        return xp.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c)).reshape(n, h * f, w * f, c)
+        cells = xp.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
+        return by_rows(lambda cells: cells, cells.shape, cells).reshape(n, h * f, w * f, c)
 
     def backward(self, dy: Array) -> Array:
         ((n, h, w, c),) = self.kept()
         f = self.factor
-        return dy.reshape(n, h, f, w, f, c).sum(axis=(2, 4))
+        cells = dy.reshape(n, h, f, w, f, c)
+        return by_rows(lambda cells: sum(cells[:, :, i, :, j] for i in range(f) for j in range(f)), (n, h, w, c), cells)
 
 
 class MaxPool(Layer):
@@ -59,26 +70,33 @@ class MaxPool(Layer):
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
-        n, h, w, c = x.shape
-        cells = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
-        top = xp.maximum(cells[:, :, 0, :, 0], cells[:, :, 0, :, 1])
-        bottom = xp.maximum(cells[:, :, 1, :, 0], cells[:, :, 1, :, 1])
-        y = xp.maximum(top, bottom)
+        cells = self._cells(x)
+        n, p, _, q, _, c = cells.shape
+        y = by_rows(lambda cells: reduce(xp.maximum, (cells[:, :, i, :, j] for i, j in CELL)), (n, p, q, c), cells)
         self.keep(x, y)
         return y
 
     def backward(self, dy: Array) -> Array:
         x, y = self.kept()
         xp = array_module(dy)
-        h, w = 2 * y.shape[1], 2 * y.shape[2]
-        dx = xp.zeros(x.shape, dy.dtype)
-        free = xp.ones(y.shape, bool)
-        for i in (0, 1):
-            for j in (0, 1):
-                here = free & (x[:, i:h:2, j:w:2] == y)
-                dx[:, i:h:2, j:w:2] = dy * here
-                free &= ~here
-        return dx
+
+        def route(cells: Array, y: Array, dy: Array) -> Array:
+            dx = xp.empty_like(cells)
+            for i, j in CELL:
+                dx[:, :, i, :, j] = dy * (cells[:, :, i, :, j] == y)
+                dy = dy - dx[:, :, i, :, j]  # what one has got, the next can't get
+            return dx
+
+        cells = self._cells(x)
+        n, p, _, q, _, c = cells.shape
+        dx = by_rows(route, cells.shape, cells, y, dy).reshape(n, 2 * p, 2 * q, c)
+        return dx if dx.shape == x.shape else xp.pad(dx, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+
+    @staticmethod
+    def _cells(x: Array) -> Array:
+        """x as (N, H // 2, 2, W // 2, 2, C): row and column in a cell have axes of their own."""
+        n, h, w, c = x.shape
+        return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
 
 
 class Flatten(Layer):

@@ -9,9 +9,17 @@ import numpy as np
 
 from tinysrgan.device import Array
 from tinysrgan.ops import bands, im2col, thin
-from tinysrgan.ops.blocks import channel_sums, elementwise
+from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
 
-__all__ = ["channel_sums", "conv2d", "conv2d_grad_input", "conv2d_grad_weight", "elementwise"]
+__all__ = [
+    "by_rows",
+    "channel_sums",
+    "conv2d",
+    "conv2d_grad_input",
+    "conv2d_grad_weight",
+    "elementwise",
+    "in_place",
+]
 
 
 def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:

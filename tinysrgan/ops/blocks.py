@@ -73,6 +73,50 @@ def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vect
     return np.sum(_over_blocks(work, arrays, vectors), axis=0).astype(first.dtype)
 
 
+def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
+    """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that take every row of an image by itself.
+
+    The arrays are (N, rows, ...) too and may be views that are strange to memory: the layers that move numbers about
+    write what they do as a view with an axis for the inside of a cell, and a formula on that.
+    """
+    first = arrays[0]
+    if not isinstance(first, np.ndarray):
+        return formula(*arrays)
+    images, rows = shape[:2]
+    result = np.empty(shape, first.dtype)
+    pieces = min(rows, max(parallel.workers(), -(-result[:1].size // BLOCK_NUMBERS)))
+    blocks = [
+        (slice(image, image + 1), slice(rows * i // pieces, rows * (i + 1) // pieces))
+        for image in range(images)
+        for i in range(pieces)
+    ]
+
+    def work(run: Sequence[tuple[slice, slice]]) -> None:
+        for at in run:
+            result[at] = formula(*(x[at] for x in arrays))
+
+    parallel.share(work, blocks)
+    return result
+
+
+def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) -> None:
+    """Call a formula that writes into its arguments, arrays of one shape, for every group of them."""
+    parts: list[tuple[Array, ...]] = []
+    for arrays in groups:
+        if all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in arrays):
+            numbers = [x.reshape(-1) for x in arrays]
+            starts = range(0, numbers[0].size, 8 * BLOCK_NUMBERS)
+            parts += [tuple(x[start : start + 8 * BLOCK_NUMBERS] for x in numbers) for start in starts]
+        else:
+            parts.append(arrays)
+
+    def work(run: Sequence[tuple[Array, ...]]) -> None:
+        for part in run:
+            formula(*part)
+
+    parallel.share(work, parts)
+
+
 def _over_blocks(work: Callable[..., Any], arrays: Sequence[np.ndarray], vectors: Sequence[np.ndarray]) -> list[Any]:
     """Call ``work(slices, flat arrays, repeated vectors)`` for every worker's share of the blocks."""
     channels = arrays[0].shape[-1]
