@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tinysrgan.errors import UserError
+from tinysrgan.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,20 +74,16 @@ def strip(
 def save_picture(image: Image.Image, path: str | Path) -> None:
     """Write an image file, in the format that the name's ending asks for, as a whole or not at all.
 
-    It is written beside ``path`` under another name first, so that a full disk or a stop in between leaves what was
-    there before. Makes missing folders. Raises UserError where the ending names no format.
+    Makes missing folders. Raises UserError where the ending names no format, OSError as ``write_whole``.
     """
     path = Path(path)
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path} must end in the name of an image format, as in .png.")
+    content = io.BytesIO()
+    image.save(content, format=image_format)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(temporary, format=image_format)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content.getbuffer())
 
 
 def loss_curves(csv_path: str | Path, png_path: str | Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tinysrgan.checkpoint import write_whole
+from tinysrgan.files import write_whole
 from tinysrgan.keras_h5 import WeightsError, load_vgg19
 from tinysrgan.models import VGG19
 
