@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinysrgan.device import Array
-from tinysrgan.ops import bands, im2col, thin
+from tinysrgan.ops import bands, im2col, thin, winograd
 from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
 
 __all__ = [
@@ -18,17 +18,30 @@ __all__ = [
     "conv2d_grad_input",
     "conv2d_grad_weight",
     "elementwise",
+    "exact",
     "in_place",
 ]
 
 
+_exact = False
+
+
+def exact(on: bool = True) -> None:
+    """Keep to direct convolutions from now on (or no longer): float32 errors of 1e-6 instead of Winograd's 1e-5."""
+    global _exact
+    _exact = on
+
+
 def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
     """Which convolution to take for x: (N, H, W, C) and w: (R, S, C, K)."""
-    _, _, c, k = w_shape
+    _, height, width, _ = x.shape
+    r, s, c, k = w_shape
     if not isinstance(x, np.ndarray):
         return "im2col"
-    if stride == 1 and 4 * k <= c:
+    if stride == 1 and r % 2 == s % 2 == 1 and 4 * k <= c and k <= 8:
         return "thin"
+    if stride == 1 and r == s == 3 and c * k >= 512 and min(height, width) >= 16 and not _exact:
+        return "winograd"
     return "bands"
 
 
@@ -37,6 +50,8 @@ def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Ar
     kind = choose(x, w.shape, stride)
     if kind == "thin":
         return thin.conv2d(x, w, bias)
+    if kind == "winograd":
+        return winograd.conv2d(x, w, bias)
     if kind == "bands":
         return bands.conv2d(x, w, stride, bias)
     y = im2col.conv2d(x, w, stride)
@@ -48,6 +63,8 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
     kind = choose(x, w_shape, stride)
     if kind == "thin":
         return thin.conv2d_grad_weight(x, dy, w_shape)
+    if kind == "winograd":
+        return winograd.conv2d_grad_weight(x, dy)
     if kind == "bands":
         return bands.conv2d_grad_weight(x, dy, w_shape, stride)
     return im2col.conv2d_grad_weight(x, dy, w_shape, stride)
@@ -55,9 +72,12 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
-    r, s, c, k = w.shape
-    if not isinstance(dy, np.ndarray):
-        return im2col.conv2d_grad_input(dy, w, x_shape, stride)
-    if choose(dy, (r, s, k, c), stride) == "thin" and r % 2 == s % 2 == 1:
-        return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
-    return bands.conv2d_grad_input(dy, w, x_shape, stride)
+    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2)  # with stride 1, dx is the convolution of dy with this
+    kind = choose(dy, flipped.shape, stride)
+    if kind == "thin":
+        return thin.conv2d(dy, flipped)
+    if kind == "winograd":
+        return winograd.conv2d(dy, flipped)
+    if kind == "bands":
+        return bands.conv2d_grad_input(dy, w, x_shape, stride)
+    return im2col.conv2d_grad_input(dy, w, x_shape, stride)

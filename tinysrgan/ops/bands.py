@@ -32,13 +32,12 @@ class Band(NamedTuple):
     bottom: int
 
 
-def bands(images: int, rows: int, row_length: int, window: int) -> list[Band]:
-    """Cut ``images`` of ``rows`` x ``row_length`` outputs, each with ``window`` inputs, into bands of like size.
+def bands(images: int, rows: int, row_length: int, limit: int) -> list[Band]:
+    """Cut ``images`` of ``rows`` x ``row_length`` outputs into bands of like size, if possible of ``limit`` outputs.
 
     Several small images make a band, or several bands a large image; every worker gets as many as the others.
     """
     workers = parallel.workers()
-    limit = max(BAND_ROWS, BAND_NUMBERS // window)  # outputs in a band
     count = -(-images * rows * row_length // limit)
     count = -(-count // workers) * workers
     groups = min(count, images)
@@ -56,15 +55,27 @@ def band_columns(x: np.ndarray, r: int, s: int, stride: int, rows: Same, columns
 
     Output (p, q) has the window that starts at input (p stride - rows.before, q stride - columns.before).
     """
-    height, width, channels = x.shape[1:]
-    images, p, q = band.last - band.first, band.bottom - band.top, columns.out
-    patch = np.zeros((images, (p - 1) * stride + r, (q - 1) * stride + s, channels), x.dtype)
-    in_x, in_patch = overlap(band.top * stride - rows.before, patch.shape[1], height)
-    across_x, across_patch = overlap(-columns.before, patch.shape[2], width)
-    patch[:, in_patch, across_patch] = x[band.first : band.last, in_x, across_x]
-    image, row, pixel, number = patch.strides
+    p, q = band.bottom - band.top, columns.out
+    size = (p - 1) * stride + r, (q - 1) * stride + s
+    part = patch(x[band.first : band.last], (band.top * stride - rows.before, -columns.before), size)
+    images, _, _, channels = part.shape
+    image, row, pixel, number = part.strides
     strides = (image, row * stride, pixel * stride, row, pixel, number)
-    return np.ndarray((images, p, q, r, s, channels), x.dtype, patch, strides=strides).reshape(-1, r * s * channels)
+    return np.ndarray((images, p, q, r, s, channels), x.dtype, part, strides=strides).reshape(-1, r * s * channels)
+
+
+def patch(x: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Rows and columns of x: (N, H, W, C), ``size`` of them from ``start`` on, zero outside the image."""
+    part = np.zeros((len(x), *size, x.shape[3]), x.dtype)
+    in_x, in_part = overlap(start[0], size[0], x.shape[1])
+    across_x, across_part = overlap(start[1], size[1], x.shape[2])
+    part[:, in_part, across_part] = x[:, in_x, across_x]
+    return part
+
+
+def band_limit(window: int) -> int:
+    """How many outputs of ``window`` inputs a band should have."""
+    return max(BAND_ROWS, BAND_NUMBERS // window)
 
 
 def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
@@ -91,7 +102,7 @@ def correlate(
                 product += bias
             target[...] = product.reshape(target.shape)
 
-    parallel.share(work, bands(len(x), rows.out, columns.out, r * s * c))
+    parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, bias: np.ndarray | None = None) -> np.ndarray:
@@ -124,7 +135,9 @@ def correlate_grad_weight(
             total += band_columns(x, r, s, stride, rows, columns, band).T @ part
         return total
 
-    return reduce(np.add, parallel.share(work, bands(len(x), rows.out, columns.out, r * s * c))).reshape(w_shape)
+    return reduce(np.add, parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))).reshape(
+        w_shape
+    )
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:

@@ -57,7 +57,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.n
                 result = sums[:, origin : origin + rows * wide].reshape(k, rows, wide)[:, :, :width].transpose(1, 2, 0)
                 y[image, band.top : band.bottom] = result if bias is None else result + bias
 
-    parallel.share(work, bands.bands(n, height, width, k))
+    parallel.share(work, bands.bands(n, height, width, bands.band_limit(k)))
     return y
 
 
