@@ -1,0 +1,130 @@
+"""Make a folder of QR codes to train on.
+
+    python examples/make_qr.py codes                                   # 600 codes, versions 1 to 4
+    python examples/make_qr.py codes --count 6000 --seed 1
+    python examples/make_qr.py codes --public                          # the article's kind: 2,500 numbers, 10,000 codes
+
+Half of the codes are of the kind of the article's public set: a random number of four digits, error correction M, the
+same number in versions 1 to 4 (``7209-v4.png``). The other half has mixed payloads, which leave little to learn by
+heart: digits, capitals or addresses that fill 60 to 100 % of what a symbol holds, at all four levels of error
+correction (``mixed-0007-v3.png``). Four-digit numbers that end in 7 are never made: they are kept for benchmarks.
+
+Needs ``pip install qrcode``. The same seed gives the same codes. The starter set was made by
+``python examples/make_qr.py data/qr --count 600 --seed 0``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import string
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import qrcode
+from PIL import Image
+from qrcode import constants, util
+
+LEVELS = {
+    "L": constants.ERROR_CORRECT_L,
+    "M": constants.ERROR_CORRECT_M,
+    "Q": constants.ERROR_CORRECT_Q,
+    "H": constants.ERROR_CORRECT_H,
+}
+VERSIONS = (1, 2, 3, 4)
+KINDS = ("digits", "capitals", "address")
+CAPITALS = string.digits + string.ascii_uppercase + " $%*+-./:"  # QR's alphanumeric mode
+ADDRESS = string.ascii_lowercase + string.digits
+OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
+
+
+def make(text: str, version: int, level: str) -> Image.Image:
+    """A QR code as a black-and-white image, 10 pixels a module, with a border of 4 modules.
+
+    Raises ValueError where the text is too long for the version.
+    """
+    code = qrcode.QRCode(version, LEVELS[level], box_size=10, border=4)
+    code.add_data(text, optimize=0)
+    try:
+        code.make(fit=False)
+    except qrcode.exceptions.DataOverflowError:
+        raise ValueError(f"'{text}' is too long for a QR code of version {version}-{level}.") from None
+    return code.make_image().get_image().convert("1")
+
+
+def capacity(version: int, level: str, kind: str) -> int:
+    """How many characters of a kind a symbol holds (ISO/IEC 18004, versions 1 to 9)."""
+    header = {"digits": 4 + 10, "capitals": 4 + 9, "address": 4 + 8}[kind]
+    bits = util.BIT_LIMIT_TABLE[LEVELS[level]][version] - header
+    if kind == "digits":  # 10 bits for three, 7 for two, 4 for one
+        return 3 * (bits // 10) + (bits % 10 >= 4) + (bits % 10 >= 7)
+    if kind == "capitals":  # 11 bits for two, 6 for one
+        return 2 * (bits // 11) + (bits % 11 >= 6)
+    return bits // 8
+
+
+def payload(rng: np.random.Generator, version: int, level: str, kind: str) -> str:
+    """Random text of a kind that fills 60 to 100 % of the symbol."""
+    most = capacity(version, level, kind)
+    length = int(rng.integers(-(-most * 6 // 10), most + 1))
+    if kind == "digits":
+        text = "".join(rng.choice(list(string.digits), length))
+        return text[:-1] + "8" if length == 4 and text.endswith("7") else text
+    if kind == "capitals":  # no space at either end, since readers may drop it
+        return "A" + "".join(rng.choice(list(CAPITALS), length - 2)) + "Z"
+    prefix = next((p for p in ("https://", "a.co/", "u/") if len(p) + 3 <= length), "")
+    return prefix + "".join(rng.choice(list(ADDRESS), length - len(prefix)))
+
+
+def public(rng: np.random.Generator, numbers: int) -> Iterator[tuple[str, str, int, str]]:
+    """The public set's kind: (file name, text, version, level) of four-digit numbers, each in all versions."""
+    allowed = [number for number in range(1000, 10000) if number % 10 != 7]
+    for number in rng.permutation(allowed)[:numbers]:
+        for version in VERSIONS:
+            yield f"{number}-v{version}.png", str(number), version, "M"
+
+
+def mixed(rng: np.random.Generator, count: int) -> Iterator[tuple[str, str, int, str]]:
+    """Mixed payloads: (file name, text, version, level), all versions, levels and kinds alike."""
+    for i in range(count):
+        version, level, kind = VERSIONS[i % 4], "LMQH"[i // 4 % 4], KINDS[i // 16 % 3]
+        yield f"mixed-{i:04d}-v{version}.png", payload(rng, version, level, kind), version, level
+
+
+def recipe(count: int, seed: int, only_public: bool = False) -> list[tuple[str, str, int, str]]:
+    """What to make: (file name, text, version, level) for each of ``count`` codes, half public and half mixed."""
+    rng = np.random.default_rng(seed)
+    public_count = count if only_public else count // 2
+    numbers = -(-public_count // len(VERSIONS))
+    return [*list(public(rng, numbers))[:public_count], *mixed(rng, count - public_count)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Make a folder of QR codes to train on.")
+    parser.add_argument("folder", type=Path, help="where to put them; it may not hold anything else")
+    parser.add_argument("--count", type=int, help="how many (default: 600; with --public 10,000)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
+    parser.add_argument("--public", action="store_true", help="only four-digit numbers, as in the article's public set")
+    options = parser.parse_args(arguments)
+    count = options.count or (10_000 if options.public else 600)
+    most = 8100 * len(VERSIONS)
+    if not 1 <= count <= most or options.seed < 0:
+        parser.error(f"--count must be from 1 to {most}, --seed 0 or more")
+
+    folder = options.folder
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"{folder} is a file; give a folder")
+    others = [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)] if folder.exists() else []
+    if others:
+        parser.error(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text, version, level in recipe(count, options.seed, options.public):
+        make(text, version, level).save(folder / name, optimize=True)
+    print(f"{count} QR codes in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

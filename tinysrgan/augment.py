@@ -1,0 +1,106 @@
+"""Variants of an image: turned, sheared, zoomed, shifted, brighter or darker, as the article makes them.
+
+The article took Keras' ``ImageDataGenerator(rotation_range=40, shear_range=0.2, zoom_range=0.2, horizontal_flip=True,
+brightness_range=(0.5, 1.5))``. The same here, but for two things: what is in the picture stays in the frame (Keras'
+zoom and rotation cut the corners off two codes in five, which then can't be read by anybody), and images are not
+mirrored unless asked for, since a mirrored QR code is not a QR code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+
+class Source:
+    """An image with what its variants need to know: its background, and where in it there is something."""
+
+    def __init__(self, image: Image.Image):
+        self.image = image
+
+    @cached_property
+    def background(self) -> tuple[int, ...]:
+        """The median colour of the outermost pixels: white for a QR code."""
+        pixels = np.asarray(self.image)
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        return tuple(int(value) for value in np.atleast_1d(np.median(edge, axis=0)))
+
+    @cached_property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, upper, right, lower of all that isn't background; the whole image if there is nothing else."""
+        plain = Image.new(self.image.mode, self.image.size, self.background)
+        difference = ImageChops.difference(self.image, plain).convert("L").point(lambda value: 255 * (value > 32))
+        return difference.getbbox() or (0, 0, *self.image.size)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How much to vary. Every variant draws each amount evenly from its range; 0, or (1, 1), leaves it alone.
+
+    rotation: degrees, either way; shear: degrees, as Keras' ``shear_range`` is; zoom: 0.2 means 0.8 to 1.2, for width
+    and height by themselves; flip: mirror every other image; brightness: factors; shift: in LR pixels, either way.
+
+    The last three are for the small image alone and make the task harder than plain shrinking: blur: the largest sigma
+    of a Gaussian, in LR pixels; gain: factors of brightness; noise: the largest standard deviation, of 255.
+    """
+
+    rotation: float = 40.0
+    shear: float = 0.2
+    zoom: float = 0.2
+    flip: bool = False
+    brightness: tuple[float, float] = (0.5, 1.5)
+    shift: float = 0.0
+    blur: float = 0.0
+    gain: tuple[float, float] = (1.0, 1.0)
+    noise: float = 0.0
+
+    def vary(self, source: Source, lr_size: int, rng: np.random.Generator) -> Image.Image:
+        """A variant of the source, as large as it. ``lr_size``: the side, in pixels, that it will be shrunk to."""
+        size = source.image.size
+        pixel = np.array(size) / lr_size  # an LR pixel, in pixels of the source
+        turn = np.radians(rng.uniform(-self.rotation, self.rotation))
+        slant = np.radians(rng.uniform(-self.shear, self.shear))
+        stretch = rng.uniform(1 - self.zoom, 1 + self.zoom, 2)
+        mirror = -1 if self.flip and rng.random() < 0.5 else 1
+        shift = rng.uniform(-self.shift, self.shift, 2) * pixel
+        brightness = rng.uniform(*self.brightness)
+
+        rotate = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        shear = np.array([[1, -np.sin(slant)], [0, np.cos(slant)]])
+        forward = rotate @ shear @ np.diag(stretch * (mirror, 1))
+
+        image = source.image
+        if shift.any() or not np.allclose(forward, np.eye(2)):
+            # Shrink it if a corner of the content would otherwise come nearer to the edge than one LR pixel.
+            centre = np.array(size) / 2
+            left, upper, right, lower = source.box
+            corners = np.array([(left, upper), (left, lower), (right, upper), (right, lower)]) - centre
+            reach = np.abs(corners @ forward.T).max(axis=0)
+            room = centre - pixel - np.abs(shift)
+            forward = forward * np.minimum(1, room / reach).min()
+
+            back = np.linalg.inv(forward)
+            offset = centre - back @ (centre + shift)
+            image = image.transform(
+                size,
+                Image.Transform.AFFINE,
+                (*back[0], offset[0], *back[1], offset[1]),
+                Image.Resampling.BILINEAR,
+                fillcolor=source.background,
+            )
+        return image if brightness == 1 else image.point(lambda value: round(min(255, value * brightness)))
+
+    def degrade(self, image: Image.Image, lr_size: int, rng: np.random.Generator) -> np.ndarray:
+        """Shrink a variant to (lr_size, lr_size), uint8, by area, with blur before it and gain and noise after it."""
+        sigma = rng.uniform(0, self.blur)
+        if sigma:
+            image = image.filter(ImageFilter.GaussianBlur(sigma * image.width / lr_size))
+        small = np.asarray(image.resize((lr_size, lr_size), Image.Resampling.BOX))
+        gain, noise = rng.uniform(*self.gain), rng.uniform(0, self.noise)
+        if gain == 1 and not noise:
+            return small
+        noisy = small * gain + noise * rng.standard_normal(small.shape)
+        return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -1,0 +1,70 @@
+"""Image files and pixels: whatever Pillow opens becomes RGB; pixels go to [-1, 1] for the nets and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tinysrgan.errors import UserError
+
+LARGEST = 64_000_000  # pixels; a file can claim to be far larger than memory
+SMALLEST = 16  # pixels on the shorter side; there is nothing to learn from less
+
+
+class DataError(UserError):
+    """An image, or a folder of them, can't be used."""
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read an image file as RGB. Raises DataError, which names the file and the reason.
+
+    Transparent pixels are laid on white, 16 bits become 8, EXIF's rotation is done, of an animation the first frame
+    is taken.
+    """
+    return decode(path).convert("RGB")
+
+
+def decode(path: Path) -> Image.Image:
+    """As ``read_image``, but a grey image stays grey (mode "L"), which takes a third of the memory."""
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            if width * height > LARGEST:
+                raise DataError(f"{path}: {width}x{height} pixels are too many, the limit is {LARGEST:,}")
+            if min(width, height) < SMALLEST:
+                raise DataError(f"{path}: {width}x{height} pixels are too few, {SMALLEST} on a side is the least")
+            return _eight_bits(ImageOps.exif_transpose(file), path)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: can't be read as an image ({reason})") from error
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "F":
+        raise DataError(f"{path}: its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip instead of scaling
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def to_unit(pixels: np.ndarray) -> np.ndarray:
+    """uint8 pixels, 0..255, as float32 in [-1, 1], the range inside the nets."""
+    return pixels.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in [-1, 1] as uint8, 0..255: rounded, and clipped where a net went beyond."""
+    return np.clip(np.rint(pixels * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def bicubic(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge uint8 (H, W, 3) by Pillow's bicubic interpolation: the baseline beside every result."""
+    size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -1,0 +1,244 @@
+"""The options of ``python -m tinysrgan.train``, and three sets of them: qr, article and paper."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tinysrgan import checkpoint
+from tinysrgan.augment import Augment
+from tinysrgan.device import DEVICES
+from tinysrgan.errors import UserError
+from tinysrgan.models.vgg19 import layer_names
+
+
+@dataclass
+class Options:
+    """Everything that decides what a run computes. Saved in its checkpoints; the defaults are the preset ``qr``."""
+
+    preset: str = "qr"
+    # data
+    hr_size: int = 128
+    scale: int = 4
+    augment: str = "shift"
+    flip: bool = False
+    limit: int | None = None
+    # nets
+    blocks: int = 8
+    filters: int = 32
+    upscale: str = "shuffle"
+    discriminator_filters: int = 16
+    discriminator_dense: int = 256
+    slope: float = 0.2
+    # losses
+    content: str = "pixels"
+    feature_scale: float = 1.0
+    adversarial_weight: float = 1e-3
+    # schedule
+    batch_size: int = 8
+    pretrain_steps: int = 1500
+    steps: int = 100
+    epochs: int | None = None
+    pretrain_rate: float = 2e-3
+    learning_rate: float = 1e-4
+    decay: str = "cosine"
+    seed: int = 0
+    save_every: int = 100
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A net an eighth of the article's, for QR codes on a laptop; learns from pixels, without VGG19's 80 MB.
+    "qr": {},
+    # The article's code, its mistakes mended (brief in the README): no pre-training, one epoch, one image a step.
+    "article": dict(
+        augment="article",
+        blocks=16,
+        filters=64,
+        upscale="nearest",
+        discriminator_filters=64,
+        discriminator_dense=1024,
+        slope=0.3,
+        content="block3_conv4",
+        batch_size=1,
+        pretrain_steps=0,
+        epochs=1,
+        learning_rate=1e-3,
+        decay="none",
+        save_every=500,
+    ),
+    # Ledig et al. 2017, section 3.2: SRGAN-VGG54.
+    "paper": dict(
+        hr_size=96,
+        augment="none",
+        blocks=16,
+        filters=64,
+        discriminator_filters=64,
+        discriminator_dense=1024,
+        content="block5_conv4",
+        feature_scale=1 / 12.75,
+        batch_size=16,
+        pretrain_steps=1_000_000,
+        steps=200_000,
+        pretrain_rate=1e-4,
+        learning_rate=1e-4,
+        decay="step",
+        save_every=1000,
+    ),
+}
+
+
+def augmentation(options: Options) -> Augment | None:
+    """How ``--augment`` and ``--flip`` vary the training images at every draw."""
+    if options.augment == "none" and not options.flip:
+        return None
+    if options.augment == "article":
+        return Augment(flip=options.flip)
+    shift = 0.5 if options.augment == "shift" else 0.0
+    return Augment(rotation=0, shear=0, zoom=0, flip=options.flip, brightness=(1, 1), shift=shift)
+
+
+# What may differ when a run goes on; everything else would make it another run.
+CHANGEABLE = {"steps", "epochs", "pretrain_steps", "save_every"}
+
+
+@dataclass
+class Call:
+    """What concerns this call of the command alone: where things lie, and the device."""
+
+    data: Path
+    out: Path
+    device: str
+    vgg: Path | None
+    resume: Path | None  # the checkpoint to go on from
+    start: int  # and its step
+
+
+def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
+    """Read the command line. Returns the call, the run's options, and the names of the options given.
+
+    With ``--resume`` the options come from the checkpoint. Raises UserError; argparse itself exits with 2.
+    """
+    parser = _parser()
+    words = parser.parse_args(arguments)
+    given = {field.name: getattr(words, field.name) for field in fields(Options) if hasattr(words, field.name)}
+    if words.vgg and given.get("content") == "pixels":
+        parser.error("--vgg brings VGG19's weights and --content pixels doesn't use them: leave one of them out")
+    if "epochs" in given and "steps" in given:
+        parser.error("--epochs and --steps say the same thing: leave one of them out")
+    if words.vgg:
+        given.setdefault("content", "block3_conv4")
+    if words.resume:
+        call, options = _resume(words, given)
+    elif words.data is None:
+        parser.error("which folder of images? For example: python -m tinysrgan.train data/qr")
+    else:
+        options = Options(**PRESETS[given.get("preset", "qr")] | given)
+        call = Call(words.data, _results_folder(words.out), words.device, words.vgg, None, 0)
+    if "steps" in given:
+        options.epochs = None
+    if options.hr_size % options.scale:
+        raise UserError(f"--hr-size {options.hr_size} is not a multiple of --scale {options.scale}.")
+    return call, options, set(given)
+
+
+def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Options]:
+    path = words.resume / "checkpoint.h5" if words.resume.is_dir() else words.resume
+    state = checkpoint.read_state(path)
+    if not {"options", "data", "step"} <= state.keys():
+        raise UserError(f"{path} holds no run to go on with; give the folder or the checkpoint.h5 of one.")
+    saved = state["options"]
+    changed = [name for name, value in given.items() if name not in CHANGEABLE and value != saved.get(name)]
+    if changed:
+        names = ", ".join(f"--{name.replace('_', '-')} (was {saved.get(name)})" for name in changed)
+        raise UserError(f"A resumed run keeps its options; leave out {names}, or start a new run without --resume.")
+    data = words.data or Path(state["data"])
+    return Call(data, words.out or path.parent, words.device, words.vgg, path, state["step"]), Options(**saved | given)
+
+
+def _results_folder(out: Path | None) -> Path:
+    """``--out``, which must not hold a run already, or the next free runs/N."""
+    if out is None:
+        return next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
+    if (out / "checkpoint.h5").exists():
+        raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    qr = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m tinysrgan.train",
+        description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
+        "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add("data", type=Path, nargs="?", default=None, help="folder of images, for example data/qr")
+    add("--preset", choices=PRESETS, help="qr: a small net for QR codes (default); article; paper")
+    add("--out", type=Path, default=None, help="folder for the results (default: the next free runs/N)")
+    add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
+    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add("--hr-size", type=whole(1), help=f"side of the clear images, in pixels ({qr.hr_size})")
+    add("--scale", type=int, choices=(2, 4, 8), help=f"how many times smaller the blurred ones are ({qr.scale})")
+    add("--augment", choices=("none", "shift", "article"), help=f"none, sub-pixel shifts, the article's ({qr.augment})")
+    add("--flip", action="store_true", help="mirror half of the images; a mirrored QR code is not a QR code")
+    add("--limit", type=whole(1), help="use only so many of the images")
+
+    group = parser.add_argument_group("nets and losses")
+    add = group.add_argument
+    add("--blocks", type=whole(1, 64), help=f"the generator's residual blocks ({qr.blocks}; article and paper: 16)")
+    add("--filters", type=whole(1, 512), help=f"the generator's channels ({qr.filters}; article and paper: 64)")
+    add("--upscale", choices=("shuffle", "nearest"), help=f"pixel shuffle, or the article's upsampling ({qr.upscale})")
+    add("--content", choices=["pixels", *layer_names()], metavar="LAYER", help="pixels, or a layer of VGG19 (pixels)")
+    add("--vgg", type=Path, default=None, metavar="FILE", help="VGG19's Keras weights (default: found or downloaded)")
+    add("--adversarial-weight", type=real(0), help=f"weight of the adversarial loss ({qr.adversarial_weight:g})")
+
+    group = parser.add_argument_group("schedule")
+    add = group.add_argument
+    add("--batch-size", type=whole(1), help=f"images a step ({qr.batch_size})")
+    add("--pretrain-steps", type=whole(0), help=f"steps on pixels alone ({qr.pretrain_steps})")
+    add("--steps", type=whole(0), help=f"adversarial steps ({qr.steps})")
+    add("--epochs", type=whole(0), help="the same in passes over the training images")
+    add("--learning-rate", type=real(0), help=f"Adam's in the adversarial phase ({qr.learning_rate:g})")
+    add("--save-every", type=whole(1), help=f"steps between checkpoints ({qr.save_every})")
+    add("--seed", type=whole(0), help=f"same seed, same run ({qr.seed})")
+    return parser
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            limits = f"{low} or more" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
+        return number
+
+    return read
+
+
+def real(low: float) -> Callable[[str], float]:
+    """A reader of finite numbers above ``low`` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
+        return number
+
+    return read

@@ -1,0 +1,178 @@
+"""What a run shows and keeps: the progress bar, log.csv, checkpoints, pictures, and the table at the end."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+from tinysrgan import checkpoint
+from tinysrgan.data import Pairs
+from tinysrgan.errors import UserError
+from tinysrgan.options import Call, Options
+from tinysrgan.picture import loss_curves, save_picture
+from tinysrgan.srgan import SRGAN
+from tinysrgan.validation import Validation, table, upscale
+
+LOG_EVERY = 10
+LOSSES = ("pixel", "content", "adversarial", "discriminator fake", "discriminator real", "D(fake)", "D(real)")
+SCORES = tuple(f"{name}{of}" for name in ("psnr", "ssim", "scan %") for of in ("", " bicubic"))
+COLUMNS = ("step", "epoch", "phase", "seconds", "images/s", *LOSSES, *SCORES)
+
+
+class Report:
+    """Follows a run in its folder; a context manager, since it owns the progress bar and the open log.
+
+    log.csv has a row for every 10 steps, with the means of the losses over them, and the validation scores where a
+    checkpoint was saved. After a resume, rows beyond the checkpoint are dropped.
+    """
+
+    def __init__(self, call: Call, options: Options, srgan: SRGAN, pairs: Pairs, held_out: Pairs, module: ModuleType):
+        self.call, self.options, self.srgan, self.module = call, options, srgan, module
+        self.pairs, self.held_out = pairs, held_out
+        self.folder, self.start = call.out, call.start
+        self.total = options.pretrain_steps + options.steps
+        self.steps_per_epoch = max(1, len(pairs) // options.batch_size)
+        self.sums: dict[str, list[float]] = defaultdict(list)
+        self.validation = Validation(held_out, limit=48)
+        self.bicubic = self.validation.score(self.validation.bicubic).row()
+        self.told: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rows = _read_rows(self.folder / "log.csv", self.start)
+        self.log = open(self.folder / "log.csv", "w", newline="", encoding="utf-8")
+        self.writer = csv.DictWriter(self.log, COLUMNS, restval="")
+        self.writer.writeheader()
+        self.writer.writerows(self.rows)
+        self.bar = _progress_bar(self.start, self.total, self.options.batch_size)
+        self.began = self.row_began = time.perf_counter()
+        self.saved_at = self.start
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.close()
+        self.log.close()
+
+    def step(self, done: int, losses: dict[str, float]) -> None:
+        """Take note of the losses of step number ``done``, counted from 1; save where it is due."""
+        for name, value in losses.items():
+            self.sums[name].append(value)
+        self.bar.set_postfix_str(describe(losses), refresh=False)
+        self.bar.update(self.options.batch_size)
+        if done % self.options.save_every == 0 or done in (self.options.pretrain_steps, self.total):
+            self.save(done)
+        elif done % LOG_EVERY == 0:
+            self._write_row(done, {})
+        if done % (5 * self.steps_per_epoch) == 0:
+            self.save_generator(f"generator-epoch-{done // self.steps_per_epoch:03d}.h5", done)
+
+    def save(self, done: int) -> None:
+        """Write the checkpoint, then the picture and the validation line; nothing if this step is saved already."""
+        if done == self.saved_at:
+            return
+        self.saved_at = done
+        self.srgan.save(self.folder / "checkpoint.h5", done, self.call.data, self.options)
+        sr = upscale(self.srgan.generator, self.validation.lr, self.module)
+        scores = self.validation.score(sr).row()
+        save_picture(self.validation.picture(sr), self.folder / "pictures" / f"step-{done:06d}.png")
+        self.bar.write(f"step {done:>6} of {self.total}: " + beside_bicubic(scores, self.bicubic))
+        self._write_row(done, scores | {f"{name} bicubic": value for name, value in self.bicubic.items()})
+        self._tell_skipped()
+
+    def save_generator(self, name: str, done: int) -> None:
+        """Write the generator alone: what ``upscale`` and ``evaluate`` need."""
+        info = {"step": done, "preset": self.options.preset, "hr_size": self.options.hr_size}
+        checkpoint.save_generator(self.folder / name, self.srgan.generator, info)
+
+    def finish(self) -> None:
+        """The end of a run: the generator, the loss curves, and the table over (up to 400 of) the held-out images."""
+        self.save_generator("generator.h5", self.total)
+        try:
+            loss_curves(self.folder / "log.csv", self.folder / "losses.png")
+        except (ImportError, UserError) as error:
+            print(error, file=sys.stderr)
+        everything = Validation(self.held_out, limit=400)
+        sr = upscale(self.srgan.generator, everything.lr, self.module)
+        results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
+        print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
+        print(f"\nEverything is in {self.folder}: generator.h5, log.csv, losses.png, pictures/, checkpoint.h5")
+
+    def _tell_skipped(self) -> None:
+        for path, reason in (self.pairs.skipped | self.held_out.skipped).items():
+            if path not in self.told:
+                self.bar.write(f"skipped {path}: {reason}")
+                self.told.add(path)
+
+    def _write_row(self, done: int, scores: dict[str, float]) -> None:
+        now = time.perf_counter()
+        steps = len(next(iter(self.sums.values()), []))
+        row: dict[str, Any] = {name: f"{sum(values) / len(values):.6g}" for name, values in self.sums.items()}
+        row |= {name: f"{value:.5g}" for name, value in scores.items() if not math.isnan(value)}
+        row |= {
+            "step": done,
+            "epoch": f"{done / self.steps_per_epoch:.2f}",
+            "phase": "pretrain" if done <= self.options.pretrain_steps else "gan",
+            "seconds": f"{now - self.began:.1f}",
+            "images/s": f"{steps * self.options.batch_size / max(now - self.row_began, 1e-9):.1f}",
+        }
+        self.writer.writerow(row)
+        self.log.flush()
+        self.sums.clear()
+        self.row_began = now
+
+
+def describe(losses: dict[str, float]) -> str:
+    """Losses by name for the progress bar; the discriminator's verdicts as probabilities."""
+    short = {"adversarial": "adv", "discriminator fake": "d fake", "discriminator real": "d real"}
+    return ", ".join(
+        f"{short.get(name, name)} {value:.2f}" if name.startswith("D(") else f"{short.get(name, name)} {value:.3g}"
+        for name, value in losses.items()
+    )
+
+
+def beside_bicubic(scores: dict[str, float], bicubic: dict[str, float]) -> str:
+    """The validation line: each score, and bicubic's in brackets."""
+    formats = {
+        "psnr": "PSNR {:.2f} dB (bicubic {:.2f})",
+        "ssim": "SSIM {:.3f} ({:.3f})",
+        "scan %": "scans {:.0f} % ({:.0f} %)",
+    }
+    return ", ".join(
+        text.format(scores[name], bicubic[name]) for name, text in formats.items() if not math.isnan(scores[name])
+    )
+
+
+def _read_rows(path: Path, start: int) -> list[dict[str, str]]:
+    """The rows of an earlier part of the run, up to the step that it is resumed from."""
+    if not path.exists() or not start:
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+
+
+def _progress_bar(start: int, total: int, batch_size: int) -> Any:
+    """tqdm over images, or nothing but the saved lines where tqdm is missing."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _NoBar()
+    return tqdm(total=total * batch_size, initial=start * batch_size, unit=" images", dynamic_ncols=True, smoothing=0.1)
+
+
+class _NoBar:
+    """Stands in for tqdm: only ``write`` does anything."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
+
+    def update(self, n: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def write(self, text: str) -> None:
+        print(text, flush=True)

@@ -1,0 +1,58 @@
+"""The parts of an SRGAN put together: two nets, the losses that judge them, the optimisers that train them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+from tinysrgan import checkpoint, device
+from tinysrgan.adam import Adam
+from tinysrgan.losses import ContentLoss, FeatureLoss, mean_squared_error
+from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.options import Options
+
+
+@dataclass
+class SRGAN:
+    """A generator that sharpens images, a discriminator that tells them from real ones, and what trains the two."""
+
+    generator: Generator
+    discriminator: Discriminator
+    content: ContentLoss
+    adversarial_weight: float
+    generator_adam: Adam
+    discriminator_adam: Adam
+
+    @classmethod
+    def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
+        """New nets as the options have them, on the device of ``module`` (numpy or cupy).
+
+        Without ``vgg`` the content loss compares pixels: the paper's SRGAN-MSE.
+        """
+        o = options
+        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, seed=o.seed)
+        discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
+        content: ContentLoss = mean_squared_error
+        for net in (generator, discriminator, vgg):
+            if net is not None:
+                device.move(net, module)
+        if vgg is not None:
+            content = FeatureLoss(vgg, o.feature_scale)
+        adams = Adam(generator.parameters()), Adam(discriminator.parameters())
+        return cls(generator, discriminator, content, o.adversarial_weight, *adams)
+
+    def save(self, path: Path, step: int, data: Path, options: Options) -> None:
+        """Write everything that the run needs to go on after ``step`` steps. Raises OSError, CheckpointError."""
+        state = {"step": step, "data": str(data), "options": asdict(options)}
+        checkpoint.save(path, self._nets(), self._adams(), state)
+
+    def load(self, path: Path) -> None:
+        """Take over what ``save`` wrote. Raises CheckpointError, naming all that doesn't fit."""
+        checkpoint.load(path, self._nets(), self._adams())
+
+    def _nets(self) -> dict[str, Generator | Discriminator]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def _adams(self) -> dict[str, Adam]:
+        return {"generator": self.generator_adam, "discriminator": self.discriminator_adam}

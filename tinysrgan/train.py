@@ -1,0 +1,177 @@
+"""Train an SRGAN: ``python -m tinysrgan.train data/qr``.
+
+Read ``pretrain_step``, ``adversarial_step`` and the two steps that it is made of first: they are the whole idea.
+``train`` takes them through the data; ``main`` is the command.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from tinysrgan import device
+from tinysrgan.data import Pairs, find_images, prefetch, split
+from tinysrgan.device import Array
+from tinysrgan.errors import UserError
+from tinysrgan.losses import binary_cross_entropy, mean_squared_error, perceptual_loss, probability
+from tinysrgan.models import VGG19
+from tinysrgan.options import Call, Options, augmentation, parse
+from tinysrgan.report import Report
+from tinysrgan.signals import stop_on_signal
+from tinysrgan.srgan import SRGAN
+from tinysrgan.vgg_weights import vgg19_or_reason
+
+# ---------------------------------------------------------------- the steps: images in [-1, 1], (N, height, width, 3)
+
+
+def pretrain_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
+    """Teach the generator alone to come close to the real image, pixel by pixel (the paper's SRResNet).
+
+    A GAN that starts without this seldom settles: the discriminator wins at once.
+    """
+    fake = srgan.generator.forward(lr)
+    loss, d_fake = mean_squared_error(fake, hr)
+    srgan.generator.backward(d_fake)
+    srgan.generator_adam.step()
+    return {"pixel": loss}
+
+
+def adversarial_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
+    """One round of the game: the discriminator learns to tell fake from real, then the generator to deceive it."""
+    fake = srgan.generator.forward(lr)
+    return discriminator_step(srgan, fake, hr) | generator_step(srgan, fake, hr)
+
+
+def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
+    """Train the discriminator on fakes, then on real images, with an update after each, as the article does.
+
+    The generator learns nothing here: its ``backward`` is not called.
+    """
+    results = {}
+    for name, images, label in (("fake", fake, 0.0), ("real", real, 1.0)):
+        logits = srgan.discriminator.forward(images)
+        loss, d_logits = binary_cross_entropy(logits, label)
+        srgan.discriminator.backward(d_logits)
+        srgan.discriminator_adam.step()
+        results[f"discriminator {name}"] = loss
+        results[f"D({name})"] = probability(logits).mean()
+    return results
+
+
+def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
+    """Train the generator to look like the real image and to be taken for it by the (frozen) discriminator."""
+    losses, d_fake = perceptual_loss(fake, real, srgan.content, srgan.discriminator, srgan.adversarial_weight)
+    srgan.generator.backward(d_fake)
+    srgan.generator_adam.step()
+    return losses
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def learning_rate(step: int, options: Options) -> float:
+    """Adam's rate at a step of the whole run; each phase has its own.
+
+    "cosine" warms up for 50 steps and then falls to nothing; "step" is the paper's: a tenth in the second half of the
+    adversarial phase; "none" stays.
+    """
+    pretraining = step < options.pretrain_steps
+    rate = options.pretrain_rate if pretraining else options.learning_rate
+    done = step if pretraining else step - options.pretrain_steps
+    total = options.pretrain_steps if pretraining else options.steps
+    if options.decay == "cosine":
+        return rate * min(1.0, (done + 1) / 50) * (1 + math.cos(math.pi * done / total)) / 2
+    if options.decay == "step" and not pretraining and done >= total / 2:
+        return rate / 10
+    return rate
+
+
+def train(srgan: SRGAN, pairs: Pairs, options: Options, module: ModuleType, start: int, report: Report) -> bool:
+    """Train from step ``start`` to the end of the run; False if Ctrl-C ended it before.
+
+    ``report`` shows and saves. Raises UserError at the first loss that is not finite, before anything is saved.
+    """
+    steps = range(start, options.pretrain_steps + options.steps)
+    batches = prefetch(lambda step: pairs.batch(step, options.batch_size), steps)
+    with stop_on_signal() as stopped, report:
+        for step, (lr, hr) in zip(steps, batches, strict=True):
+            take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
+            rate = learning_rate(step, options)
+            srgan.generator_adam.learning_rate = srgan.discriminator_adam.learning_rate = rate
+            losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
+            report.step(step + 1, finite(losses, step + 1))
+            if stopped():
+                report.save(step + 1)
+                return False
+    return True
+
+
+def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
+    """The losses as plain numbers. Raises UserError, naming them and the step, if one is not finite."""
+    numbers = {name: float(loss) for name, loss in losses.items()}
+    bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+    if bad:
+        raise UserError(
+            f"Training stopped at step {step}: not finite: {', '.join(bad)}. The last checkpoint is as it was: go on "
+            "from it with --resume, or start again with a smaller --learning-rate."
+        )
+    return numbers
+
+
+# ---------------------------------------------------------------- the command
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m tinysrgan.train``: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C (all is saved)."""
+    try:
+        return run(*parse(arguments))
+    except (UserError, OSError) as error:
+        print(f"tinysrgan: {error}", file=sys.stderr)
+        return 2
+
+
+def run(call: Call, options: Options, given: set[str]) -> int:
+    """Set up what the options ask for, train it, and say where the results are."""
+    module, where = device.choose_device(call.device)
+    training, held_out = split(find_images(call.data, options.limit))
+    pairs = Pairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
+    if options.epochs is not None:
+        options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
+    if call.start >= options.pretrain_steps + options.steps:
+        raise UserError(f"{call.out} has done its {call.start} steps: give it more with --steps.")
+
+    vgg = find_vgg(options, call.vgg, required="content" in given or call.resume is not None)
+    srgan = SRGAN.build(options, vgg, module)
+    if call.resume:
+        srgan.load(call.resume)
+    print(f"{len(training)} images to train on, {len(held_out)} held out, {where}. Results: {call.out}", flush=True)
+
+    report = Report(call, options, srgan, pairs, Pairs(held_out, options.hr_size, options.scale), module)
+    if not train(srgan, pairs, options, module, call.start, report):
+        print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")
+        return 130
+    report.finish()
+    return 0
+
+
+def find_vgg(options: Options, path: Path | None, required: bool) -> VGG19 | None:
+    """VGG19 cut where the content loss wants it; None if that compares pixels.
+
+    Where its weights are not to be had, a preset's wish for them gives way to pixels, with a notice. Raises UserError,
+    with the place to put the file, where they were asked for by name.
+    """
+    if options.content == "pixels":
+        return None
+    vgg, reason = vgg19_or_reason(options.content, path)
+    if vgg is None and required:
+        raise UserError(reason)
+    if vgg is None:
+        print(f"{reason} Training SRGAN-MSE instead: its content loss compares pixels.", file=sys.stderr)
+        options.content = "pixels"
+    return vgg
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""How good is the generator on images it has never seen? PSNR, SSIM and, above all: does the code scan?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from tinysrgan import device, scan
+from tinysrgan.data import Pairs
+from tinysrgan.images import DataError, bicubic, read_image, to_uint8, to_unit
+from tinysrgan.layers import Layer
+from tinysrgan.metrics import psnr, ssim
+from tinysrgan.picture import strip
+
+
+@dataclass
+class Scores:
+    """What one way of upscaling reached: a number for each image, and a reading for each code."""
+
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    scans: scan.ScanTally = field(default_factory=scan.ScanTally)
+
+    def row(self) -> dict[str, float]:
+        """Means over the images: PSNR in dB, SSIM up to 1, and the share of codes that scan in % (NaN: no codes)."""
+        return {"psnr": float(np.mean(self.psnr)), "ssim": float(np.mean(self.ssim)), "scan %": self.scans.rate()}
+
+
+def upscale(generator: Layer, images: Sequence[np.ndarray], module: ModuleType, batch: int = 8) -> list[np.ndarray]:
+    """Upscale uint8 images (H, W, 3) of one size with the generator in eval mode; leaves it in train mode."""
+    generator.eval()
+    results: list[np.ndarray] = []
+    for i in range(0, len(images), batch):
+        lr = device.to_device(to_unit(np.stack(images[i : i + batch])), module)
+        results += list(to_uint8(device.to_device(generator.forward(lr), np)))
+    generator.train()
+    return results
+
+
+class Validation:
+    """A fixed set of held-out images, with what bicubic upscaling makes of them."""
+
+    def __init__(self, pairs: Pairs, limit: int):
+        """Take the first ``limit`` readable images of ``pairs``; the others go to ``pairs.skipped``."""
+        self.pairs = pairs
+        self.indices: list[int] = []
+        self.lr: list[np.ndarray] = []
+        self.hr: list[np.ndarray] = []
+        for i, path in enumerate(pairs.paths):
+            if len(self.indices) == limit:
+                break
+            try:
+                lr, hr = pairs.pair(i, None)
+            except DataError as error:
+                pairs.skipped[path] = str(error)
+                continue
+            self.indices.append(i)
+            self.lr.append(lr)
+            self.hr.append(hr)
+        if not self.indices:
+            raise DataError("None of the held-out images can be read, so there is nothing to judge the training by.")
+        self.bicubic = [bicubic(lr, pairs.scale) for lr in self.lr]
+
+    @cached_property
+    def codes(self) -> list[tuple[str | None, int | None]]:
+        """The text of each image's QR code, read off the full-size original (None: no code), and its version."""
+        if not scan.available():
+            return [(None, None)] * len(self.indices)
+        originals = [np.asarray(read_image(self.pairs.paths[i])) for i in self.indices]
+        versions = [scan.version_of(self.pairs.paths[i]) for i in self.indices]
+        return [
+            (scan.read_code(image), version or scan.qr_version(image))
+            for image, version in zip(originals, versions, strict=True)
+        ]
+
+    def score(self, images: Sequence[np.ndarray]) -> Scores:
+        """Compare upscaled uint8 images with the real ones."""
+        scores = Scores()
+        for image, hr, (text, version) in zip(images, self.hr, self.codes, strict=True):
+            scores.psnr.append(psnr(image, hr))
+            scores.ssim.append(ssim(image, hr))
+            scores.scans.add(text, version, scan.read_code(image) if text is not None else None)
+        return scores
+
+    def picture(self, sr: Sequence[np.ndarray], rows: int = 4) -> Image.Image:
+        """The article's figure for the first images: LR, bicubic, SR and HR; green frames scan, red ones don't."""
+        columns = [images[:rows] for images in (self.lr, self.bicubic, sr, self.hr)]
+        cells = [list(row) for row in zip(*columns, strict=True)]
+        frames = [
+            [scan.read_code(image) == text if text is not None else None for image in row]
+            for row, (text, _) in zip(cells, self.codes, strict=False)
+        ]
+        return strip(cells, ["LR", "bicubic", "SR", "HR"], frames)
+
+
+def table(scores: dict[str, Scores]) -> str:
+    """A table for people: a row for each way of upscaling; scan rates by version of the QR code, in %."""
+    tally = next(iter(scores.values())).scans
+    versions = tally.versions
+    groups: dict[str, list[int] | None] = {f"v{v}": [v] for v in versions}
+    if {1, 2, 3} < set(versions):
+        groups["v1-v3"] = [1, 2, 3]
+    if tally.count():
+        groups["all"] = None
+    lines = ["          PSNR dB    SSIM" + (" | scans, %:" + "".join(f"{g:>7}" for g in groups) if groups else "")]
+    for name, score in scores.items():
+        row = score.row()
+        line = f"{name:<9}{row['psnr']:8.2f}{row['ssim']:8.4f}"
+        if groups:
+            line += " |          " + "".join(f"{score.scans.rate(g):7.0f}" for g in groups.values())
+            line += f"   misread: {score.scans.misreads()}"
+        lines.append(line)
+    if groups:
+        counts = "".join(f"{tally.count(g):7d}" for g in groups.values())
+        lines.append(f"{'':25} | codes:   {counts}")
+    return "\n".join(lines)
