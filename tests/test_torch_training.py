@@ -128,4 +128,5 @@ def test_ten_steps_as_in_pytorch(upscale, content):
         start = type(net)(**net.config, seed=1 if net is generator else 2).parameters()
         for path, parameter in net.parameters().items():
             np.testing.assert_allclose(parameter.value, leaves[path].detach(), rtol=1e-4, atol=1e-7, err_msg=path)
-            assert np.abs(parameter.value - start[path].value).max() > RATE, f"{path} was not trained"
+            if not path.endswith(".b"):  # a bias in front of batch-norm has no effect, so no gradient
+                assert np.abs(parameter.value - start[path].value).max() > RATE, f"{path} was not trained"

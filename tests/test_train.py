@@ -180,7 +180,6 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
 def test_a_mistake_is_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     if "cuda" in arguments:
-        pytest.importorskip("tinysrgan")
         monkeypatch.setitem(sys.modules, "cupy", None)
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinysrgan.errors import UserError
+
 if TYPE_CHECKING:
     from tinysrgan.layers.base import Layer
 
@@ -29,7 +31,7 @@ def array_module(x: Array) -> ModuleType:
 def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
     """Return the array module for ``auto``, ``cpu`` or ``cuda`` and one line that says what was chosen and why.
 
-    ``auto`` takes a GPU only where CuPy, its driver and a device really work. Raises RuntimeError where ``cuda``
+    ``auto`` takes a GPU only where CuPy, its driver and a device really work. Raises UserError where ``cuda``
     is asked for by name and doesn't work.
     """
     if name == "cpu":
@@ -43,9 +45,9 @@ def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
     except ImportError:
         reason = "CuPy is not installed"
     except Exception as error:  # CuPy raises many kinds: no driver, no device, no NVRTC
-        reason = str(error).splitlines()[0]
+        reason = str(error).split("\n")[0] or type(error).__name__
     if name == "cuda":
-        raise RuntimeError(f"--device cuda doesn't work here: {reason}. Mend that, or use --device cpu.")
+        raise UserError(f"--device cuda doesn't work here: {reason}. Mend that, or use --device cpu.")
     return np, f"on the CPU with NumPy ({reason})"
 
 
