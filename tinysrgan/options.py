@@ -103,7 +103,7 @@ def augmentation(options: Options) -> Augment | None:
 
 
 # What may differ when a run goes on; everything else would make it another run.
-CHANGEABLE = {"steps", "epochs", "pretrain_steps", "save_every"}
+CHANGEABLE = {"steps", "epochs", "pretrain_steps", "pretrain_rate", "learning_rate", "save_every"}
 
 
 @dataclass
@@ -175,41 +175,66 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tinysrgan.train",
         description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
         "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
+        epilog="Numbers in brackets are those of the preset qr: a small net for QR codes, 10 minutes on a laptop. "
+        "article: the net and losses of the article (16 blocks, 64 channels, nearest upsampling, VGG19's block3_conv4; "
+        "one epoch, one image a step, no pre-training). paper: those of Ledig et al. 2017 (pixel shuffle, VGG19's "
+        "block5_conv4, a million steps of pre-training). Options given by name go before the preset's.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("data", type=Path, nargs="?", default=None, help="folder of images, for example data/qr")
-    add("--preset", choices=PRESETS, help="qr: a small net for QR codes (default); article; paper")
-    add("--out", type=Path, default=None, help="folder for the results (default: the next free runs/N)")
+    add("--preset", choices=PRESETS, help="where the other options start from (qr)")
+    add("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: the next free runs/N)")
     add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
 
     group = parser.add_argument_group("data")
     add = group.add_argument
-    add("--hr-size", type=whole(1), help=f"side of the clear images, in pixels ({qr.hr_size})")
+    add("--hr-size", type=whole(1), metavar="N", help=f"side of the clear images, in pixels ({qr.hr_size})")
     add("--scale", type=int, choices=(2, 4, 8), help=f"how many times smaller the blurred ones are ({qr.scale})")
     add("--augment", choices=("none", "shift", "article"), help=f"none, sub-pixel shifts, the article's ({qr.augment})")
     add("--flip", action="store_true", help="mirror half of the images; a mirrored QR code is not a QR code")
-    add("--limit", type=whole(1), help="use only so many of the images")
+    add("--limit", type=whole(1), metavar="N", help="use only so many of the images")
 
     group = parser.add_argument_group("nets and losses")
     add = group.add_argument
-    add("--blocks", type=whole(1, 64), help=f"the generator's residual blocks ({qr.blocks}; article and paper: 16)")
-    add("--filters", type=whole(1, 512), help=f"the generator's channels ({qr.filters}; article and paper: 64)")
+    add(
+        "--blocks",
+        type=whole(1, 64),
+        metavar="N",
+        help=f"the generator's residual blocks ({qr.blocks}; article and paper: 16)",
+    )
+    add(
+        "--filters",
+        type=whole(1, 512),
+        metavar="N",
+        help=f"the generator's channels ({qr.filters}; article and paper: 64)",
+    )
     add("--upscale", choices=("shuffle", "nearest"), help=f"pixel shuffle, or the article's upsampling ({qr.upscale})")
     add("--content", choices=["pixels", *layer_names()], metavar="LAYER", help="pixels, or a layer of VGG19 (pixels)")
     add("--vgg", type=Path, default=None, metavar="FILE", help="VGG19's Keras weights (default: found or downloaded)")
-    add("--adversarial-weight", type=real(0), help=f"weight of the adversarial loss ({qr.adversarial_weight:g})")
+    add(
+        "--adversarial-weight",
+        type=real(0),
+        metavar="X",
+        help=f"weight of the adversarial loss ({qr.adversarial_weight:g})",
+    )
 
     group = parser.add_argument_group("schedule")
     add = group.add_argument
-    add("--batch-size", type=whole(1), help=f"images a step ({qr.batch_size})")
-    add("--pretrain-steps", type=whole(0), help=f"steps on pixels alone ({qr.pretrain_steps})")
-    add("--steps", type=whole(0), help=f"adversarial steps ({qr.steps})")
-    add("--epochs", type=whole(0), help="the same in passes over the training images")
-    add("--learning-rate", type=real(0), help=f"Adam's in the adversarial phase ({qr.learning_rate:g})")
-    add("--save-every", type=whole(1), help=f"steps between checkpoints ({qr.save_every})")
-    add("--seed", type=whole(0), help=f"same seed, same run ({qr.seed})")
+    add("--batch-size", type=whole(1), metavar="N", help=f"images a step ({qr.batch_size})")
+    add("--pretrain-steps", type=whole(0), metavar="N", help=f"steps on pixels alone ({qr.pretrain_steps})")
+    add("--steps", type=whole(0), metavar="N", help=f"adversarial steps ({qr.steps})")
+    add("--epochs", type=whole(0), metavar="N", help="the same in passes over the training images")
+    add(
+        "--pretrain-rate",
+        type=real(0),
+        metavar="X",
+        help=f"Adam's learning rate while pre-training ({qr.pretrain_rate:g})",
+    )
+    add("--learning-rate", type=real(0), metavar="X", help=f"and in the adversarial phase ({qr.learning_rate:g})")
+    add("--save-every", type=whole(1), metavar="N", help=f"steps between checkpoints ({qr.save_every})")
+    add("--seed", type=whole(0), metavar="N", help=f"same seed, same run ({qr.seed})")
     return parser
 
 

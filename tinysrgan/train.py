@@ -115,7 +115,7 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
     if bad:
         raise UserError(
             f"Training stopped at step {step}: not finite: {', '.join(bad)}. The last checkpoint is as it was: go on "
-            "from it with --resume, or start again with a smaller --learning-rate."
+            "from it with --resume and a smaller --pretrain-rate or --learning-rate."
         )
     return numbers
 
