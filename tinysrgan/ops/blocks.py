@@ -3,28 +3,30 @@
 A formula of five steps on whole arrays goes to memory and back five times, which takes longer than the arithmetic.
 Here all its steps are taken for one block of numbers before the next, and the workers share the blocks.
 
-A block is a flat run of whole rows of C channels, so number i of any block belongs to channel i mod C. What there is
-one of for each channel (a ``vector``) is repeated to a block's length once, and every step is then a plain operation
-on arrays of one length, which is what NumPy does best. Sums over rows use the same: blocks are added up number by
-number, and only the last sum, one block long, is folded to C numbers. It also keeps many small numbers from being
-added to one large sum, which would cost float32 its last digits.
+What there is one of for each channel (a ``vector``) would be taken C numbers at a time, and NumPy is slow at short
+runs. So blocks are looked at as lines of some thousand numbers, whole rows of C channels each, and the vectors are
+repeated to the length of a line. Number i of any line then belongs to channel i mod C, for sums over rows too: lines
+are added up, and only the last one is folded to C numbers. That also keeps many small numbers from being added to one
+large sum, which would cost float32 its last digits.
 
 Formulas are functions of arrays, then vectors; on the GPU they are called with the whole arrays as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.device import Array, array_module
 from tinysrgan.ops import parallel
 
-BLOCK_NUMBERS = 16 * 1024
+LINE_NUMBERS = 4 * 1024
+# Large enough that the workers, who take turns to start each step of a formula, don't wait for each other.
+BLOCK_NUMBERS = 256 * 1024
 # With less to do than this, a second thread costs more than it brings.
-SHARED_NUMBERS = 64 * 1024
+SHARED_NUMBERS = 256 * 1024
 
 
 def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
@@ -36,41 +38,34 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
     if not isinstance(first, np.ndarray):
         return formula(*arrays, *vectors)
     result = np.empty(first.shape, first.dtype)
-    numbers = result.reshape(-1)
 
-    def work(slices: Sequence[slice], columns: list[np.ndarray], lanes: list[np.ndarray]) -> None:
-        for at in slices:
-            size = at.stop - at.start
-            numbers[at] = formula(*(x[at] for x in columns), *(v[:size] for v in lanes))
+    def work(blocks: Sequence[slice]) -> None:
+        for numbers, *operands in _lines(blocks, (result, *arrays), vectors):
+            numbers[...] = formula(*operands)
 
-    _over_blocks(work, arrays, vectors)
+    _share_blocks(work, first)
     return result
 
 
 def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
-    Arguments are as in ``elementwise``. float32 sums are good to about seven digits.
+    Arguments are as in ``elementwise``. float32 sums are good to six digits or more.
     """
     first = arrays[0]
     channels = first.shape[-1]
     if not isinstance(first, np.ndarray):
         axes = tuple(range(first.ndim - 1))
-        return np.stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
+        return array_module(first).stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
 
-    def work(slices: Sequence[slice], columns: list[np.ndarray], lanes: list[np.ndarray]) -> list[np.ndarray]:
-        totals: list[np.ndarray] = []
-        for at in slices:
-            size = at.stop - at.start
-            values = formula(*(x[at] for x in columns), *(v[:size] for v in lanes))
-            if not totals:  # the first block is as long as any
-                totals = [value.copy() for value in values]
-            else:
-                for total, value in zip(totals, values, strict=True):
-                    total[:size] += value
-        return [total.reshape(-1, channels).sum(axis=0, dtype=np.float64) for total in totals]
+    def work(blocks: Sequence[slice]) -> np.ndarray:
+        total: Any = 0.0
+        for operands in _lines(blocks, arrays, vectors):
+            lines = [values.sum(axis=0).reshape(-1, channels) for values in formula(*operands)]
+            total = total + np.sum(lines, axis=1, dtype=np.float64)
+        return total
 
-    return np.sum(_over_blocks(work, arrays, vectors), axis=0).astype(first.dtype)
+    return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
 def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
@@ -117,14 +112,29 @@ def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) 
     parallel.share(work, parts)
 
 
-def _over_blocks(work: Callable[..., Any], arrays: Sequence[np.ndarray], vectors: Sequence[np.ndarray]) -> list[Any]:
-    """Call ``work(slices, flat arrays, repeated vectors)`` for every worker's share of the blocks."""
-    channels = arrays[0].shape[-1]
-    rows = max(1, BLOCK_NUMBERS // channels)
-    length, size = rows * channels, arrays[0].size
-    columns = [np.ascontiguousarray(x).reshape(-1) for x in arrays]
-    lanes = [np.tile(v, length // len(v)) for v in vectors]
-    slices = [slice(start, min(start + length, size)) for start in range(0, size, length)]
-    if size < SHARED_NUMBERS:
-        return [work(slices, columns, lanes)]
-    return parallel.share(lambda run: work(run, columns, lanes), slices)
+def _line_length(channels: int) -> int:
+    """The numbers in a line: whole rows of ``channels``."""
+    return -(-LINE_NUMBERS // channels) * channels
+
+
+def _share_blocks(work: Callable[[Sequence[slice]], Any], x: np.ndarray) -> list[Any]:
+    """Call ``work`` for every worker's blocks of x, as slices of it when flat."""
+    line = _line_length(x.shape[-1])
+    length = max(1, -(-min(BLOCK_NUMBERS, x.size // parallel.workers()) // line)) * line
+    blocks = [slice(start, min(start + length, x.size)) for start in range(0, x.size, length)]
+    return parallel.share(work, blocks) if x.size >= SHARED_NUMBERS else [work(blocks)]
+
+
+def _lines(
+    blocks: Sequence[slice], arrays: Sequence[np.ndarray], vectors: Sequence[np.ndarray]
+) -> Iterator[list[np.ndarray]]:
+    """The blocks of all arrays as (lines, numbers), and the vectors repeated to a line of as many numbers."""
+    line = _line_length(arrays[0].shape[-1])
+    flat = [x.reshape(-1) for x in arrays]
+    repeated = [np.tile(v, line // len(v)) for v in vectors]
+    for block in blocks:
+        whole = block.start + (block.stop - block.start) // line * line
+        if whole > block.start:
+            yield [x[block.start : whole].reshape(-1, line) for x in flat] + repeated
+        if whole < block.stop:
+            yield [x[whole : block.stop].reshape(1, -1) for x in flat] + [v[: block.stop - whole] for v in repeated]

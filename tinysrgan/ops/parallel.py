@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from tinysrgan.errors import UserError
+from tinysrgan.ops import memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,6 +46,7 @@ def share(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> li
 
     For a number of workers the runs are always the same, so that sums over them repeat to the last bit.
     """
+    memory.keep_freed()
     count = min(workers(), len(items))
     if count < 2:
         return [work(items)] if items else []
@@ -102,7 +104,15 @@ def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Resu
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "tinysrgan")
+    """The worker threads other than the one that asks.
+
+    On Linux each has a core of its own if all cores are taken: a thread that sleeps most of the time would otherwise
+    be woken on the core of the one that wakes it, to wait there for its turn.
+    """
+    cores = sorted(os.sched_getaffinity(0))[1:] if hasattr(os, "sched_setaffinity") else []
+    if len(cores) != threads:
+        return ThreadPoolExecutor(threads, "tinysrgan")
+    return ThreadPoolExecutor(threads, "tinysrgan", initializer=lambda: os.sched_setaffinity(0, {cores.pop()}))
 
 
 @cache
