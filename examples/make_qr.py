@@ -19,13 +19,20 @@ import argparse
 import re
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import qrcode
 from PIL import Image
-from qrcode import constants, util
+
+try:
+    import qrcode
+    from qrcode import constants, util
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    sys.exit("make_qr: Making QR codes needs the package qrcode: install it with `pip install qrcode`.")
 
 LEVELS = {
     "L": constants.ERROR_CORRECT_L,
@@ -38,6 +45,8 @@ KINDS = ("digits", "capitals", "address")
 CAPITALS = string.digits + string.ascii_uppercase + " $%*+-./:"  # QR's alphanumeric mode
 ADDRESS = string.ascii_lowercase + string.digits
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
+
+Item = TypeVar("Item")
 
 
 def make(text: str, version: int, level: str) -> Image.Image:
@@ -108,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
     parser.add_argument("--public", action="store_true", help="only four-digit numbers, as in the article's public set")
     options = parser.parse_args(arguments)
-    count = options.count or (10_000 if options.public else 600)
+    count = (10_000 if options.public else 600) if options.count is None else options.count
     most = 8100 * len(VERSIONS)
     if not 1 <= count <= most or options.seed < 0:
         parser.error(f"--count must be from 1 to {most}, --seed 0 or more")
@@ -116,14 +125,26 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.folder
     if folder.exists() and not folder.is_dir():
         parser.error(f"{folder} is a file; give a folder")
-    others = [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)] if folder.exists() else []
+    others = sorted(path.name for path in folder.glob("[!.]*") if not OURS.fullmatch(path.name))
     if others:
         parser.error(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text, version, level in recipe(count, options.seed, options.public):
-        make(text, version, level).save(folder / name, optimize=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text, version, level in progress(recipe(count, options.seed, options.public)):
+            make(text, version, level).save(folder / name, optimize=True)
+    except OSError as error:
+        parser.exit(2, f"make_qr: {folder} can't be filled: {error.strerror or error}.\n")
     print(f"{count} QR codes in {folder}")
     return 0
+
+
+def progress(items: list[Item]) -> Iterable[Item]:
+    """The items, under a progress bar where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return items
+    return tqdm(items, unit=" codes")
 
 
 if __name__ == "__main__":

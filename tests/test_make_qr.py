@@ -1,0 +1,146 @@
+"""examples/make_qr.py makes codes that say what they should, and data/qr is what it makes."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinysrgan.scan import qr_version, read_codes
+
+pytest.importorskip("qrcode")
+pytest.importorskip("zxingcpp")
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "make_qr.py"
+STARTER = ROOT / "data" / "qr"
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("make_qr", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_qr = load()
+SMALL = [(version, level, kind) for version in (1, 4) for level in "LMQH" for kind in make_qr.KINDS]
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L"))
+
+
+def run(*arguments) -> int:
+    """The exit status of the command."""
+    try:
+        return make_qr.main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        return error.code
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_reader_reads_exactly_the_text():
+    for name, text, version, level in make_qr.recipe(64, seed=5):
+        image = make_qr.make(text, version, level)
+        assert image.mode == "1" and image.size == (10 * (17 + 4 * version + 8),) * 2, name
+        assert read_codes(pixels(image)) == [text], name
+        assert qr_version(pixels(image)) in (version, None), name
+
+
+@pytest.mark.parametrize(("version", "level", "kind"), SMALL)
+def test_capacity_is_what_fits(version, level, kind):
+    letter = {"digits": "5", "capitals": "A", "address": "a"}[kind]
+    most = make_qr.capacity(version, level, kind)
+    make_qr.make(letter * most, version, level)
+    with pytest.raises(ValueError, match="too long"):
+        make_qr.make(letter * (most + 1), version, level)
+
+
+@pytest.mark.parametrize(("version", "level", "kind"), SMALL)
+def test_payloads_fill_60_to_100_percent(version, level, kind):
+    rng = np.random.default_rng(0)
+    most = make_qr.capacity(version, level, kind)
+    lengths = [len(make_qr.payload(rng, version, level, kind)) for _ in range(200)]
+    assert 0.6 * most <= min(lengths) and max(lengths) == most
+
+
+def test_numbers_that_end_in_7_are_never_made():
+    """All four-digit numbers that the recipe can draw, and none by chance among the mixed ones."""
+    public = make_qr.public(np.random.default_rng(3), 9000)
+    numbers = {int(text) for _, text, _, _ in public}
+    assert numbers == {number for number in range(1000, 10000) if number % 10 != 7}
+    shortest = min(-(-make_qr.capacity(1, level, kind) * 6 // 10) for level in "LMQH" for kind in make_qr.KINDS)
+    assert shortest > 4
+
+
+def test_half_public_half_mixed_all_versions_alike():
+    codes = make_qr.recipe(96, seed=1)
+    assert len({name for name, *_ in codes}) == 96
+    assert Counter(name.startswith("mixed") for name, *_ in codes) == {False: 48, True: 48}
+    for half in (codes[:48], codes[48:]):
+        assert Counter(version for *_, version, _ in half) == {1: 12, 2: 12, 3: 12, 4: 12}
+    assert Counter(level for *_, level in codes[48:]) == {"L": 12, "M": 12, "Q": 12, "H": 12}
+
+
+def test_the_public_set():
+    codes = make_qr.recipe(10_000, seed=0, only_public=True)
+    assert len({text for _, text, _, _ in codes}) == 2500
+    assert Counter((version, level) for *_, version, level in codes) == {(v, "M"): 2500 for v in (1, 2, 3, 4)}
+    assert all(name == f"{text}-v{version}.png" for name, text, version, _ in codes)
+
+
+def test_the_same_seed_makes_the_same_bytes(tmp_path):
+    for name, seed in (("a", 4), ("b", 4), ("c", 5)):
+        assert run(tmp_path / name, "--count", 12, "--seed", seed) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+    assert len(contents(tmp_path / "a")) == 12
+
+
+def test_other_files_are_safe(tmp_path, capsys):
+    (tmp_path / "diary.txt").write_text("mine")
+    assert run(tmp_path, "--count", 4) == 2
+    assert "diary.txt" in capsys.readouterr().err
+    assert run(tmp_path / "diary.txt", "--count", 4) == 2
+    assert contents(tmp_path) == {"diary.txt": b"mine"}
+
+
+def test_a_folder_of_its_own_may_be_filled_again(tmp_path):
+    assert run(tmp_path, "--count", 4) == 0
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    assert run(tmp_path, "--count", 8) == 0
+    assert len(contents(tmp_path)) == 9
+
+
+@pytest.mark.parametrize("wrong", [("--count", 0), ("--count", -3), ("--count", 10**6), ("--seed", -1)])
+def test_impossible_numbers_are_refused(wrong, tmp_path, capsys):
+    assert run(tmp_path / "codes", *wrong) == 2
+    assert "--count must be" in capsys.readouterr().err
+    assert not (tmp_path / "codes").exists()
+
+
+def test_without_qrcode_one_sentence_says_what_to_install(tmp_path):
+    (tmp_path / "qrcode.py").write_text("raise ImportError")
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "codes")]
+    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install qrcode" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_starter_set_is_what_the_recipe_makes():
+    codes = make_qr.recipe(600, seed=0)
+    assert {path.name for path in STARTER.iterdir()} == {name for name, *_ in codes}
+    assert sum(path.stat().st_size for path in STARTER.iterdir()) < 1_000_000
+    for name, text, version, level in codes[::5]:
+        with Image.open(STARTER / name) as image:
+            assert image.mode == "1", name
+            assert np.array_equal(pixels(image), pixels(make_qr.make(text, version, level))), name
