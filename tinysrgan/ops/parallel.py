@@ -34,7 +34,7 @@ def workers() -> int:
     if getattr(_this_thread, "works", False) or _blas() is None:
         return 1
     wish = os.environ.get("TINYSRGAN_THREADS")
-    if wish is None:
+    if not wish:
         return _cores()
     if not wish.isdecimal() or int(wish) < 1:
         raise UserError(f"TINYSRGAN_THREADS is the number of worker threads, 1 or more, not '{wish}'.")
