@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,7 +11,10 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a wish, which the yielded function tells; a second one stops at once."""
+    """Turn the first Ctrl-C (or SIGTERM) into a wish, which the yielded function tells; a second one stops at once.
+
+    Signals belong to the main thread: in any other nothing is changed, and no wish comes.
+    """
     asked = False
 
     def restore() -> None:
@@ -22,7 +26,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         asked = True
         restore()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
     for number in before:
         signal.signal(number, ask)
     try:
