@@ -71,7 +71,7 @@ class Validation:
         """The text of each image's QR code, read off the full-size original (None: no code), and its version."""
         if not scan.available():
             return [(None, None)] * len(self.indices)
-        originals = [np.asarray(read_image(self.pairs.paths[i])) for i in self.indices]
+        originals = (np.asarray(read_image(self.pairs.paths[i])) for i in self.indices)  # one at a time in memory
         versions = [scan.version_of(self.pairs.paths[i]) for i in self.indices]
         return [
             (scan.read_code(image), version or scan.qr_version(image))
@@ -101,21 +101,22 @@ class Validation:
 def table(scores: dict[str, Scores]) -> str:
     """A table for people: a row for each way of upscaling; scan rates by version of the QR code, in %."""
     tally = next(iter(scores.values())).scans
-    versions = tally.versions
-    groups: dict[str, list[int] | None] = {f"v{v}": [v] for v in versions}
-    if {1, 2, 3} < set(versions):
+    groups: dict[str, list[int] | None] = {f"v{version}": [version] for version in tally.versions}
+    if {1, 2, 3} < set(tally.versions):
         groups["v1-v3"] = [1, 2, 3]
     if tally.count():
         groups["all"] = None
-    lines = ["          PSNR dB    SSIM" + (" | scans, %:" + "".join(f"{g:>7}" for g in groups) if groups else "")]
+    rows = [["", "PSNR, dB", "SSIM", *groups, "misread"]]
     for name, score in scores.items():
-        row = score.row()
-        line = f"{name:<9}{row['psnr']:8.2f}{row['ssim']:8.4f}"
-        if groups:
-            line += " |          " + "".join(f"{score.scans.rate(g):7.0f}" for g in groups.values())
-            line += f"   misread: {score.scans.misreads()}"
-        lines.append(line)
+        rates = [f"{score.scans.rate(versions):.0f}" for versions in groups.values()]
+        quality = [f"{np.mean(score.psnr):.2f}", f"{np.mean(score.ssim):.4f}"]
+        rows.append([name, *quality, *rates, str(score.scans.misreads())])
+    rows.append(["codes", "", "", *(str(tally.count(versions)) for versions in groups.values()), ""])
     if groups:
-        counts = "".join(f"{tally.count(g):7d}" for g in groups.values())
-        lines.append(f"{'':25} | codes:   {counts}")
-    return "\n".join(lines)
+        rows[0][3] = f"scans, %: {rows[0][3]}"
+    else:  # no codes among the images
+        rows = [row[:3] for row in rows[:-1]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    )
