@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import sys
 import time
@@ -11,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-from tinysrgan import checkpoint
+from tinysrgan import checkpoint, scan
 from tinysrgan.data import Pairs
 from tinysrgan.errors import UserError
+from tinysrgan.files import write_whole
 from tinysrgan.options import Call, Options
 from tinysrgan.picture import loss_curves, save_picture
 from tinysrgan.srgan import SRGAN
@@ -42,14 +44,14 @@ class Report:
         self.validation = Validation(held_out, limit=48)
         self.bicubic = self.validation.score(self.validation.bicubic).row()
         self.told: set[Path] = set()
+        if not scan.available():
+            print(f"{scan.MISSING} Until then nobody looks whether the results scan.", file=sys.stderr)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.rows = _read_rows(self.folder / "log.csv", self.start)
-        self.log = open(self.folder / "log.csv", "w", newline="", encoding="utf-8")
+        _begin_log(self.folder / "log.csv", self.start)
+        self.log = open(self.folder / "log.csv", "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.log, COLUMNS, restval="")
-        self.writer.writeheader()
-        self.writer.writerows(self.rows)
         self.bar = _progress_bar(self.start, self.total, self.options.batch_size)
         self.began = self.row_began = time.perf_counter()
         self.saved_at = self.start
@@ -98,15 +100,18 @@ class Report:
         except (ImportError, UserError) as error:
             print(error, file=sys.stderr)
         everything = Validation(self.held_out, limit=400)
+        self._tell_skipped()
         sr = upscale(self.srgan.generator, everything.lr, self.module)
         results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
         print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
-        print(f"\nEverything is in {self.folder}: generator.h5, log.csv, losses.png, pictures/, checkpoint.h5")
+        made = ", ".join(sorted(path.name for path in self.folder.iterdir()))
+        print(f"\nEverything is in {self.folder}: {made}")
 
     def _tell_skipped(self) -> None:
         for path, reason in (self.pairs.skipped | self.held_out.skipped).items():
             if path not in self.told:
-                self.bar.write(f"skipped {path}: {reason}")
+                text = f"skipped {reason}".encode(errors="backslashreplace")  # a name may be no Unicode
+                self.bar.write(text.decode())
                 self.told.add(path)
 
     def _write_row(self, done: int, scores: dict[str, float]) -> None:
@@ -148,12 +153,18 @@ def beside_bicubic(scores: dict[str, float], bicubic: dict[str, float]) -> str:
     )
 
 
-def _read_rows(path: Path, start: int) -> list[dict[str, str]]:
-    """The rows of an earlier part of the run, up to the step that it is resumed from."""
-    if not path.exists() or not start:
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+def _begin_log(path: Path, start: int) -> None:
+    """Write the header, and the rows of an earlier part of the run up to the step that it is resumed from."""
+    rows: list[dict[str, str]] = []
+    if path.exists() and start:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            whole = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut a row short
+        rows = [row for row in whole if row.get("step", "").isdecimal() and int(row["step"]) <= start]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def _progress_bar(start: int, total: int, batch_size: int) -> Any:
