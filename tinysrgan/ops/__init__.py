@@ -10,8 +10,10 @@ import numpy as np
 from tinysrgan.device import Array
 from tinysrgan.ops import bands, im2col, thin, winograd
 from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
+from tinysrgan.ops.product import add_product, matmul
 
 __all__ = [
+    "add_product",
     "by_rows",
     "channel_sums",
     "conv2d",
@@ -20,6 +22,7 @@ __all__ = [
     "elementwise",
     "exact",
     "in_place",
+    "matmul",
 ]
 
 
@@ -72,12 +75,12 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
-    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2)  # with stride 1, dx is the convolution of dy with this
-    kind = choose(dy, flipped.shape, stride)
-    if kind == "thin":
-        return thin.conv2d(dy, flipped)
+    r, s, c, k = w.shape
+    kind = choose(dy, (r, s, k, c), stride)
+    if kind == "thin":  # dx is the convolution of dy with the flipped filter
+        return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
     if kind == "winograd":
-        return winograd.conv2d(dy, flipped)
+        return winograd.conv2d_grad_input(dy, w)
     if kind == "bands":
         return bands.conv2d_grad_input(dy, w, x_shape, stride)
     return im2col.conv2d_grad_input(dy, w, x_shape, stride)

@@ -150,18 +150,32 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
     """
     height, width = x_shape[1:3]
     r, s = w.shape[:2]
+    flipped = _flipped(w)
     dx = np.empty(x_shape, dy.dtype)
     for i in range(min(stride, height)):
         for j in range(min(stride, width)):
             first_r, rows = phase(i, height, r, stride)
             first_s, columns = phase(j, width, s, stride)
-            taps = w[first_r::stride, first_s::stride][::-1, ::-1].transpose(0, 1, 3, 2)
+            taps = flipped[(r - 1 - first_r) % stride :: stride, (s - 1 - first_s) % stride :: stride]
             part = dx[:, i::stride, j::stride]
             if taps.size:
                 correlate(dy, taps, None, 1, rows, columns, part)
             else:  # a stride longer than the filter skips these inputs
                 part[...] = 0
     return dx
+
+
+def _flipped(w: np.ndarray) -> np.ndarray:
+    """(R, S, K, C): w with its taps in reverse, and C and K exchanged."""
+    r, s, c, k = w.shape
+    flipped = np.empty((r, s, k, c), w.dtype)
+
+    def work(run: Sequence[tuple[int, int]]) -> None:
+        for i, j in run:
+            flipped[r - 1 - i, s - 1 - j] = w[i, j].T
+
+    parallel.share(work, [(i, j) for i in range(r) for j in range(s)])
+    return flipped
 
 
 def phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:

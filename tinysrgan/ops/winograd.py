@@ -24,6 +24,7 @@ import numpy as np
 
 from tinysrgan.ops import parallel
 from tinysrgan.ops.bands import Band, bands, patch
+from tinysrgan.ops.product import matmul
 
 B_T = np.array(
     [
@@ -64,9 +65,22 @@ SUM_NUMBERS = 128 * 1024
 
 def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """y: (N, H, W, K) of x: (N, H, W, C) and w: (3, 3, C, K), stride 1, as ``im2col.conv2d``."""
+    c, k = w.shape[2:]
+    weights = matmul(G_BOTH.astype(x.dtype), w.reshape(9, c * k)).reshape(36, c, k)
+    return _convolve(x, weights, bias)
+
+
+def conv2d_grad_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """dx, as ``im2col.conv2d_grad_input``: the convolution of dy with w, its taps in reverse and C and K exchanged."""
+    c, k = w.shape[2:]
+    weights = matmul(G_BOTH[:, ::-1].astype(dy.dtype), w.reshape(9, c * k)).reshape(36, c, k)
+    return _convolve(dy, weights.transpose(0, 2, 1), None)
+
+
+def _convolve(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K)."""
     n, height, width, c = x.shape
-    k = w.shape[3]
-    weights = (G_BOTH.astype(x.dtype) @ w.reshape(9, c * k)).reshape(36, c, k)
+    k = weights.shape[2]
     out = A_BOTH.astype(x.dtype)
     y = np.empty((n, height, width, k), x.dtype)
 
@@ -107,8 +121,9 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
                 total[at] += inputs[at] @ gradients[at]  # (C, tiles) times (tiles, K) for every place
         return total
 
-    total = reduce(np.add, parallel.share(work, _bands(x.shape, c + k)))
-    return (G_BOTH.T.astype(x.dtype) @ total.reshape(36, c * k)).reshape(3, 3, c, k)
+    totals = parallel.share(work, _bands(x.shape, c + k))
+    back = G_BOTH.T.astype(x.dtype)
+    return reduce(np.add, [matmul(back, total.reshape(36, c * k)) for total in totals]).reshape(3, 3, c, k)
 
 
 def _bands(shape: tuple[int, ...], channels: int) -> list[Band]:

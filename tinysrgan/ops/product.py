@@ -1,0 +1,53 @@
+"""A matrix product shared by the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+
+from tinysrgan.device import Array
+from tinysrgan.ops import parallel
+
+# With fewer multiplications than this, a second thread costs more than it brings.
+SHARED_PRODUCT = 2**22
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a b, for a: (M, K) and b: (K, N). The workers share the longest of the three sides."""
+    (m, k), n = a.shape, b.shape[1]
+    if not isinstance(a, np.ndarray) or m * k * n < SHARED_PRODUCT:
+        return a @ b
+    if k > max(m, n):
+        return reduce(
+            np.add, parallel.share(lambda run: a[:, run[0] : run[-1] + 1] @ b[run[0] : run[-1] + 1], range(k))
+        )
+    result = np.empty((m, n), np.result_type(a, b))
+
+    def work(run: Sequence[int]) -> None:
+        part = slice(run[0], run[-1] + 1)
+        if m > n:
+            np.matmul(a[part], b, out=result[part])
+        else:
+            np.matmul(a, b[:, part], out=result[:, part])
+
+    parallel.share(work, range(max(m, n)))
+    return result
+
+
+def add_product(total: Array, a: Array, b: Array) -> None:
+    """total += a b, for total: (M, N), a: (M, K), b: (K, N), some rows of ``total`` at a time.
+
+    For the gradient of a large dense layer: a whole a b would be as large as the layer itself.
+    """
+    if not isinstance(total, np.ndarray):
+        total += a @ b
+        return
+    rows = max(1, 2**17 // total.shape[1])
+
+    def work(run: Sequence[int]) -> None:
+        for start in run:
+            total[start : start + rows] += a[start : start + rows] @ b
+
+    parallel.share(work, range(0, len(total), rows))
