@@ -49,7 +49,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_reader_reads_exactly_the_text():
-    for name, text, version, level in make_qr.recipe(64, seed=5):
+    """All versions, levels and kinds, besides four public ones."""
+    codes = make_qr.recipe(96, seed=5)
+    assert len({(version, level) for *_, version, level in codes[48:]}) == 16
+    for name, text, version, level in codes[44:]:
         image = make_qr.make(text, version, level)
         assert image.mode == "1" and image.size == (10 * (17 + 4 * version + 8),) * 2, name
         assert read_codes(pixels(image)) == [text], name
@@ -106,6 +109,21 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path):
     assert len(contents(tmp_path / "a")) == 12
 
 
+def test_the_public_kind_from_the_command_line(tmp_path):
+    assert run(tmp_path, "--public", "--count", 8) == 0
+    assert Counter(name.split("-")[1] for name in contents(tmp_path)) == {f"v{v}.png": 2 for v in (1, 2, 3, 4)}
+    for name in contents(tmp_path):
+        with Image.open(tmp_path / name) as image:
+            assert read_codes(pixels(image)) == [name[:4]]
+
+
+def test_a_folder_that_can_t_be_made_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert run(tmp_path / "file" / "codes", "--count", 4) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "codes" in error and "directory" in error.lower()
+
+
 def test_other_files_are_safe(tmp_path, capsys):
     (tmp_path / "diary.txt").write_text("mine")
     assert run(tmp_path, "--count", 4) == 2
@@ -140,7 +158,7 @@ def test_the_starter_set_is_what_the_recipe_makes():
     codes = make_qr.recipe(600, seed=0)
     assert {path.name for path in STARTER.iterdir()} == {name for name, *_ in codes}
     assert sum(path.stat().st_size for path in STARTER.iterdir()) < 1_000_000
-    for name, text, version, level in codes[::5]:
+    for name, text, version, level in codes:
         with Image.open(STARTER / name) as image:
             assert image.mode == "1", name
             assert np.array_equal(pixels(image), pixels(make_qr.make(text, version, level))), name
