@@ -2,7 +2,7 @@
 
 The article took Keras' ``ImageDataGenerator(rotation_range=40, shear_range=0.2, zoom_range=0.2, horizontal_flip=True,
 brightness_range=(0.5, 1.5))``. The same here, but for two things: what is in the picture stays in the frame (Keras'
-zoom and rotation cut the corners off two codes in five, which then can't be read by anybody), and images are not
+zoom and rotation cut the corners off half of the codes, which then can't be read by anybody), and images are not
 mirrored unless asked for, since a mirrored QR code is not a QR code.
 """
 
@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+TOLERANCE = 32  # grey levels; so much may a background differ from itself, for JPEG's sake
+
 
 class Source:
     """An image with what its variants need to know: its background, and where in it there is something."""
@@ -23,16 +25,18 @@ class Source:
 
     @cached_property
     def background(self) -> tuple[int, ...]:
-        """The median colour of the outermost pixels: white for a QR code."""
+        """The colour of the outermost pixels, or white where they differ, as in a QR code without a border."""
         pixels = np.asarray(self.image)
-        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        return tuple(int(value) for value in np.atleast_1d(np.median(edge, axis=0)))
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).reshape(-1, pixels[0, 0].size)
+        colour = np.median(edge, axis=0)
+        plain = np.mean(np.abs(edge - colour).max(axis=1) <= TOLERANCE) >= 0.9
+        return tuple(int(value) for value in colour) if plain else (255,) * len(colour)
 
     @cached_property
     def box(self) -> tuple[int, int, int, int]:
         """Left, upper, right, lower of all that isn't background; the whole image if there is nothing else."""
         plain = Image.new(self.image.mode, self.image.size, self.background)
-        difference = ImageChops.difference(self.image, plain).convert("L").point(lambda value: 255 * (value > 32))
+        difference = ImageChops.difference(self.image, plain).point(lambda value: 255 * (value > TOLERANCE))
         return difference.getbbox() or (0, 0, *self.image.size)
 
 
@@ -57,10 +61,18 @@ class Augment:
     gain: tuple[float, float] = (1.0, 1.0)
     noise: float = 0.0
 
-    def vary(self, source: Source, lr_size: int, rng: np.random.Generator) -> Image.Image:
-        """A variant of the source, as large as it. ``lr_size``: the side, in pixels, that it will be shrunk to."""
-        size = source.image.size
-        pixel = np.array(size) / lr_size  # an LR pixel, in pixels of the source
+    def __post_init__(self) -> None:
+        if not (0 <= self.zoom < 1 and 0 <= self.shift < 1):
+            raise ValueError(f"Zoom and shift must be at least 0 and less than 1, not {self.zoom} and {self.shift}.")
+
+    def vary(self, source: Source, size: int, lr_size: int, rng: np.random.Generator) -> Image.Image:
+        """A variant of the source, to be shrunk to LR and HR.
+
+        It is drawn on ``size`` x ``size`` pixels, a few times HR's, in one go; with nothing to turn or to move, the
+        image stays as large as it is. ``lr_size``: the side of LR.
+        """
+        source_size = np.array(source.image.size)
+        pixel = source_size / lr_size  # an LR pixel, in pixels of the source
         turn = np.radians(rng.uniform(-self.rotation, self.rotation))
         slant = np.radians(rng.uniform(-self.shear, self.shear))
         stretch = rng.uniform(1 - self.zoom, 1 + self.zoom, 2)
@@ -75,19 +87,20 @@ class Augment:
         image = source.image
         if shift.any() or not np.allclose(forward, np.eye(2)):
             # Shrink it if a corner of the content would otherwise come nearer to the edge than one LR pixel.
-            centre = np.array(size) / 2
+            centre = source_size / 2
             left, upper, right, lower = source.box
             corners = np.array([(left, upper), (left, lower), (right, upper), (right, lower)]) - centre
             reach = np.abs(corners @ forward.T).max(axis=0)
             room = centre - pixel - np.abs(shift)
             forward = forward * np.minimum(1, room / reach).min()
 
-            back = np.linalg.inv(forward)
+            back = np.linalg.inv(forward)  # Pillow asks where in the source a pixel comes from
             offset = centre - back @ (centre + shift)
+            (a, b), (c, d) = back * (source_size / size)
             image = image.transform(
-                size,
+                (size, size),
                 Image.Transform.AFFINE,
-                (*back[0], offset[0], *back[1], offset[1]),
+                (a, b, offset[0], c, d, offset[1]),
                 Image.Resampling.BILINEAR,
                 fillcolor=source.background,
             )
@@ -96,8 +109,9 @@ class Augment:
     def degrade(self, image: Image.Image, lr_size: int, rng: np.random.Generator) -> np.ndarray:
         """Shrink a variant to (lr_size, lr_size), uint8, by area, with blur before it and gain and noise after it."""
         sigma = rng.uniform(0, self.blur)
-        if sigma:
-            image = image.filter(ImageFilter.GaussianBlur(sigma * image.width / lr_size))
+        if sigma:  # at four times the size, fine enough for a blur of a fraction of an LR pixel
+            image = image.resize((4 * lr_size, 4 * lr_size), Image.Resampling.BOX)
+            image = image.filter(ImageFilter.GaussianBlur(4 * sigma))
         small = np.asarray(image.resize((lr_size, lr_size), Image.Resampling.BOX))
         gain, noise = rng.uniform(*self.gain), rng.uniform(0, self.noise)
         if gain == 1 and not noise:

@@ -6,10 +6,11 @@ one would. Files are decoded when they are needed; only a few are kept, so a fol
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.augment import Augment, Source
-from tinysrgan.images import DataError, decode, to_unit
+from tinysrgan.images import ENDINGS, DataError, decode, to_unit
 
 Item = TypeVar("Item")
 
@@ -26,19 +27,34 @@ Item = TypeVar("Item")
 def find_images(folder: Path, limit: int | None = None) -> list[Path]:
     """All files in the folder and those below it whose name ends as an image's does, or ``limit`` of them at random.
 
-    Sorted by path; always the same. Nothing is opened yet. Raises DataError where there are none.
+    Sorted by path; always the same. Nothing is opened yet. Links to folders are followed, each folder once; hidden
+    files and folders are left out. Raises DataError where there are no images, or a folder can't be listed.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "doesn't exist"
         raise DataError(f"{folder} {what}: give a folder of images, for example data/qr.")
-    endings = set(Image.registered_extensions())
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings and not path.is_dir())
+    names, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
+        first_visit = (real := os.path.realpath(place)) not in seen
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if first_visit and name[0] != ".")
+        if first_visit:
+            names += [os.path.join(place, name) for name in files if _ending(name) in ENDINGS and name[0] != "."]
+    paths = sorted(map(Path, names))
     if not paths:
-        raise DataError(f"{folder} holds no images: put some there (PNG, JPEG, ...), or try data/qr.")
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}): put some there, or try data/qr.")
     if limit is not None and limit < len(paths):
         chosen = np.random.default_rng(12).permutation(len(paths))[:limit]
         paths = [paths[i] for i in sorted(chosen)]
     return paths
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"{error.filename} can't be listed: {error.strerror}.") from error
 
 
 def split(paths: list[Path], validation: float = 0.33, seed: int = 12) -> tuple[list[Path], list[Path]]:
@@ -71,13 +87,19 @@ class Pairs:
         seed: int = 0,
         cache_bytes: int = 64_000_000,
     ):
-        if hr_size % scale:
-            raise ValueError(f"The size of the large images, {hr_size}, must be a multiple of the scale, {scale}.")
+        if scale < 1 or hr_size % scale or hr_size < 4 * scale:
+            raise ValueError(
+                f"The side of the large images, {hr_size}, must be a multiple of the scale, {scale}, and at least four "
+                "times as much."
+            )
+        if not paths:
+            raise DataError("There are no images to make pairs of.")
         self.paths = paths
         self.hr_size, self.scale, self.lr_size = hr_size, scale, hr_size // scale
+        self.side = 3 * hr_size  # of what HR and LR are shrunk from
         self.augment, self.seed = augment, seed
         self.skipped: dict[Path, str] = {}
-        self.sources = _Sources(cache_bytes, side=4 * hr_size)
+        self.sources = _Sources(cache_bytes, self.side)
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def __len__(self) -> int:
@@ -95,7 +117,7 @@ class Pairs:
             lr = np.asarray(image.resize((self.lr_size, self.lr_size), Image.Resampling.BOX))
         else:
             rng = np.random.default_rng([self.seed, 1, draw])
-            image = self.augment.vary(source, self.lr_size, rng)
+            image = self.augment.vary(source, self.side, self.lr_size, rng)
             lr = self.augment.degrade(image, self.lr_size, rng)
         return _rgb(lr), _rgb(np.asarray(image.resize(hr_size, Image.Resampling.BILINEAR)))
 
@@ -128,7 +150,7 @@ class Pairs:
 
 
 class _Sources:
-    """Decoded images by path; the least recently used ones go when they are too many for ``limit`` bytes.
+    """Decoded images by path; the least recently used ones go where they would take more than ``limit`` bytes.
 
     An image much larger than ``side`` is shrunk by averaging whole pixels first. For use by several threads.
     """
@@ -150,13 +172,14 @@ class _Sources:
             if path not in self.kept:
                 self.kept[path] = source
                 self.bytes += _bytes(source)
-            while self.bytes > self.limit and len(self.kept) > 1:
+            while self.bytes > self.limit:
                 self.bytes -= _bytes(self.kept.popitem(last=False)[1])
         return source
 
 
 def _bytes(source: Source) -> int:
-    return source.image.width * source.image.height * len(source.image.getbands())
+    bytes_a_pixel = 1 if source.image.mode == "L" else 4  # Pillow pads RGB
+    return source.image.width * source.image.height * bytes_a_pixel
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
@@ -164,20 +187,46 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def prefetch(make: Callable[[int], Item], steps: Iterable[int], ahead: int = 4) -> Iterator[Item]:
-    """Yield make(step) for every step, made up to ``ahead`` steps in advance by a thread of its own.
+def save_augmented(pairs: Pairs, folder: Path, variants: int = 10) -> list[Path]:
+    """Write ``variants`` variants of each image to a folder, as the article does, and return their paths.
 
-    An exception in ``make`` is raised here. When the iteration ends, however it ends, so does the thread.
+    They are varied by ``pairs.augment`` and named as their image, with two numbers before it: ``00012-03-7209-v4.png``.
+    Give it only images to train on (``split`` comes first). Files that can't be used are left out and named in
+    ``pairs.skipped``. Raises DataError if the folder isn't empty, ValueError if ``pairs`` doesn't augment, and OSError.
     """
-    steps = iter(steps)
-    pool = ThreadPoolExecutor(1, "prefetch")
+    if pairs.augment is None:
+        raise ValueError("There is nothing to vary the images by: give Pairs an Augment.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(f"{folder} isn't empty: give a new folder for the augmented images.")
+    saved = []
+    for index, path in enumerate(pairs.paths):
+        try:
+            source = pairs.sources.get(path)
+        except DataError as error:
+            pairs.skipped[path] = str(error)
+            continue
+        for variant in range(variants):
+            rng = np.random.default_rng([pairs.seed, 2, index, variant])
+            image = pairs.augment.vary(source, pairs.side, pairs.lr_size, rng)
+            saved.append(folder / f"{index:05d}-{variant:02d}-{path.stem}.png")
+            image.save(saved[-1])
+    return saved
+
+
+def prefetch(make: Callable[[int], Item], steps: Iterable[int], workers: int = 1, ahead: int = 4) -> Iterator[Item]:
+    """Yield make(step) for every step, in order; threads make up to ``ahead`` of them in advance.
+
+    An exception in ``make`` is raised here, in its turn. When the iteration ends, however it ends, so do the threads.
+    """
+    pool = ThreadPoolExecutor(workers, "prefetch")
+    waiting: deque[Future[Item]] = deque()
     try:
-        waiting = deque(pool.submit(make, step) for _, step in zip(range(ahead), steps, strict=False))
+        for step in steps:
+            waiting.append(pool.submit(make, step))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
         while waiting:
-            item = waiting.popleft().result()
-            for step in steps:
-                waiting.append(pool.submit(make, step))
-                break
-            yield item
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
