@@ -44,7 +44,7 @@ class Options:
     pretrain_steps: int = 1500
     steps: int = 100
     epochs: int | None = None
-    pretrain_rate: float = 2e-3
+    pretrain_rate: float = 4e-3
     learning_rate: float = 1e-4
     decay: str = "cosine"
     seed: int = 0

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer, Parameter
-from tinysrgan.layers.initial import glorot_uniform, icnr
+from tinysrgan.layers.initial import fan_in_uniform, icnr
 from tinysrgan.ops import channel_sums, conv2d, conv2d_grad_input, conv2d_grad_weight
 
 
@@ -19,7 +19,7 @@ class Conv2D(Layer):
 
     where x is zero outside the image. The formulas, and the faster ways to the same numbers, are in ``ops``.
 
-    Weights start Glorot-uniform; give ``before_shuffle=f`` to the convolution in front of ``PixelShuffle(f)``, so
+    Weights start small and uniform; give ``before_shuffle=f`` to the convolution in front of ``PixelShuffle(f)``, so
     that it starts without checkerboards (ICNR).
     """
 
@@ -36,11 +36,8 @@ class Conv2D(Layer):
             raise ValueError(f"Conv2D takes an odd filter size, not {size}.")
         self.stride = stride
         shape = (size, size, inputs, outputs)
-        area = size * size
         self.w = Parameter(
-            icnr(shape, before_shuffle, rng)
-            if before_shuffle
-            else glorot_uniform(shape, area * inputs, area * outputs, rng)
+            icnr(shape, before_shuffle, rng) if before_shuffle else fan_in_uniform(shape, size * size * inputs, rng)
         )
         self.b = Parameter(np.zeros(outputs, np.float32))
 
