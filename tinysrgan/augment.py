@@ -45,7 +45,7 @@ class Augment:
     """How much to vary. Every variant draws each amount evenly from its range; 0, or (1, 1), leaves it alone.
 
     rotation: degrees, either way; shear: degrees, as Keras' ``shear_range`` is; zoom: 0.2 means 0.8 to 1.2, for width
-    and height by themselves; flip: mirror every other image; brightness: factors; shift: in LR pixels, either way.
+    and height by themselves; flip: mirror one in two; brightness: factors; shift: in LR pixels, either way.
 
     The last three are for the small image alone and make the task harder than plain shrinking: blur: the largest sigma
     of a Gaussian, in LR pixels; gain: factors of brightness; noise: the largest standard deviation, of 255.
