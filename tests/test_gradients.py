@@ -1,0 +1,116 @@
+"""Every layer, every loss and whole nets: the gradient is the slope."""
+
+import numpy as np
+import pytest
+from cases import CASES, covered
+
+from tinysrgan import layers
+from tinysrgan.gradcheck import GradientError, check_gradients, gradcheck, gradcheck_loss, main
+from tinysrgan.layers import BatchNorm, Layer
+from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss
+from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.models.vgg19 import Preprocess
+
+TOLERANCE = 1e-6
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).uniform(-1, 1, shape)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layer(case):
+    make, x = CASES[case]
+    check_gradients(make(), x)
+
+
+def test_no_layer_is_left_out():
+    exported = {getattr(layers, name) for name in layers.__all__}
+    kinds = {kind.__name__ for kind in exported if isinstance(kind, type) and issubclass(kind, Layer)}
+    assert kinds - {"Layer"} <= covered()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+@pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
+def test_generator(upscale, output, scale):
+    generator = Generator(2, 4, scale, upscale, output, seed=1)
+    errors = gradcheck(generator, uniform(2, 5, 6, 3))
+    assert errors.keys() == {"x", *generator.parameters()}
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("size", [32, 20])
+def test_discriminator(size):
+    discriminator = Discriminator(size, 4, 8, seed=1)
+    errors = gradcheck(discriminator, uniform(3, size, size, 3))
+    assert errors.keys() == {"x", *discriminator.parameters()}
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("cut", ["block1_conv1", "block2_conv1", "block3_pool"])
+def test_vgg19_with_its_preprocessing(cut):
+    errors = gradcheck(VGG19(cut), uniform(1, 16, 12, 3))
+    assert errors.keys() == {"x"}  # it is frozen
+    assert errors["x"] < TOLERANCE
+
+
+def test_preprocessing():
+    check_gradients(Preprocess(), uniform(2, 3, 4, 3))
+
+
+def test_mean_squared_error():
+    target = uniform(2, 4, 4, 3)
+    assert gradcheck_loss(lambda y: mean_squared_error(y, target), -(target**2)) < TOLERANCE
+
+
+@pytest.mark.parametrize("label", [0.0, 0.9, 1.0])
+def test_binary_cross_entropy(label):
+    assert gradcheck_loss(lambda y: binary_cross_entropy(y, label), 4 * uniform(6, 1)) < TOLERANCE
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 12.75])
+def test_feature_loss(scale):
+    loss = FeatureLoss(VGG19("block2_conv1").astype(np.float64), scale)
+    target = uniform(2, 12, 12, 3)
+    assert gradcheck_loss(lambda y: loss(y, target), -target) < TOLERANCE
+
+
+def perceptual(weight):
+    discriminator = Discriminator(16, 4, 8, seed=3).astype(np.float64)
+    target = uniform(3, 16, 16, 3)
+
+    def loss(y):
+        parts, gradient = perceptual_loss(y, target, mean_squared_error, discriminator, weight)
+        return parts["content"] + weight * parts["adversarial"], gradient
+
+    return loss, -(target**2)
+
+
+@pytest.mark.parametrize("weight", [1e-3, 10.0])
+def test_perceptual_loss(weight):
+    assert gradcheck_loss(*perceptual(weight)) < TOLERANCE
+
+
+def test_a_wrong_gradient_is_named():
+    class Wrong(BatchNorm):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.shift.grad *= 2
+            return dx
+
+    with pytest.raises(GradientError, match="shift"):
+        check_gradients(Wrong(3), uniform(2, 4, 4, 3))
+
+
+def test_why_the_weights_of_the_outputs_are_random():
+    """With ones instead, batch-norm's loss never changes, and a backward that returns zeros would seem right."""
+    norm, x = BatchNorm(3).astype(np.float64), uniform(2, 4, 4, 3)
+    assert norm.forward(x).sum() == pytest.approx(norm.forward(x**3).sum(), abs=1e-9)
+
+
+def test_the_command_checks_everything(capsys):
+    assert main() == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("Conv2D", "BatchNorm", "Generator", "Discriminator", "VGG19", "perceptual"))
+    assert "WRONG" not in table

@@ -1,0 +1,186 @@
+"""Is a gradient right? Compare it with what the function does when it is nudged: ``python -m tinysrgan.gradcheck``.
+
+The loss is L = sum(dy * f(x)) with *random* weights dy. Weights of one, the usual choice, are a trap: the sum of
+batch-norm's output doesn't depend on its input, so a backward pass that returns zeros would pass.
+
+Every tensor is moved along one random direction v, a little forward and a little back. The slope of L that shows must
+be sum(gradient * v). That takes two forward passes for each tensor, however large it is, so that whole nets can be
+checked. All in float64.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from tinysrgan.device import Array
+from tinysrgan.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    PixelShuffle,
+    PReLU,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Tanh,
+    Upsample,
+)
+from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss
+from tinysrgan.models import VGG19, Discriminator, Generator
+
+TOLERANCE = 1e-6
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+
+
+class GradientError(AssertionError):
+    """A gradient isn't the slope of its function."""
+
+
+def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) -> dict[str, float]:
+    """The relative error of each gradient of a layer or net, by the tensor's path; "x" is the input's.
+
+    Converts the layer to float64, in train mode. About 1e-9 is a right gradient, above 1e-6 a wrong one.
+    """
+    rng = rng or np.random.default_rng(0)
+    layer.astype(np.float64).train()
+    layer.zero_grad()
+    x = x.astype(np.float64)
+    dy = rng.standard_normal(layer.forward(x).shape)
+    gradients = {"x": layer.backward(dy)} | {path: p.grad.copy() for path, p in layer.parameters().items()}
+    tensors = {"x": x} | {path: p.value for path, p in layer.parameters().items()}
+
+    def loss() -> float:
+        return float((layer.forward(x) * dy).sum())
+
+    errors = {path: _error(loss, tensors[path], gradients[path], rng) for path in gradients if _trained(layer, path)}
+    layer.train()
+    return errors
+
+
+def gradcheck_loss(
+    function: Callable[[Array], tuple[Array, Array]], y: Array, rng: np.random.Generator | None = None
+) -> float:
+    """The relative error of the gradient that a loss function returns beside its value: y -> (loss, gradient)."""
+    y = y.astype(np.float64)
+    gradient = function(y)[1]
+    return _error(lambda: float(function(y)[0]), y, gradient, rng or np.random.default_rng(0))
+
+
+def check_gradients(
+    layer: Layer, x: Array, tolerance: float = TOLERANCE, rng: np.random.Generator | None = None
+) -> None:
+    """Raise GradientError with all tensors whose gradient is off by more than ``tolerance``."""
+    wrong = {path: error for path, error in gradcheck(layer, x, rng).items() if not error <= tolerance}
+    if wrong:
+        found = ", ".join(f"{path} (error {error:.1e})" for path, error in wrong.items())
+        raise GradientError(f"{type(layer).__name__}: wrong gradient of {found}.")
+
+
+def _trained(layer: Layer, path: str) -> bool:
+    """Whether the layer that holds this tensor collects gradients; a frozen one doesn't."""
+    for name in path.split(".")[:-1]:
+        layer = layer.children()[name]
+    return path == "x" or not layer.frozen
+
+
+def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:
+    """|slope - gradient along v|, relative to their size, or to 1e-4 where both are smaller than that.
+
+    Of several directions v the one is taken whose slope is the surest; the gradient under test has no say in it.
+    """
+    tries = []
+    for _ in range(5):
+        v = rng.standard_normal(tensor.shape)
+        slope, doubt = _slope(loss, tensor, v)
+        tries.append((doubt, slope, float((gradient * v).sum())))
+        if doubt < 1e-8:
+            break
+    _, found, expected = min(tries)
+    return abs(found - expected) / max(abs(found), abs(expected), 1e-4)
+
+
+def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, float]:
+    """The slope of the loss when ``tensor`` moves along v, and how much two measurements of it differ.
+
+    Long steps meet the kinks of ReLU and its kind, short ones rounding. So several lengths are tried, and those two
+    taken that agree best.
+    """
+    before = tensor.copy()
+    slopes = []
+    for step in STEPS:
+        tensor[...] = before + step * v
+        forward = loss()
+        tensor[...] = before - step * v
+        slopes.append((forward - loss()) / (2 * step))
+        tensor[...] = before
+    doubts = [abs(a - b) / max(abs(a), abs(b), 1e-4) for a, b in pairwise(slopes)]
+    best = int(np.argmin(doubts))
+    return slopes[best + 1], doubts[best]
+
+
+def report() -> Iterator[tuple[str, float]]:
+    """The largest error of every layer, loss and (small) net."""
+    rng = np.random.default_rng(1)
+    image = rng.uniform(-1, 1, (2, 7, 6, 4))
+    layers: dict[str, tuple[Layer, Array]] = {
+        "Conv2D 3x3": (Conv2D(4, 5, 3), image),
+        "Conv2D 3x3, stride 2": (Conv2D(4, 5, 3, stride=2), image),
+        "Conv2D 9x9": (Conv2D(4, 3, 9), image),
+        "Dense": (Dense(6, 5), rng.standard_normal((3, 6))),
+        "BatchNorm": (BatchNorm(4), image),
+        "PReLU": (PReLU(4), image),
+        "LeakyReLU": (LeakyReLU(), image),
+        "ReLU": (ReLU(), image),
+        "Sigmoid": (Sigmoid(), image),
+        "Tanh": (Tanh(), image),
+        "PixelShuffle": (PixelShuffle(), image),
+        "Upsample": (Upsample(), image),
+        "MaxPool": (MaxPool(), image),
+        "Flatten": (Flatten(), image),
+        "Residual": (Residual(Conv2D(4, 4, 3), BatchNorm(4), PReLU(4)), image),
+        "Generator": (Generator(2, 4), rng.uniform(-1, 1, (2, 6, 5, 3))),
+        "Generator, nearest": (Generator(1, 4, upscale="nearest"), rng.uniform(-1, 1, (2, 6, 5, 3))),
+        "Discriminator": (Discriminator(32, 4, 8), rng.uniform(-1, 1, (3, 32, 32, 3))),
+        "VGG19 to block2_conv1": (VGG19("block2_conv1"), rng.uniform(-1, 1, (1, 12, 12, 3))),
+    }
+    for name, (layer, x) in layers.items():
+        yield name, max(gradcheck(layer, x, rng).values())
+
+    target = rng.uniform(-1, 1, (3, 32, 32, 3))
+    discriminator = Discriminator(32, 4, 8).astype(np.float64)
+    features = FeatureLoss(VGG19("block1_conv2").astype(np.float64))
+    losses: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+        "mean squared error": lambda y: mean_squared_error(y, target),
+        "binary cross-entropy": lambda y: binary_cross_entropy(y, 1.0),
+        "VGG19 features": lambda y: features(y, target),
+        "perceptual loss": lambda y: _total(*perceptual_loss(y, target, mean_squared_error, discriminator, 0.1), 0.1),
+    }
+    for name, function in losses.items():
+        yield name, gradcheck_loss(function, rng.uniform(-1, 1, target.shape), rng)
+
+
+def _total(parts: dict[str, Array], gradient: Array, weight: float) -> tuple[Array, Array]:
+    return parts["content"] + weight * parts["adversarial"], gradient
+
+
+def main() -> int:
+    """Print the table; 1 if a gradient is wrong, else 0."""
+    worst = 0.0
+    print(f"{'':<26}relative error of the gradients")
+    for name, error in report():
+        print(f"{name:<26}{error:.1e}{'' if error <= TOLERANCE else '   WRONG'}", flush=True)
+        worst = max(worst, error)
+    print(f"\nAll are right: below {TOLERANCE:g}." if worst <= TOLERANCE else f"\nAbove {TOLERANCE:g} is wrong.")
+    return int(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
