@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from tinysrgan.augment import Augment
 from tinysrgan.data import Pairs, find_images, prefetch, save_augmented, split
-from tinysrgan.images import DataError, read_image, to_uint8, to_unit
+from tinysrgan.images import DataError, area_average, read_image, to_uint8, to_unit
 from tinysrgan.scan import version_of
 
 SHIFT = Augment(rotation=0, shear=0, zoom=0, brightness=(1, 1), shift=0.5)
@@ -149,7 +150,7 @@ def test_hr_is_the_image_and_lr_its_average(scale, tmp_path):
         assert lr.dtype == hr.dtype == np.uint8 and lr.shape == (128 // scale, 128 // scale, 3)
         assert np.array_equal(hr, pixels)
         average = pixels.reshape(128 // scale, scale, 128 // scale, scale, 3).mean((1, 3))
-        assert np.abs(lr - average).max() <= 1  # Pillow rounds after the columns, and again after the rows
+        assert np.abs(lr - average).max() <= 0.5001
 
 
 def test_any_shape_is_resized_to_a_square_by_pillows_bilinear(images):
@@ -157,7 +158,7 @@ def test_any_shape_is_resized_to_a_square_by_pillows_bilinear(images):
     lr, hr = Pairs([path], 32, 4).pair(0, None)
     image = read_image(path)
     assert np.array_equal(hr, np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)))
-    assert np.array_equal(lr, np.asarray(image.resize((8, 8), Image.Resampling.BOX)))
+    assert np.array_equal(lr, area_average(image, 8))
 
 
 def test_a_large_photograph_is_averaged_first_and_looks_the_same(tmp_path):
@@ -174,7 +175,7 @@ def test_a_large_photograph_is_averaged_first_and_looks_the_same(tmp_path):
 
 @pytest.mark.parametrize(("hr_size", "scale"), [(130, 4), (127, 2), (100, 8), (8, 4), (0, 4), (32, 0)])
 def test_sizes_that_do_not_fit_are_refused(hr_size, scale, images):
-    with pytest.raises(ValueError, match="multiple of the scale"):
+    with pytest.raises(DataError, match="multiple of the scale"):  # --hr-size may ask for them
         Pairs(find_images(images), hr_size, scale)
 
 
@@ -395,3 +396,62 @@ def test_the_starter_set_trains_with_real_threads():
         assert_same(batch, alone.batch(step, 8))
     assert not pairs.skipped
     assert to_unit(pairs.pair(0, 0)[1]).max() == 1
+
+
+# ---------------------------------------------------------------- size, and company
+
+
+def test_a_photograph_of_any_size_keeps_its_shape(tmp_path):
+    """1280 isn't a multiple of the 98 pixels that are kept of it."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((1280, 1280), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "photo.png")
+    lr, hr = Pairs([tmp_path / "photo.png"], 32, 4).pair(0, None)
+    assert np.abs(lr - np.asarray(image, float).reshape(8, 160, 8, 160, 3).mean((1, 3))).max() <= 1.5
+    assert np.abs(hr - np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), float)).max() <= 2.5
+
+
+def test_threads_that_share_the_pairs_get_what_one_alone_gets(images):
+    """Unreadable files come up in another order for them, and the cache is never right."""
+    for i in (1, 4, 5, 9):
+        (images / f"{i:02}-v{i % 4 + 1}.png").write_bytes(b"broken")
+    paths = find_images(images)
+    alone, shared = Pairs(paths, 32, 4, Augment(noise=5)), Pairs(paths, 32, 4, Augment(noise=5), cache_bytes=8000)
+    order = [int(step) for step in np.random.default_rng(0).permutation(40)]
+    for step, batch in zip(order, prefetch(lambda step: shared.batch(step, 3), order, workers=4), strict=True):
+        assert_same(batch, alone.batch(step, 3))
+    assert shared.skipped == alone.skipped and len(alone.skipped) == 4
+
+
+def test_a_file_that_was_skipped_is_not_tried_again(images):
+    """Somebody mends it in the middle of a run: the rest of the run stays as it was."""
+    (images / "05-v2.png").write_bytes(b"broken")
+    paths = find_images(images)
+    pairs, mended = Pairs(paths, 32, 4, cache_bytes=0), Pairs(paths, 32, 4, cache_bytes=0)
+    expected = [pairs.batch(step, 4) for step in range(6)]
+    assert_same(mended.batch(0, 12), pairs.batch(0, 12))
+    Image.new("RGB", (48, 40)).save(images / "05-v2.png")
+    for step, batch in enumerate(expected):
+        assert_same(mended.batch(step, 4), batch)
+
+
+def test_twenty_thousand_images_take_no_more_memory_than_a_few(tmp_path):
+    """Hard links to real codes, which decoded would take 3 GB. The bound is of a few batches and of the cache."""
+    codes = sorted((Path(__file__).parents[1] / "data" / "qr").glob("*.png"))[:8]
+    for i, code in enumerate(codes):
+        (tmp_path / f"{i}.png").write_bytes(code.read_bytes())
+    for i in range(20_000):
+        os.link(tmp_path / f"{i % 8}.png", tmp_path / f"{i:05}-copy.png")
+    try:
+        training, held_out = split(find_images(tmp_path))
+        assert len(training) + len(held_out) == 20_008
+        tracemalloc.start()
+        pairs = Pairs(training, 64, 4, Augment(), cache_bytes=1_000_000)
+        for step in range(20):
+            pairs.batch(step, 8)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        assert 500_000 < pairs.sources.bytes <= 1_000_000
+    finally:
+        tracemalloc.stop()
+        for path in tmp_path.glob("*-copy.png"):  # rather than leave them to pytest, which keeps folders for days
+            path.unlink()

@@ -2,14 +2,20 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tinysrgan.errors import UserError
-from tinysrgan.images import DataError, bicubic, decode, read_image, to_uint8, to_unit
+from tinysrgan.images import DataError, area_average, bicubic, decode, read_image, to_uint8, to_unit
+
+# pytest puts its own filters in the place of the one that tinysrgan.images sets; the last test is of that one.
+pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]
 
 rng = np.random.default_rng(0)
 COLOUR = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -32,6 +38,13 @@ def read(path) -> np.ndarray:
     image = read_image(path)
     assert image.mode == "RGB"
     return np.asarray(image)
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
 
 
 # ---------------------------------------------------------------- what is read
@@ -118,11 +131,8 @@ def test_grey_stays_compact_however_it_was_saved(tmp_path):
 def huge_png(side: int) -> bytes:
     """A few bytes that claim to be an image of side x side pixels."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return png((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
 
 
 def damaged(path, ending: str):
@@ -205,6 +215,25 @@ def test_to_uint8_rounds_and_clips():
     assert to_uint8(levels).tolist() == [0, 0, 1, 1, 255, 255, 255]
 
 
+def test_area_average_is_exact_where_the_sizes_divide():
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 80, 3), dtype=np.uint8)
+    for array, shape in ((pixels, (8, 8, 3)), (pixels[:, :, 0], (8, 8))):
+        small = area_average(Image.fromarray(array), 8)
+        assert small.shape == shape and small.dtype == np.uint8
+        exact = array.reshape(8, 15, 8, 10, -1).mean((1, 3)).reshape(shape)
+        assert np.abs(small - exact).max() <= 0.5001  # nothing but the final rounding
+
+
+@pytest.mark.parametrize("width, height", [(41, 29), (37, 370), (1, 8), (8, 3)])
+def test_area_average_counts_parts_of_pixels(width, height):
+    """Enlarged eightfold without interpolation, the same areas are whole pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    fine = pixels.repeat(8, axis=0).repeat(8, axis=1)
+    exact = fine.reshape(8, height, 8, width, 3).mean((1, 3))
+    assert np.abs(area_average(Image.fromarray(pixels), 8) - exact).max() <= 0.5001
+    assert (area_average(Image.new("RGB", (width, height), (255, 0, 77)), 8) == (255, 0, 77)).all()
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_bicubic_keeps_flat_areas_and_straight_ramps(scale):
     ramp = rgb(np.repeat(np.arange(40, 200, 8, dtype=np.uint8)[None], 20, axis=0))
@@ -214,3 +243,132 @@ def test_bicubic_keeps_flat_areas_and_straight_ramps(scale):
     inside = slice(3 * scale, -3 * scale)
     assert np.abs(large[:, inside] - (40 + 8 * at)[None, inside, None]).max() <= 0.5 + 1e-9
     assert (bicubic(np.full((8, 9, 3), 77, np.uint8), scale) == 77).all()
+
+
+# ---------------------------------------------------------------- odd, but right
+
+
+def test_16_bits_in_colour_and_with_transparency(tmp_path):
+    """PNG has them, and Pillow can't write them."""
+    samples = np.random.default_rng(2).integers(0, 65536, (20, 30, 4)).astype(">u2")
+    alpha = samples[:, :, 3:] / 65535
+    for channels, kind in ((3, 2), (4, 6), (2, 4)):
+        pixels = samples[:, :, -2:] if channels == 2 else samples[:, :, :channels]
+        header = struct.pack(">IIBBBBB", 30, 20, 16, kind, 0, 0, 0)
+        rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+        (tmp_path / "a.png").write_bytes(png((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")))
+        colour = pixels[:, :, :1] / 257 if channels == 2 else pixels[:, :, :3] / 257
+        expected = colour if channels == 3 else alpha * colour + 255 * (1 - alpha)
+        assert np.abs(read(tmp_path / "a.png") - expected).max() <= 2, channels
+
+
+def test_a_palette_of_half_transparent_colours(tmp_path):
+    colours = np.random.default_rng(3).integers(0, 256, (256, 3)).astype(np.uint8)
+    image = Image.fromarray(GREY).convert("P")
+    image.putpalette(colours.tobytes())
+    alpha = rgb(GREY) / 255
+    expected = alpha * colours[GREY] + 255 * (1 - alpha)
+    assert np.abs(read(save(tmp_path / "a.png", image, transparency=bytes(range(256)))) - expected).max() <= 1
+
+
+def test_black_ink_on_transparent_black_can_be_seen(tmp_path):
+    """What drawing programs export. Laid on black instead of white, nothing of the code would be left."""
+    ink = GREY > 127
+    pixels = np.concatenate([np.zeros_like(COLOUR), 255 * ink[:, :, None].astype(np.uint8)], 2)
+    assert np.array_equal(read(save(tmp_path / "a.png", pixels)), rgb(255 * (~ink).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_eight_ways_that_a_camera_may_be_held(orientation, tmp_path):
+    upright = {
+        1: COLOUR,
+        2: COLOUR[:, ::-1],
+        3: COLOUR[::-1, ::-1],
+        4: COLOUR[::-1],
+        5: COLOUR.swapaxes(0, 1),
+        6: np.rot90(COLOUR, -1),
+        7: COLOUR[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(COLOUR, 1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(read(save(tmp_path / "a.png", COLOUR, exif=exif)), upright)
+    with Image.open(save(tmp_path / "a.jpg", COLOUR, quality=95)) as file:
+        expected = np.asarray(file).astype(int)
+    turned = read(save(tmp_path / "b.jpg", COLOUR, quality=95, exif=exif))
+    corners = [expected[0, 0], expected[0, -1], expected[-1, 0], expected[-1, -1]]
+    assert turned.shape == upright.shape
+    assert sorted(map(tuple, turned[[0, 0, -1, -1], [0, -1, 0, -1]])) == sorted(map(tuple, corners))
+    assert np.array_equal(turned[0, 0], corners[(None, 0, 1, 3, 2, 0, 2, 3, 1)[orientation]])
+
+
+@pytest.mark.parametrize("ending, options", [("webp", {"lossless": True}), ("png", {}), ("tiff", {})])
+def test_other_animations(ending, options, tmp_path):
+    more = [Image.fromarray(255 - COLOUR), Image.fromarray(COLOUR[::-1])]
+    path = save(tmp_path / f"a.{ending}", COLOUR, save_all=True, append_images=more, **options)
+    assert np.array_equal(read(path), COLOUR)
+
+
+# ---------------------------------------------------------------- damage of any kind
+
+KINDS = ("png", "jpg", "webp", "gif", "bmp", "tif")
+
+
+def smooth(path):
+    """An image file without noise, so that its end isn't a matter of a few pixels."""
+    y, x = np.mgrid[:20, :30]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.dstack([x * 8, y * 12, x + y]).astype(np.uint8)
+    return save(path, pixels, **({"exif": exif} if path.suffix in (".png", ".jpg") else {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_cut_anywhere_is_whole_or_refused(kind, tmp_path):
+    path = smooth(tmp_path / f"a.{kind}")
+    content, whole = path.read_bytes(), read(path)
+    refused = 0
+    for cut in sorted({*range(0, len(content), 7), *range(len(content) - 16, len(content))}):
+        path.write_bytes(content[:cut])
+        try:
+            assert np.array_equal(read(path), whole), f"cut after {cut} of {len(content)} bytes, and nobody notices"
+        except DataError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            refused += 1
+    assert refused > len(content) // 14
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_bytes_raise_nothing_but_a_data_error(kind, tmp_path):
+    path = smooth(tmp_path / f"a.{kind}")
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    generator = np.random.default_rng(1)
+    for _ in range(150):
+        damaged = content.copy()
+        reach = generator.choice([60, len(content)])  # half of the time in the header
+        damaged[generator.integers(reach, size=4)] = generator.integers(256, size=4)
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert read(path).ndim == 3
+        except DataError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
+def test_nothing_is_printed_beside_the_one_sentence(tmp_path):
+    """Pillow warns of some files before it, or somebody else, refuses them."""
+    (tmp_path / "a-large.png").write_bytes(huge_png(10_000))  # Pillow would only warn
+    path = smooth(tmp_path / "b-exif.jpg")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"Exif\0\0") + 10] = 200  # the rotation lies beyond the end
+    path.write_bytes(content)
+    path = smooth(tmp_path / "c-cut.tif")
+    path.write_bytes(path.read_bytes()[:1000])
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom tinysrgan.images import DataError, read_image\n"
+        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    try: read_image(path); print('read')\n"
+        "    except DataError: print('refused')\n"
+    )
+    command = [sys.executable, "-W", "always", "-c", program, str(tmp_path)]
+    result = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (result.stdout.split(), result.stderr) == (["refused", "read", "refused"], "")

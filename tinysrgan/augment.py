@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from tinysrgan.images import area_average
+
 TOLERANCE = 32  # grey levels; so much may a background differ from itself, for JPEG's sake
 
 
@@ -110,9 +112,9 @@ class Augment:
         """Shrink a variant to (lr_size, lr_size), uint8, by area, with blur before it and gain and noise after it."""
         sigma = rng.uniform(0, self.blur)
         if sigma:  # at four times the size, fine enough for a blur of a fraction of an LR pixel
-            image = image.resize((4 * lr_size, 4 * lr_size), Image.Resampling.BOX)
+            image = Image.fromarray(area_average(image, 4 * lr_size))
             image = image.filter(ImageFilter.GaussianBlur(4 * sigma))
-        small = np.asarray(image.resize((lr_size, lr_size), Image.Resampling.BOX))
+        small = area_average(image, lr_size)
         gain, noise = rng.uniform(*self.gain), rng.uniform(0, self.noise)
         if gain == 1 and not noise:
             return small

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.augment import Augment, Source
-from tinysrgan.images import ENDINGS, DataError, decode, to_unit
+from tinysrgan.images import ENDINGS, DataError, area_average, decode, to_unit
 
 Item = TypeVar("Item")
 
@@ -88,7 +88,7 @@ class Pairs:
         cache_bytes: int = 64_000_000,
     ):
         if scale < 1 or hr_size % scale or hr_size < 4 * scale:
-            raise ValueError(
+            raise DataError(
                 f"The side of the large images, {hr_size}, must be a multiple of the scale, {scale}, and at least four "
                 "times as much."
             )
@@ -114,7 +114,7 @@ class Pairs:
         hr_size = (self.hr_size, self.hr_size)
         if self.augment is None or draw is None:
             image = source.image
-            lr = np.asarray(image.resize((self.lr_size, self.lr_size), Image.Resampling.BOX))
+            lr = area_average(image, self.lr_size)
         else:
             rng = np.random.default_rng([self.seed, 1, draw])
             image = self.augment.vary(source, self.side, self.lr_size, rng)
@@ -152,7 +152,7 @@ class Pairs:
 class _Sources:
     """Decoded images by path; the least recently used ones go where they would take more than ``limit`` bytes.
 
-    An image much larger than ``side`` is shrunk by averaging whole pixels first. For use by several threads.
+    An image much larger than ``side`` is shrunk first. For use by several threads.
     """
 
     def __init__(self, limit: int, side: int):
@@ -167,7 +167,9 @@ class _Sources:
                 self.kept.move_to_end(path)
                 return self.kept[path]
         image = decode(path)
-        source = Source(image.reduce(max(1, min(image.size) // self.side)))
+        times = max(1, min(image.size) // self.side)
+        size = (image.width // times, image.height // times)
+        source = Source(image.resize(size, Image.Resampling.HAMMING))  # BOX, but smooth where the sizes don't divide
         with self.lock:
             if path not in self.kept:
                 self.kept[path] = source
