@@ -80,11 +80,18 @@ def test_palette_with_and_without_a_transparent_colour(tmp_path):
     assert np.array_equal(read(save(tmp_path / "b.png", image, transparency=0)), expected)
 
 
+def save_16_bits(path, pixels):
+    if path.suffix == ".pgm":  # old Pillows read but don't write it
+        path.write_bytes(b"P5 %d %d 65535\n" % pixels.shape[::-1] + pixels.astype(">u2").tobytes())
+        return path
+    return save(path, pixels)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.pgm"])
 def test_16_bits_are_scaled_and_not_clipped(name, tmp_path):
     pixels = np.repeat(np.array([[0, 255, 257, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16), 18, axis=0)
     pixels = np.repeat(pixels, 4, axis=1)
-    assert read(save(tmp_path / name, pixels))[0, ::4, 0].tolist() == [0, 1, 1, 100, 101, 255]
+    assert read(save_16_bits(tmp_path / name, pixels))[0, ::4, 0].tolist() == [0, 1, 1, 100, 101, 255]
 
 
 def test_cmyk(tmp_path):

@@ -37,7 +37,7 @@ def read_image(path: Path) -> Image.Image:
 def decode(path: Path) -> Image.Image:
     """As ``read_image``, but a grey image stays grey (mode "L"): a quarter of the memory, and of the work on it."""
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with Image.open(str(path), formats=FORMATS) as file:
             width, height = file.size
             if width * height > LARGEST:
                 raise DataError(f"{path}: {width}x{height} pixels are too many, the limit is {LARGEST:,}")
