@@ -41,46 +41,48 @@ def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
     r, s, c, k = w_shape
     if not isinstance(x, np.ndarray):
         return "im2col"
-    if stride == 1 and r % 2 == s % 2 == 1 and 4 * k <= c and k <= 8:
+    if stride > 1 or r % 2 == 0 or s % 2 == 0:
+        return "bands"
+    if k <= 4 < c:
         return "thin"
-    if stride == 1 and r == s == 3 and c * k >= 512 and min(height, width) >= 16 and not _exact:
+    if r == s == 3 and c * k >= 512 and min(height, width) >= 16 and not _exact:
         return "winograd"
     return "bands"
 
 
 def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Array:
     """y: (N, P, Q, K) = x: (N, H, W, C) convolved with w: (R, S, C, K), plus bias: (K,); "same" padding."""
-    kind = choose(x, w.shape, stride)
-    if kind == "thin":
-        return thin.conv2d(x, w, bias)
-    if kind == "winograd":
-        return winograd.conv2d(x, w, bias)
-    if kind == "bands":
-        return bands.conv2d(x, w, stride, bias)
+    match choose(x, w.shape, stride):
+        case "thin":
+            return thin.conv2d(x, w, bias)
+        case "winograd":
+            return winograd.conv2d(x, w, bias)
+        case "bands":
+            return bands.conv2d(x, w, stride, bias)
     y = im2col.conv2d(x, w, stride)
     return y if bias is None else y + bias
 
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
-    kind = choose(x, w_shape, stride)
-    if kind == "thin":
-        return thin.conv2d_grad_weight(x, dy, w_shape)
-    if kind == "winograd":
-        return winograd.conv2d_grad_weight(x, dy)
-    if kind == "bands":
-        return bands.conv2d_grad_weight(x, dy, w_shape, stride)
+    match choose(x, w_shape, stride):
+        case "thin":
+            return thin.conv2d_grad_weight(x, dy, w_shape)
+        case "winograd":
+            return winograd.conv2d_grad_weight(x, dy)
+        case "bands":
+            return bands.conv2d_grad_weight(x, dy, w_shape, stride)
     return im2col.conv2d_grad_weight(x, dy, w_shape, stride)
 
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
+    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K). With stride 1 it is a convolution of dy, K to C."""
     r, s, c, k = w.shape
-    kind = choose(dy, (r, s, k, c), stride)
-    if kind == "thin":  # dx is the convolution of dy with the flipped filter
-        return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
-    if kind == "winograd":
-        return winograd.conv2d_grad_input(dy, w)
-    if kind == "bands":
-        return bands.conv2d_grad_input(dy, w, x_shape, stride)
+    match choose(dy, (r, s, k, c), stride):
+        case "thin":
+            return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
+        case "winograd":
+            return winograd.conv2d_grad_input(dy, w)
+        case "bands":
+            return bands.conv2d_grad_input(dy, w, x_shape, stride)
     return im2col.conv2d_grad_input(dy, w, x_shape, stride)

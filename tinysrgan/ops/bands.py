@@ -17,9 +17,9 @@ import numpy as np
 from tinysrgan.ops import parallel
 from tinysrgan.ops.geometry import Same, same
 
-# A band's columns should take about half of a core's second-level cache, but have rows enough to be worth the
+# A band's columns should stay in the caches. It should have rows enough to be worth the
 # packing of the weights that every matrix product begins with.
-BAND_NUMBERS = 128 * 1024
+BAND_NUMBERS = 512 * 1024
 BAND_ROWS = 256
 
 

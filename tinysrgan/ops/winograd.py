@@ -58,7 +58,7 @@ A_T = np.array(
 G_BOTH, A_BOTH = np.kron(G, G), np.kron(A_T, A_T)  # (36, 9), (16, 36)
 
 # Numbers of the transformed tiles of a band, before and after the channels are mixed.
-BAND_NUMBERS = 512 * 1024
+BAND_NUMBERS = 1024 * 1024
 # Numbers of a weight's gradient to sum at a time.
 SUM_NUMBERS = 128 * 1024
 
