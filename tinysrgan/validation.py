@@ -88,12 +88,19 @@ class Validation:
         return scores
 
     def picture(self, sr: Sequence[np.ndarray], rows: int = 4) -> Image.Image:
-        """The article's figure for the first images: LR, bicubic, SR and HR; green frames scan, red ones don't."""
-        columns = [images[:rows] for images in (self.lr, self.bicubic, sr, self.hr)]
-        cells = [list(row) for row in zip(*columns, strict=True)]
+        """The article's figure: LR, bicubic, SR and HR of a few images, if possible with a code of every version.
+
+        Green frames scan, red ones don't.
+        """
+        versions = [version or 0 for _, version in self.codes]
+        firsts = sorted({version: i for i, version in reversed(list(enumerate(versions)))}.items())
+        chosen = [i for _, i in firsts][:rows]
+        chosen += [i for i in range(len(versions)) if i not in chosen][: rows - len(chosen)]
+        cells = [[images[i] for images in (self.lr, self.bicubic, sr, self.hr)] for i in chosen]
+        texts = [self.codes[i][0] for i in chosen]
         frames = [
             [scan.read_code(image) == text if text is not None else None for image in row]
-            for row, (text, _) in zip(cells, self.codes, strict=False)
+            for row, text in zip(cells, texts, strict=True)
         ]
         return strip(cells, ["LR", "bicubic", "SR", "HR"], frames)
 
