@@ -34,13 +34,14 @@ class Adam:
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
         self.steps += 1
-        rate = self.learning_rate / (1 - self.beta1**self.steps)
+        # The corrections of m and v, taken out of the division: a pass less over every parameter.
         correction = (1 - self.beta2**self.steps) ** 0.5
+        rate, epsilon = self.learning_rate * correction / (1 - self.beta1**self.steps), self.epsilon * correction
 
         def update(value: Array, g: Array, m: Array, v: Array) -> None:
             m += (1 - self.beta1) * (g - m)
             v += (1 - self.beta2) * (g * g - v)
-            value -= rate * m / (v**0.5 / correction + self.epsilon)
+            value -= rate * m / (v**0.5 + epsilon)
             g[...] = 0
 
         in_place(update, [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()])

@@ -23,9 +23,12 @@ from tinysrgan.device import Array, array_module
 from tinysrgan.ops import parallel
 
 LINE_NUMBERS = 4 * 1024
-# Large enough that the workers, who take turns to start each step of a formula, don't wait for each other.
+# A block for one of several workers. They take turns to start each step of a formula (Python's lock), so short blocks
+# would have them wait for each other.
 BLOCK_NUMBERS = 256 * 1024
-# With less to do than this, a second thread costs more than it brings.
+# A block where there is only one, in its core's second-level cache.
+ALONE_NUMBERS = 64 * 1024
+# With less to do than this, a second worker costs more than it brings.
 SHARED_NUMBERS = 256 * 1024
 
 
@@ -100,8 +103,8 @@ def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) 
     for arrays in groups:
         if all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in arrays):
             numbers = [x.reshape(-1) for x in arrays]
-            starts = range(0, numbers[0].size, 8 * BLOCK_NUMBERS)
-            parts += [tuple(x[start : start + 8 * BLOCK_NUMBERS] for x in numbers) for start in starts]
+            starts = range(0, numbers[0].size, BLOCK_NUMBERS)
+            parts += [tuple(x[start : start + BLOCK_NUMBERS] for x in numbers) for start in starts]
         else:
             parts.append(arrays)
 
@@ -120,9 +123,11 @@ def _line_length(channels: int) -> int:
 def _share_blocks(work: Callable[[Sequence[slice]], Any], x: np.ndarray) -> list[Any]:
     """Call ``work`` for every worker's blocks of x, as slices of it when flat."""
     line = _line_length(x.shape[-1])
-    length = max(1, -(-min(BLOCK_NUMBERS, x.size // parallel.workers()) // line)) * line
+    shared = x.size >= SHARED_NUMBERS
+    numbers = min(BLOCK_NUMBERS, x.size // parallel.workers()) if shared else ALONE_NUMBERS
+    length = -(-numbers // line) * line
     blocks = [slice(start, min(start + length, x.size)) for start in range(0, x.size, length)]
-    return parallel.share(work, blocks) if x.size >= SHARED_NUMBERS else [work(blocks)]
+    return parallel.share(work, blocks) if shared else [work(blocks)]
 
 
 def _lines(

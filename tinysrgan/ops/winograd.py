@@ -54,8 +54,8 @@ A_T = np.array(
         [0, 1, -1, 8, -8, 1],
     ]
 )
-# M X M^T with X as a column of numbers is kron(M, M) times that column.
-G_BOTH, A_BOTH = np.kron(G, G), np.kron(A_T, A_T)  # (36, 9), (16, 36)
+# G w G^T with w as a column of numbers is this times that column.
+G_BOTH = np.kron(G, G)  # (36, 9)
 
 # Numbers of the transformed tiles of a band, before and after the channels are mixed.
 BAND_NUMBERS = 1024 * 1024
@@ -81,16 +81,16 @@ def _convolve(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np
     """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K)."""
     n, height, width, c = x.shape
     k = weights.shape[2]
-    out = A_BOTH.astype(x.dtype)
+    out = A_T.astype(x.dtype)
     y = np.empty((n, height, width, k), x.dtype)
 
     def work(run: Sequence[Band]) -> None:
         for band in run:
             images, rows, columns = _tiles(band, width)
             products = _transformed_inputs(x, band) @ weights  # (36, tiles, C) times (36, C, K)
-            outputs = out @ products.reshape(36, -1)  # (16, tiles K)
+            outputs = out @ (out @ products.reshape(6, 6, -1)).reshape(6, -1)  # along the rows, then down the columns
             if bias is not None:
-                outputs += np.tile(bias, images * rows * columns)
+                outputs += np.tile(bias, 4 * images * rows * columns)
             result = outputs.reshape(4, 4, images, rows, columns, k).transpose(2, 3, 0, 4, 1, 5)
             target = y[band.first : band.last, 4 * band.top : 4 * band.bottom]
             target[...] = result.reshape(images, 4 * rows, 4 * columns, k)[:, : target.shape[1], :width]
@@ -105,7 +105,7 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     The formula above is linear in w; turned round, dw = G^T [ (B^T x B) * (A dy A^T) ] G, summed over all tiles.
     """
     c, k = x.shape[3], dy.shape[3]
-    spread = A_BOTH.T.astype(x.dtype)
+    spread = A_T.T.astype(x.dtype)
     step = max(1, SUM_NUMBERS // (c * k))
     places = [slice(start, start + step) for start in range(0, 36, step)]
 
@@ -115,7 +115,7 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
             images, rows, columns = _tiles(band, dy.shape[2])
             part = patch(dy[band.first : band.last], (4 * band.top, 0), (4 * rows, 4 * columns))
             cells = part.reshape(images, rows, 4, columns, 4, k).transpose(2, 4, 0, 1, 3, 5)
-            gradients = (spread @ cells.reshape(16, -1)).reshape(36, -1, k)
+            gradients = (spread @ (spread @ cells.reshape(4, 4, -1)).reshape(4, -1)).reshape(36, -1, k)
             inputs = _transformed_inputs(x, band).transpose(0, 2, 1)
             for at in places:
                 total[at] += inputs[at] @ gradients[at]  # (C, tiles) times (tiles, K) for every place
