@@ -407,3 +407,12 @@ def test_a_wrong_shape_names_the_layer(layer, shape, message):
 def test_an_even_filter_is_refused():
     with pytest.raises(ValueError, match="odd filter size, not 4"):
         Conv2D(3, 4, 4)
+
+
+@pytest.mark.xfail(strict=True, reason="these layers don't look at the number of channels yet")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layer", [PReLU(3), PReLU(9), BatchNorm(3), BatchNorm(9), Residual(Conv2D(6, 12, 3))])
+def test_wrong_channels_name_the_layer(layer, training):
+    """Without a check the channels' numbers would be repeated or cut off, and the result silently wrong."""
+    with pytest.raises(ValueError, match=r"'body\.3'"):
+        layer.label("body.3").train(training).forward(np.zeros((2, 4, 4, 6), np.float32))
