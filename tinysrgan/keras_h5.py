@@ -21,8 +21,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tinysrgan.hdf5 import attribute, misfit, objects, reading
 from tinysrgan.errors import UserError
+from tinysrgan.hdf5 import attribute, misfit, objects, reading
 from tinysrgan.models import VGG19
 from tinysrgan.models.vgg19 import layer_names
 
