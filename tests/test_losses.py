@@ -1,0 +1,183 @@
+"""The losses, in numbers worked by hand. That their gradients are their slopes is shown in tests/test_gradients.py."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from tinysrgan.layers import Dense, Flatten, Sequential
+from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss, probability
+from tinysrgan.models import VGG19, Discriminator
+
+
+def images(n=2, size=16, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).uniform(-1, 1, (n, size, size, 3)).astype(dtype)
+
+
+# ---------------------------------------------------------------- mean squared error
+
+
+def test_mean_squared_error():
+    """Differences 1, 0, -2, 3: squares 1, 0, 4, 9, so 14 / 4; the gradient is half of each difference (2 / 4)."""
+    loss, gradient = mean_squared_error(np.array([[2.0, 5.0], [1.0, 3.0]]), np.array([[1.0, 5.0], [3.0, 0.0]]))
+    assert loss == 3.5
+    assert gradient.tolist() == [[0.5, 0], [-1, 1.5]]
+
+
+def test_the_mean_is_over_images_too():
+    y, target = images(1), images(1, seed=1)
+    once = mean_squared_error(y, target)[0]
+    twice = mean_squared_error(np.concatenate([y, y]), np.concatenate([target, target]))[0]
+    assert once == pytest.approx(twice)
+
+
+# ---------------------------------------------------------------- binary cross-entropy
+
+
+def test_an_undecided_discriminator_pays_log_2():
+    for label, gradient in ((1, -0.5), (0, 0.5)):
+        loss, d_logits = binary_cross_entropy(np.zeros((1, 1)), label)
+        assert loss == pytest.approx(math.log(2))
+        assert d_logits.tolist() == [[gradient]]
+
+
+def test_binary_cross_entropy_of_known_probabilities():
+    """Logits log 3 and -log 3 are the probabilities 3/4 and 1/4."""
+    logits = np.array([[math.log(3)], [-math.log(3)]])
+    loss, gradient = binary_cross_entropy(logits, 1)
+    assert loss == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
+    np.testing.assert_allclose(gradient, [[-1 / 8], [-3 / 8]])
+    loss, gradient = binary_cross_entropy(logits, 0)
+    assert loss == pytest.approx(-(math.log(1 / 4) + math.log(3 / 4)) / 2)
+    np.testing.assert_allclose(gradient, [[3 / 8], [1 / 8]])
+
+
+def test_a_smoothed_label_is_best_met_at_its_own_probability():
+    logit = math.log(0.9 / 0.1)
+    losses = [binary_cross_entropy(np.array([[logit + step]]), 0.9)[0] for step in (-0.1, 0, 0.1)]
+    assert losses[1] < min(losses[0], losses[2])
+    assert binary_cross_entropy(np.array([[logit]]), 0.9)[1] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("logit", "label", "loss", "gradient"),
+    [(1e4, 1, 0, 0), (1e4, 0, 1e4, 1), (-1e4, 1, 1e4, -1), (-1e4, 0, 0, 0), (100, 0, 100, 1), (-100, 1, 100, -1)],
+)
+def test_a_discriminator_that_is_very_sure_costs_no_infinity(logit, label, loss, gradient, dtype):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = binary_cross_entropy(np.full((1, 1), logit, dtype), label)
+    assert [float(part.squeeze()) for part in found] == pytest.approx([loss, gradient], abs=1e-30)
+    assert [part.dtype for part in found] == [dtype, dtype]
+
+
+def test_probability():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        p = probability(np.array([-1e4, -math.log(3), 0, math.log(3), 1e4]))
+    np.testing.assert_allclose(p, [0, 0.25, 0.5, 0.75, 1], atol=1e-15)
+
+
+# ---------------------------------------------------------------- features
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    return VGG19("block2_conv1").astype(np.float64)
+
+
+def test_feature_loss_is_the_distance_of_the_features(vgg):
+    fake, real = images(), images(seed=1)
+    expected = np.mean((vgg.eval().forward(fake) - vgg.eval().forward(real)) ** 2)
+    assert FeatureLoss(vgg)(fake, real)[0] == pytest.approx(expected)
+    assert FeatureLoss(vgg, 1 / 12.75)(fake, real)[0] == pytest.approx(expected / 12.75**2)
+
+
+def test_scaled_features_scale_the_gradient_alike(vgg):
+    fake, real = images(), images(seed=1)
+    (_, gradient), (_, scaled) = FeatureLoss(vgg)(fake, real), FeatureLoss(vgg, 1 / 12.75)(fake, real)
+    assert np.abs(gradient).max() > 0
+    np.testing.assert_allclose(scaled, gradient / 12.75**2, rtol=1e-10, atol=1e-15)
+
+
+def test_an_image_is_no_distance_from_itself(vgg):
+    loss, gradient = FeatureLoss(vgg)(images(), images())
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_feature_loss_does_not_train_vgg(vgg):
+    before = {name: parameter.value.copy() for name, parameter in vgg.parameters().items()}
+    FeatureLoss(vgg)(images(), images(seed=1))
+    for name, parameter in vgg.parameters().items():
+        np.testing.assert_array_equal(parameter.value, before[name])
+        assert not parameter.grad.any(), name
+
+
+# ---------------------------------------------------------------- the generator's loss
+
+
+def test_perceptual_loss_by_hand():
+    """D's logit is twice the sum of the image, here zero: so log 2, and its slope -1/2 times the weight 2."""
+    discriminator = Sequential(Flatten(), Dense(4, 1)).astype(np.float64)
+    discriminator["1"].w.value[:] = 2
+    fake = np.array([1.0, -1.0, 2.0, -2.0]).reshape(1, 1, 1, 4)
+    parts, gradient = perceptual_loss(fake, np.zeros_like(fake), mean_squared_error, discriminator, 0.1)
+    assert parts == pytest.approx({"content": 10 / 4, "adversarial": math.log(2)})
+    np.testing.assert_allclose(gradient.ravel(), [0.5 - 0.1, -0.5 - 0.1, 1 - 0.1, -1 - 0.1])
+
+
+def test_the_paper_weights_the_adversarial_part_with_a_thousandth():
+    discriminator = Discriminator(16, 2, 3, seed=0).astype(np.float64)
+    fake, real = images(), images(seed=1)
+    _, by_default = perceptual_loss(fake, real, mean_squared_error, discriminator)
+    _, weighted = perceptual_loss(fake, real, mean_squared_error, discriminator, 1e-3)
+    _, without = perceptual_loss(fake, real, mean_squared_error, discriminator, 0)
+    np.testing.assert_array_equal(by_default, weighted)
+    np.testing.assert_array_equal(without, mean_squared_error(fake, real)[1])
+    assert (weighted != without).any()
+
+
+def test_a_step_along_the_gradient_fools_the_discriminator_more():
+    discriminator = Discriminator(16, 2, 3, seed=0).astype(np.float64)
+    fake = images()
+    no_content = lambda fake, real: (np.zeros(()), np.zeros_like(fake))  # noqa: E731
+    parts, gradient = perceptual_loss(fake, fake, no_content, discriminator, 1)
+    after, _ = perceptual_loss(fake - 1e-3 * gradient / np.abs(gradient).max(), fake, no_content, discriminator, 1)
+    assert after["adversarial"] < parts["adversarial"]
+
+
+def test_the_generators_step_leaves_the_discriminator_as_it_was():
+    """Its gradients, its running statistics, and what of it was frozen before."""
+    discriminator = Discriminator(16, 2, 3, seed=0).astype(np.float64)
+    discriminator["head"].freeze()
+    logits = discriminator.forward(images(seed=1))
+    discriminator.backward(binary_cross_entropy(logits, 1)[1])  # gradients that must still be there afterwards
+    values = {name: tensor.value.copy() for name, tensor in discriminator.tensors().items()}
+    gradients = {name: parameter.grad.copy() for name, parameter in discriminator.parameters().items()}
+    flags = {layer.path: layer.frozen for layer in discriminator.layers()}
+    assert gradients["logit.w"].any()
+    assert set(flags.values()) == {True, False}
+
+    _, gradient = perceptual_loss(images(), images(seed=1), mean_squared_error, discriminator)
+
+    assert gradient.any()
+    for name, tensor in discriminator.tensors().items():
+        np.testing.assert_array_equal(tensor.value, values[name], err_msg=name)
+    for name, parameter in discriminator.parameters().items():
+        np.testing.assert_array_equal(parameter.grad, gradients[name], err_msg=name)
+    assert {layer.path: layer.frozen for layer in discriminator.layers()} == flags
+    assert all(layer.training for layer in discriminator.layers())
+
+
+def test_the_losses_write_into_neither_image():
+    fake, real = images(dtype=np.float32), images(seed=1, dtype=np.float32)
+    for x in (fake, real):
+        x.flags.writeable = False
+    discriminator = Discriminator(16, 2, 3, seed=0)
+    for content in (mean_squared_error, FeatureLoss(VGG19("block1_conv1"))):
+        parts, gradient = perceptual_loss(fake, real, content, discriminator)
+        assert gradient.dtype == np.float32
+        assert {part.dtype for part in parts.values()} == {np.dtype(np.float32)}
