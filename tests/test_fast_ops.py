@@ -227,6 +227,15 @@ def test_blocks_take_a_formula_to_every_number(seed, h, w, c, workers):
     assert_close([sums], [np.stack([formula(x, y, v, one).sum(axis=(0, 1)), x.sum(axis=(0, 1))])], 1e-12)
 
 
+@pytest.mark.parametrize("shapes", [((2, 6), (2, 6), (3,)), ((2, 6), (2, 12), (6,)), ((2, 6), (4, 6), (1,))])
+def test_shapes_that_do_not_match_are_refused(shapes):
+    x, y, v = map(np.zeros, shapes)
+    with pytest.raises(ValueError, match="one shape"):
+        ops.elementwise(lambda x, y, v: x + y + v, x, y, vectors=[v])
+    with pytest.raises(ValueError, match="one shape"):
+        ops.channel_sums(lambda x, y, v: (x + y + v,), x, y, vectors=[v])
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 70), (4, 100, 100, 32), (3, 37, 41, 48)])
 def test_blocks_take_real_sizes(shape):
     x = np.random.default_rng(0).standard_normal(shape)

@@ -33,10 +33,11 @@ SHARED_NUMBERS = 256 * 1024
 
 
 def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
-    """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,); or (1,), all of them.
+    """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,), or (1,) for all channels.
 
-    The result has the shape and dtype of the first array.
+    The result has the shape and dtype of the first array. Raises ValueError where shapes don't match.
     """
+    _check_shapes(arrays, vectors)
     first = arrays[0]
     if not isinstance(first, np.ndarray):
         return formula(*arrays, *vectors)
@@ -53,8 +54,9 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
 def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
-    Arguments are as in ``elementwise``. float32 sums are good to six digits or more.
+    Arguments and errors are those of ``elementwise``. float32 sums are good to six digits or more.
     """
+    _check_shapes(arrays, vectors)
     first = arrays[0]
     channels = first.shape[-1]
     if not isinstance(first, np.ndarray):
@@ -113,6 +115,16 @@ def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) 
             formula(*part)
 
     parallel.share(work, parts)
+
+
+def _check_shapes(arrays: Sequence[Array], vectors: Sequence[Array]) -> None:
+    """Flat blocks of arrays that don't match would be wrong without a word."""
+    first = arrays[0]
+    if any(x.shape != first.shape for x in arrays) or any(v.shape not in ((first.shape[-1],), (1,)) for v in vectors):
+        raise ValueError(
+            f"A formula takes arrays of one shape (..., C) and vectors (C,) or (1,), not {[x.shape for x in arrays]} "
+            f"and {[v.shape for v in vectors]}."
+        )
 
 
 def _line_length(channels: int) -> int:
