@@ -1,6 +1,22 @@
 """tinysrgan: an SRGAN from scratch on NumPy, small enough to be read in an afternoon.
 
-Start with ``train.py`` (the idea), then ``layers/`` (the mathematics) and ``models/`` (the nets).
+Start with ``train.py`` (the idea), then ``layers/`` (the mathematics) and ``models/`` (the nets). To use a trained
+generator from Python: ``tinysrgan.load()``, see ``api.py``.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinysrgan.api import Upscaler, load
+
 __version__ = "0.1.0"
+__all__ = ["Upscaler", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what ``load`` and ``Upscaler`` need only once they are asked for: most of the package does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tinysrgan import api
+
+    return getattr(api, name)

@@ -1,0 +1,140 @@
+"""Upscale an image of any size in bounded memory: in tiles, with the result of the whole image.
+
+A pixel of the result depends on the input only as far as the net's filters reach. So a tile is computed with a margin
+of that width around it, and what comes of the margin is dropped. At the image's border a tile ends where the image
+does: the zeros that "same" convolutions see there are those that the whole image would give them.
+
+The generator's two halves need tiles of different sizes. Its residual blocks see far (37 pixels for 16 blocks), but
+at low resolution; its upscale blocks see 3 pixels and take 16 to 64 times the memory. So large tiles go through the
+first half, and their features, in small tiles, through the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from tinysrgan.device import Array, to_device
+from tinysrgan.images import to_unit
+from tinysrgan.layers import Conv2D, Layer, PixelShuffle, Upsample
+from tinysrgan.models import Generator
+
+MEMORY = 256_000_000  # bytes that a tile's arrays may take together
+ARRAYS = 4  # as large as the largest, alive at once: input and output of a layer, and two shortcuts around it
+
+
+class Box(NamedTuple):
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of an image, both without the last."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grown(self, margin: int, limits: Box) -> Box:
+        """This box with a margin around it, as far as that lies within ``limits``."""
+        return Box(
+            max(self.top - margin, limits.top),
+            min(self.bottom + margin, limits.bottom),
+            max(self.left - margin, limits.left),
+            min(self.right + margin, limits.right),
+        )
+
+    def cut(self, side: int) -> Iterator[Box]:
+        """Boxes of like size, at most ``side`` on a side, that together make up this one."""
+        for top, bottom in _cut(self.top, self.bottom, side):
+            for left, right in _cut(self.left, self.right, side):
+                yield Box(top, bottom, left, right)
+
+    def of(self, x: Array, origin: Box, scale: int = 1) -> Array:
+        """What lies in this box of x: (..., H, W, C), the pixels of the box ``origin``, ``scale`` times enlarged."""
+        rows = slice(scale * (self.top - origin.top), scale * (self.bottom - origin.top))
+        columns = slice(scale * (self.left - origin.left), scale * (self.right - origin.left))
+        return x[..., rows, columns, :]
+
+
+def _cut(start: int, stop: int, side: int) -> list[tuple[int, int]]:
+    pieces = -(-(stop - start) // side)
+    edges = [start + (stop - start) * i // pieces for i in range(pieces + 1)]
+    return list(pairwise(edges))
+
+
+@dataclass
+class Half:
+    """Layers that follow each other, and how wide a tile of theirs is: without the margin that they need around it."""
+
+    layers: Sequence[Layer]
+    memory: int
+
+    def __post_init__(self) -> None:
+        self.margin = reach(self.layers)
+        # A net too large for the memory gets tiles that are at least no smaller than their margins.
+        side = isqrt(self.memory // (4 * ARRAYS * largest(self.layers)))
+        self.side = max(side - 2 * self.margin, self.margin, 1)
+
+    def forward(self, x: Array) -> Array:
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+
+def upscale_in_tiles(
+    generator: Generator, pixels: np.ndarray, module: ModuleType = np, memory: int = MEMORY
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Upscale pixels: uint8 (H, W, 3), tile by tile.
+
+    Yields boxes that together make up the image and, for each, what ``generator.forward`` of the whole image gives
+    there, to rounding: float32 (scale h, scale w, 3). The generator is in eval mode and lies where ``module`` (numpy
+    or cupy) keeps its arrays. ``memory``, in bytes, is about what the nets' activations may take at a time.
+    """
+    layers = generator.chain
+    cut = list(layers).index("upscale")
+    body, upscale = (Half(half, memory) for half in (list(layers.values())[:cut], list(layers.values())[cut:]))
+    image = Box(0, pixels.shape[0], 0, pixels.shape[1])
+    for tile in image.cut(body.side):
+        known = tile.grown(upscale.margin, image)
+        seen = known.grown(body.margin, image)
+        x = to_device(to_unit(seen.of(pixels, image))[None], module)
+        features = known.of(body.forward(x), seen)
+        for part in tile.cut(upscale.side):
+            seen = part.grown(upscale.margin, image)
+            y = upscale.forward(seen.of(features, known))
+            yield part, to_device(part.of(y, seen, generator.scale)[0], np)
+
+
+def reach(layers: Sequence[Layer]) -> int:
+    """How many pixels of the input, to each side, a pixel of the result depends on.
+
+    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution, and what is needed
+    of an enlarged image lies in 1 / factor as many pixels, rounded up, of the image before.
+    """
+    pixels = 0
+    for layer in reversed(_inside(layers)):
+        if isinstance(layer, Conv2D):
+            pixels += layer.w.value.shape[0] // 2
+        elif isinstance(layer, PixelShuffle | Upsample):
+            pixels = -(-pixels // layer.factor)
+    return pixels
+
+
+def largest(layers: Sequence[Layer]) -> int:
+    """The most numbers that any layer makes of one pixel of the input."""
+    most, channels, area = 0, 0, 1
+    for layer in _inside(layers):
+        if isinstance(layer, Conv2D):
+            channels = layer.w.value.shape[3]
+        elif isinstance(layer, PixelShuffle | Upsample):
+            area *= layer.factor**2
+            channels //= layer.factor**2 if isinstance(layer, PixelShuffle) else 1
+        most = max(most, channels * area)
+    return most
+
+
+def _inside(layers: Sequence[Layer]) -> list[Layer]:
+    return [inner for layer in layers for inner in layer.layers()]

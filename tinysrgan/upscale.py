@@ -1,0 +1,302 @@
+"""Upscale images from the command line: ``python -m tinysrgan.upscale blurry.png clear.png``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tinysrgan import scan
+from tinysrgan.api import Upscaler, eight_bits, lay_on_white, load
+from tinysrgan.data import find_images
+from tinysrgan.device import DEVICES
+from tinysrgan.errors import UserError
+from tinysrgan.files import write_whole
+from tinysrgan.images import LARGEST
+
+STREAM = Path("-")  # standard input or output
+LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
+
+# Kinds of file that Pillow opens by starting another program, or only if somebody adds a reader.
+NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
+
+# What is written, with the longest side that the format takes and the options that keep it from blurring the result.
+WRITTEN: dict[str, tuple[int, dict[str, object]]] = {
+    "PNG": (2**31 - 1, {"compress_level": 4}),  # Pillow's 6 takes three times as long, for nothing here
+    "TIFF": (2**31 - 1, {}),
+    "BMP": (2**31 - 1, {}),
+    "PPM": (2**31 - 1, {}),
+    "JPEG2000": (2**31 - 1, {}),
+    "GIF": (65535, {}),
+    "JPEG": (65500, {"quality": 95}),
+    "WEBP": (16383, {"lossless": True}),
+}
+OPAQUE = {"JPEG", "PPM", "BMP"}  # formats that drop or refuse transparency
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command: 0 when done, 1 if some files of a folder failed, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return run(parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        say("stopped. What was written so far is whole.")
+        return 130
+    except (UserError, OSError, MemoryError) as error:
+        say(sentence(error))
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tinysrgan.upscale",
+        description="Upscale an image, or all images of a folder and those below it. IN is never changed; OUT is "
+        "written whole or not at all, in the format that its name ends in, with 8 bits a channel.",
+        epilog="Examples: python -m tinysrgan.upscale blurry.png clear.png --scan; python -m tinysrgan.upscale "
+        "photos larger; cat a.jpg | python -m tinysrgan.upscale - - > b.png. Exit code: 0 done, 1 some files of a "
+        "folder failed (each is named), 2 nothing done, 130 stopped by Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("input", type=Path, metavar="IN", help="image file, folder, or - for standard input")
+    add("output", type=Path, metavar="OUT", help="the same kind of thing; - writes PNG to standard output")
+    add(
+        "--weights", type=Path, metavar="FILE", help="generator.h5 of a training run (default: the one that is shipped)"
+    )
+    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+    add("--scan", action="store_true", help="print the text of the QR codes found before and after")
+    return parser
+
+
+def run(words: argparse.Namespace) -> int:
+    """Do what the command line asks for. Raises UserError, OSError or MemoryError where it can't be done at all."""
+    if words.scan and not scan.available():
+        raise UserError(scan.MISSING)
+    folder = words.input != STREAM and words.input.is_dir()
+    jobs = folder_jobs(words.input, words.output) if folder else [(words.input, words.output)]
+    if not folder:
+        check_file(words.input, words.output)
+    upscaler = load(words.weights, words.device)
+    inputs = {identity(source) for source, _ in jobs if source != STREAM and os.path.exists(source)}
+
+    failed = 0
+    with progress(len(jobs), "file", hidden=not folder) as done:
+        for source, target in jobs:
+            try:
+                if target != STREAM and target.exists() and identity(target) in inputs:
+                    raise UserError(f"{target} is an input too, and inputs are never overwritten: give another OUT.")
+                if folder:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                upscale_file(upscaler, source, target, words.scan, f"{source}: " if folder else "")
+            except (UserError, OSError, MemoryError) as error:
+                if not folder:
+                    raise
+                say(sentence(error, source))
+                failed += 1
+            done(1)
+    if folder:
+        say(f"{len(jobs) - failed} of {len(jobs)} files are upscaled, {upscaler.where}; they are in {words.output}.")
+    return 1 if failed else 0
+
+
+# ---------------------------------------------------------------- what goes where
+
+
+def check_file(source: Path, target: Path) -> None:
+    """Raise UserError for all that is known to be wrong with one input and output before either is opened."""
+    if source != STREAM:
+        check_input(source)
+    if target == STREAM:
+        if sys.stdout.isatty():
+            raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
+        return
+    if target.is_dir():
+        raise UserError(f"{target} is a folder and IN is not: give a file name, for example {target / 'clear.png'}.")
+    if target.exists() and not target.is_file():
+        raise UserError(f"{target} is not a file.")
+    file_format(target)
+    if not target.parent.is_dir():
+        raise UserError(f"There is no folder {target.parent} to write {target.name} to.")
+    if not os.access(target.parent, os.W_OK):
+        raise UserError(f"{target.parent} doesn't allow to write {target.name} there: Permission denied.")
+
+
+def check_input(source: Path) -> None:
+    """Raise UserError where there is no file; to open a pipe by its name might wait for ever."""
+    if not source.is_file():
+        raise UserError(f"{source} is not a file; - reads a pipe." if source.exists() else f"There is no {source}.")
+
+
+def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
+    """The images in a folder and where their results go: by the same names below ``out``, which is made.
+
+    Raises UserError where there are none, or ``out`` won't do.
+    """
+    if out == STREAM:
+        raise UserError("A folder can't go to standard output: give a folder as OUT.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file and IN a folder: give a folder as OUT.")
+    if out.exists() and out.samefile(folder):
+        raise UserError(f"{out} is IN itself, and inputs are never overwritten: give another folder as OUT.")
+    sources = find_images(folder)
+    if (results := out.resolve()).is_relative_to(folder.resolve()):  # what an earlier run left there is no input
+        sources = [path for path in sources if not path.resolve().is_relative_to(results)]
+    if not sources:
+        raise UserError(f"{folder} holds no images but those in {out}.")
+    out.mkdir(parents=True, exist_ok=True)
+    return [(path, out / path.relative_to(folder)) for path in sources]
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What two names of one file have in common, be they links or not."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+# ---------------------------------------------------------------- one file
+
+
+def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool, prefix: str) -> None:
+    """Read, upscale and write one image; with ``scan_too`` print a line on its QR codes, which starts with ``prefix``.
+
+    Raises UserError, OSError or MemoryError; ``target`` is then as it was.
+    """
+    image = read(source)
+    size = (upscaler.scale * image.width, upscaler.scale * image.height)
+    name = "PNG" if target == STREAM else file_format(target)
+    if max(size) > WRITTEN[name][0]:
+        raise UserError(f"{target} would have {size[0]}x{size[1]} pixels, too many for {name}: let it end in .png.")
+    if "A" in image.mode and name in OPAQUE:
+        raise UserError(f"{source} has transparent parts, which {name} can't keep: let OUT end in .png.")
+    with progress(image.width * image.height, "pixel", scaled=True) as done:
+        result = upscaler(image, done)
+    write(result, target, name)
+    if scan_too:
+        before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
+        print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
+
+
+def read(source: Path) -> Image.Image:
+    """An image in mode L, LA, RGB or RGBA, with a notice where it holds more than that. Raises UserError."""
+    name = "standard input" if source == STREAM else str(source)
+    Image.init()
+    formats = [kind for kind in Image.ID if kind not in NOT_READ]
+    try:
+        if source != STREAM:
+            check_input(source)
+        with Image.open(stdin() if source == STREAM else source, formats=formats) as file:
+            if file.width * file.height > LARGEST:
+                raise UserError(f"{file.width}x{file.height} pixels are too many, the limit is {LARGEST:,}.")
+            frames = getattr(file, "n_frames", 1)
+            deep = ";16" in str(file.tile) or file.mode.startswith("I")
+            image = eight_bits(file)
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is not an image, or of a kind that Pillow can't read.") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"{name} can't be read as an image: {reason.rstrip('.')}.") from error
+    if frames > 1:
+        say(f"{name} holds {frames} images, as animations do: only the first is upscaled.")
+    if deep:
+        say(f"{name} has 16 bits a channel: the result has 8.")
+    return image
+
+
+def stdin() -> BinaryIO:
+    content = sys.stdin.buffer.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise UserError(f"there is no end to it after {LARGEST_FILE:,} bytes.")
+    return io.BytesIO(content)
+
+
+def file_format(target: Path) -> str:
+    """Pillow's name of the format that the name of a file ends in. Raises UserError where none is written so."""
+    Image.init()
+    endings = {ending: name for ending, name in Image.EXTENSION.items() if name in WRITTEN and name in Image.SAVE}
+    if (ending := target.suffix.lower()) not in endings:
+        raise UserError(f"{target} doesn't end in a format that can be written: {', '.join(sorted(endings))}.")
+    return endings[ending]
+
+
+def write(image: Image.Image, target: Path, name: str) -> None:
+    """Write an image in the format ``name``, whole or not at all. Raises UserError."""
+    if name == "GIF" and image.mode != "L":
+        say(f"{target}: GIF keeps no more than 256 colours, and no half-transparent ones; PNG keeps all.")
+    content = io.BytesIO()
+    try:
+        image.save(content, name, **WRITTEN[name][1])
+    except (OSError, ValueError, struct.error) as error:
+        raise UserError(f"{target} can't be written as {name}: {error}.") from error
+    try:
+        if target != STREAM:
+            write_whole(target, content.getbuffer())
+        else:
+            sys.stdout.buffer.write(content.getbuffer())
+            sys.stdout.buffer.flush()
+    except OSError as error:
+        if target == STREAM:  # or Python would try again on its way out
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        where = "standard output" if target == STREAM else target
+        raise UserError(f"{where} can't be written: {error.strerror}.") from error
+
+
+def codes(image: Image.Image) -> list[str]:
+    """The text of every QR code in an image of mode L, LA, RGB or RGBA, on white paper."""
+    return scan.read_codes(np.asarray(lay_on_white(image).convert("L")))
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def printable(text: str) -> str:
+    """A code's text on one line, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def sentence(error: Exception, source: Path | None = None) -> str:
+    """An error as one sentence that names the file."""
+    if isinstance(error, MemoryError):
+        return f"{source or 'The image'} needs more memory than there is."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    return str(error)
+
+
+def say(text: str) -> None:
+    """A line on standard error, above the progress bar if there is one."""
+    line = f"tinysrgan: {text}"
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) -> Iterator[Callable[[int], object]]:
+    """A progress bar on standard error, where there is tqdm and somebody to look; yields what counts it on."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda count: None
+        return
+    disable = True if hidden else None  # None: unless it's a terminal
+    with tqdm(total=total, unit=unit, unit_scale=scaled, delay=0.5, leave=False, disable=disable) as bar:
+        yield bar.update
+
+
+if __name__ == "__main__":
+    sys.exit(main())
