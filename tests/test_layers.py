@@ -359,6 +359,7 @@ def test_biases_start_at_zero_and_batch_norm_at_no_change():
     norm = BatchNorm(1)
     values = norm.scale.value, norm.shift.value, norm.mean.value, norm.variance.value
     assert np.concatenate(values).tolist() == [1, 0, 0, 1]
+    assert (norm.momentum, norm.epsilon) == (0.8, 1e-3)
 
 
 @pytest.mark.parametrize("factor", [2, 3])
