@@ -1,7 +1,7 @@
-"""The convolution as a matrix product, a band of rows at a time.
+"""The convolution as one matrix product, as in ``im2col``, but a band of rows at a time.
 
 Laid out at once, the columns of a large image are R S times as large as the image, and memory is slow. A band's
-columns fit the cache: they are made, multiplied, given their bias and forgotten while they are there.
+columns fit the caches: they are made, multiplied, given their bias and forgotten while they are there.
 NumPy arrays of any float type.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from tinysrgan.ops import parallel
 from tinysrgan.ops.geometry import Same, same
 
-# A band's columns should stay in the caches. It should have rows enough to be worth the
-# packing of the weights that every matrix product begins with.
+# A band's columns should stay in the caches, but have rows enough to be worth the packing of the weights that every
+# matrix product begins with, and to keep a worker busy while another has Python's lock.
 BAND_NUMBERS = 512 * 1024
 BAND_ROWS = 256
 
@@ -97,9 +97,9 @@ def correlate(
     def work(run: Sequence[Band]) -> None:
         for band in run:
             product = band_columns(x, r, s, stride, rows, columns, band) @ weights
+            if bias is not None:  # by whole rows, because NumPy is slow at K numbers at a time
+                product = product.reshape(-1, columns.out * k) + np.tile(bias, columns.out)
             target = y[band.first : band.last, band.top : band.bottom]
-            if bias is not None:
-                product += bias
             target[...] = product.reshape(target.shape)
 
     parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
@@ -114,19 +114,12 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, bias: np.ndarray | Non
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
-    """dw = columns(x)^T dy, as ``im2col.conv2d_grad_weight``."""
-    rows, columns = same(x.shape[1], w_shape[0], stride), same(x.shape[2], w_shape[1], stride)
-    return correlate_grad_weight(x, dy, w_shape, stride, rows, columns)
-
-
-def correlate_grad_weight(
-    x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int, rows: Same, columns: Same
-) -> np.ndarray:
-    """The sum over all outputs of window of x: (N, H, W, C) times dy: (N, P, Q, K), which is (R, S, C, K).
+    """dw = columns(x)^T dy, as ``im2col.conv2d_grad_weight``.
 
     Every worker sums (R S C, outputs of a band) times (outputs of a band, K) over its bands.
     """
     r, s, c, k = w_shape
+    rows, columns = same(x.shape[1], r, stride), same(x.shape[2], s, stride)
 
     def work(run: Sequence[Band]) -> np.ndarray:
         total = np.zeros((r * s * c, k), x.dtype)
@@ -135,9 +128,8 @@ def correlate_grad_weight(
             total += band_columns(x, r, s, stride, rows, columns, band).T @ part
         return total
 
-    return reduce(np.add, parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))).reshape(
-        w_shape
-    )
+    parts = parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
+    return reduce(np.add, parts).reshape(w_shape)
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
@@ -154,8 +146,8 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
     dx = np.empty(x_shape, dy.dtype)
     for i in range(min(stride, height)):
         for j in range(min(stride, width)):
-            first_r, rows = phase(i, height, r, stride)
-            first_s, columns = phase(j, width, s, stride)
+            first_r, rows = _phase(i, height, r, stride)
+            first_s, columns = _phase(j, width, s, stride)
             taps = flipped[(r - 1 - first_r) % stride :: stride, (s - 1 - first_s) % stride :: stride]
             part = dx[:, i::stride, j::stride]
             if taps.size:
@@ -178,7 +170,7 @@ def _flipped(w: np.ndarray) -> np.ndarray:
     return flipped
 
 
-def phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:
+def _phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:
     """The first tap that counts for the inputs phase, phase + stride, ... of an axis, and where its windows lie."""
     before = same(length, size, stride).before
     first = (phase + before) % stride
