@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from tinysrgan import ops
 from tinysrgan.errors import UserError
-from tinysrgan.ops import bands, blocks, im2col, memory, naive, parallel, thin, winograd
+from tinysrgan.ops import bands, blocks, im2col, memory, naive, parallel, product, thin, winograd
 
 
 @contextmanager
@@ -33,6 +33,8 @@ def cut(workers: int, tiny: bool = True):
             patch.setattr(blocks, "BLOCK_NUMBERS", 40)
             patch.setattr(blocks, "ALONE_NUMBERS", 30)
             patch.setattr(blocks, "SHARED_NUMBERS", 50)
+            patch.setattr(product, "SHARED_PRODUCT", 50)
+            patch.setattr(product, "BLOCK_NUMBERS", 100)
         yield
 
 
@@ -279,6 +281,19 @@ def test_in_place_reaches_every_number_of_every_group(workers):
         assert (b == 0).all()
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("m, k, n", [(1, 1, 1), (300, 1, 70), (5, 700, 20), (700, 5, 20), (20, 5, 700)])
+def test_products_are_products(m, k, n, workers):
+    rng = np.random.default_rng(0)
+    a, b, total = rng.standard_normal((m, k)), rng.standard_normal((k, n)), rng.standard_normal((m, n))
+    expected = a @ b
+    with cut(workers):
+        assert_close([ops.matmul(a, b), ops.matmul(b.T, a.T)], [expected, expected.T])
+        before = total.copy()
+        ops.add_product(total, a, b)
+    assert_close([total], [before + expected])
+
+
 # ---------------------------------------------------------------- workers
 
 
@@ -347,6 +362,16 @@ def test_an_error_in_any_part_comes_out(bad):
     with cut(3), pytest.raises(KeyError):
         parallel.share(work, [0, 1, 2])
     assert blas_threads() == before_all
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system doesn't pin threads")
+def test_only_our_own_threads_are_pinned(monkeypatch):
+    monkeypatch.delenv("TINYSRGAN_THREADS", raising=False)
+    cores = os.sched_getaffinity(0)
+    ours, *others = parallel.share(lambda run: os.sched_getaffinity(0), range(len(cores)))
+    assert ours == os.sched_getaffinity(0) == cores
+    assert all(len(other) == 1 for other in others)
+    assert len(set().union(*others)) == len(others) == len(cores) - 1
 
 
 def blas_threads() -> list[int]:

@@ -35,10 +35,11 @@ class Band(NamedTuple):
 def bands(images: int, rows: int, row_length: int, limit: int) -> list[Band]:
     """Cut ``images`` of ``rows`` x ``row_length`` outputs into bands of like size, if possible of ``limit`` outputs.
 
-    Several small images make a band, or several bands a large image; every worker gets as many as the others.
+    Several small images make a band, or several bands a large image. Every worker gets as many as the others, but what
+    fits into a single band is too little to share.
     """
-    workers = parallel.workers()
     count = -(-images * rows * row_length // limit)
+    workers = parallel.workers() if count > 1 else 1
     count = -(-count // workers) * workers
     groups = min(count, images)
     each = workers // gcd(groups, workers)

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -110,9 +110,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     be woken on the core of the one that wakes it, to wait there for its turn.
     """
     cores = sorted(os.sched_getaffinity(0))[1:] if hasattr(os, "sched_setaffinity") else []
-    if len(cores) != threads:
-        return ThreadPoolExecutor(threads, "tinysrgan")
-    return ThreadPoolExecutor(threads, "tinysrgan", initializer=lambda: os.sched_setaffinity(0, {cores.pop()}))
+
+    def start() -> None:
+        with suppress(OSError):  # forbidden in some sandboxes
+            os.sched_setaffinity(0, {cores.pop()})
+
+    return ThreadPoolExecutor(threads, "tinysrgan", start if len(cores) == threads else None)
 
 
 @cache

@@ -12,6 +12,8 @@ from tinysrgan.ops import parallel
 
 # With fewer multiplications than this, a second thread costs more than it brings.
 SHARED_PRODUCT = 2**22
+# Numbers of a sum to add at a time.
+BLOCK_NUMBERS = 128 * 1024
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -44,10 +46,11 @@ def add_product(total: Array, a: Array, b: Array) -> None:
     if not isinstance(total, np.ndarray):
         total += a @ b
         return
-    rows = max(1, 2**17 // total.shape[1])
+    rows = max(1, BLOCK_NUMBERS // total.shape[1])
+    multiply = np.matmul if a.shape[1] > 1 else np.multiply  # NumPy's matmul is slow at outer products
 
     def work(run: Sequence[int]) -> None:
         for start in run:
-            total[start : start + rows] += a[start : start + rows] @ b
+            total[start : start + rows] += multiply(a[start : start + rows], b)
 
     parallel.share(work, range(0, len(total), rows))

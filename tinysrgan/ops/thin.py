@@ -56,7 +56,8 @@ def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.n
                 result = sums[:, origin : origin + rows * wide].reshape(k, rows, wide)[:, :, :width].transpose(1, 2, 0)
                 y[image, band.top : band.bottom] = result if bias is None else result + bias
 
-    parallel.share(work, bands.bands(n, height, width, bands.band_limit(k)))
+    # Bands as large as can be, because each needs R - 1 rows of its neighbours as well.
+    parallel.share(work, bands.bands(n, height, width, -(-n * height * width // parallel.workers())))
     return y
 
 
