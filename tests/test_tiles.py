@@ -1,0 +1,174 @@
+"""Tiles give what the whole image gives, see no more of it than they must, and stay within their memory."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tinysrgan import tiles
+from tinysrgan.images import to_unit
+from tinysrgan.layers import Conv2D
+from tinysrgan.models import Generator
+from tinysrgan.ops.parallel import single_threaded_blas
+from tinysrgan.tiles import Box, Half, largest, reach, upscale_in_tiles
+
+CONFIGS = [
+    {},
+    {"blocks": 3},
+    {"scale": 2},
+    {"scale": 8},
+    {"upscale": "nearest"},
+    {"scale": 8, "upscale": "nearest"},
+    {"output": "tanh"},
+]
+configs = pytest.mark.parametrize("config", CONFIGS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """With tiles as small as these a second one costs more than it brings."""
+    monkeypatch.setenv("TINYSRGAN_THREADS", "1")
+    with single_threaded_blas():
+        yield
+
+
+def far_sighted(**config) -> Generator:
+    """A generator whose filters look at their farthest corners only, and whose normalisation moves zero elsewhere.
+
+    In a usual net what comes from the edge of its sight is lost in rounding; in this one it is half of the result.
+    """
+    net = Generator(**{"blocks": 1, "filters": 2, "seed": 0} | config).eval()
+    rng = np.random.default_rng(0)
+    for tensor in net.tensors().values():
+        tensor.value += 0.2 * rng.random(tensor.value.shape, np.float32)
+    for layer in net.layers():
+        if isinstance(layer, Conv2D):
+            corners = np.zeros_like(layer.w.value)
+            corners[:: len(corners) - 1, :: len(corners) - 1] = 1 / (corners.shape[2] * 2)
+            layer.w.value *= 0
+            layer.w.value += corners * rng.uniform(0.5, 1, corners.shape).astype(np.float32)
+    return net
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def error_of_tiles(net: Generator, pixels: np.ndarray, memory: int) -> tuple[float, int]:
+    """The largest error relative to the whole image's largest number, and how many tiles there were."""
+    whole = net.forward(to_unit(pixels)[None])[0]
+    put_together = np.full_like(whole, np.nan)
+    scale, count = net.scale, 0
+    for box, y in upscale_in_tiles(net, pixels, memory=memory):
+        place = put_together[scale * box.top : scale * box.bottom, scale * box.left : scale * box.right]
+        assert y.shape == place.shape and y.dtype == np.float32
+        assert np.isnan(place).all(), "two tiles overlap"
+        place[...] = y
+        count += 1
+    assert not np.isnan(put_together).any(), "the tiles leave something out"
+    return float(np.abs(put_together - whole).max() / np.abs(whole).max()), count
+
+
+@configs
+def test_tiles_give_what_the_whole_image_gives(config):
+    error, count = error_of_tiles(far_sighted(**config), noise(29, 23), memory=20_000)
+    assert error < 1e-5 and count > 3
+
+
+@pytest.mark.parametrize("size", [(64, 33), (17, 80), (1, 41), (2, 2), (1, 1)], ids=str)
+def test_whatever_the_size(size):
+    assert error_of_tiles(far_sighted(), noise(*size), memory=30_000)[0] < 1e-5
+
+
+@pytest.mark.parametrize("memory", [1, 40_000, 200_000, 10_000_000])
+def test_whatever_the_memory(memory):
+    assert error_of_tiles(far_sighted(), noise(33, 29), memory)[0] < 1e-5
+
+
+def test_a_real_net_wide_enough_for_winograd():
+    net = Generator(2, 32, seed=3).eval()
+    error, count = error_of_tiles(net, noise(75, 90), memory=6_000_000)
+    assert error < 1e-4 and count > 9
+
+
+@configs
+def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
+    """Else the tests above would prove nothing. The first half, then the second."""
+    body_margin = reach(list(far_sighted(**config).chain.values())[:2])
+    for narrow in (lambda margin: margin == body_margin, lambda margin: margin != body_margin):
+        with monkeypatch.context() as patch:
+            patch.setattr(tiles, "reach", lambda layers, narrow=narrow: reach(layers) - narrow(reach(layers)))
+            assert error_of_tiles(far_sighted(**config), noise(29, 23), memory=20_000)[0] > 1e-4
+
+
+@configs
+def test_reach_is_how_far_a_pixel_is_felt(config):
+    """Change one pixel: the result changes up to there and no further."""
+    net = far_sighted(**config).astype(np.float64)
+    expected = reach([net])
+    middle, size = expected + 3, 2 * expected + 7
+    x = np.random.default_rng(2).uniform(-1, 1, (1, size, size, 3))
+    before = net.forward(x)
+    x[0, middle, middle] += 1
+    changed = (net.forward(x) != before)[0].any(axis=2)
+    for axis in (0, 1):
+        felt = np.flatnonzero(changed.any(axis=axis)) // net.scale - middle
+        assert (felt.min(), felt.max()) == (-expected, expected)
+
+
+def test_reach_of_the_papers_generator():
+    """9x9; 33 convolutions 3x3; the rest at twice and four times the resolution: 4 + 33 and 1 + 1/2 + 4/4, up."""
+    layers = list(Generator().chain.values())
+    assert reach(layers[:2]) == 37
+    assert reach(layers[2:]) == 3
+    assert reach(layers) == 40
+
+
+@pytest.mark.parametrize(
+    "config, numbers", [({}, 16 * 64), ({"scale": 2}, 4 * 64), ({"upscale": "nearest"}, 16 * 256)], ids=str
+)
+def test_the_largest_array(config, numbers):
+    """The last one before the image itself: the paper's has 64 channels there, the article's 256."""
+    layers = list(Generator(**config).chain.values())
+    assert largest(layers[:2]) == 64
+    assert largest(layers[2:]) == numbers
+
+
+def test_memory_is_bounded():
+    pixels = noise(240, 240)
+    peaks = {}
+    for memory in (8_000_000, 10**10):
+        net = Generator(1, 16, seed=0).eval()
+        tracemalloc.start()
+        for _ in upscale_in_tiles(net, pixels, memory=memory):
+            pass
+        peaks[memory] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[10**10] > 100_000_000
+    # beside the tiles' arrays: the features of a large tile, and the working space of the convolutions
+    assert peaks[8_000_000] < 60_000_000
+
+
+def test_a_net_beyond_the_memory_still_gets_tiles_worth_their_margins():
+    layers = list(Generator(4, 256, seed=0).chain.values())[:2]
+    assert Half(layers, 1000).side == Half(layers, 1000).margin == 13
+    assert Half([Conv2D(3, 3, 1)], 1).side == 1
+
+
+def test_boxes():
+    image = Box(0, 23, 0, 10)
+    for side in (1, 4, 7, 23, 100):
+        seen = np.zeros((23, 10, 1), int)
+        for box in image.cut(side):
+            part = box.of(seen, image)
+            assert 0 < part.shape[0] <= side and 0 < part.shape[1] <= side
+            part += 1
+        assert (seen == 1).all()
+    heights = {box.bottom - box.top for box in Box(5, 22, 0, 4).cut(5)}
+    assert heights == {4, 5}  # of like size, no remainder of two rows
+    assert Box(0, 4, 6, 10).grown(3, image) == Box(0, 7, 3, 10)
+    x = np.arange(6 * 8).reshape(6, 8, 1)
+    for scale, origin in itertools.product((1, 2), (Box(0, 3, 0, 4), Box(2, 5, 1, 5))):
+        inner = Box(origin.top + 1, origin.bottom, origin.left, origin.right - 2)
+        assert inner.of(x, origin, scale).tolist() == x[scale : 3 * scale, : 2 * scale].tolist()
