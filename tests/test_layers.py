@@ -424,7 +424,6 @@ def test_wrong_channels_are_never_made_to_fit(layer, training):
 
 
 @wrong_channels
-@pytest.mark.xfail(strict=True, reason="the check is in ops, which knows no layer")
 def test_wrong_channels_name_the_layer(layer):
     with pytest.raises(ValueError, match=r"'body\.3'"):
         layer.label("body.3").forward(np.zeros((2, 4, 4, 6), np.float32))

@@ -42,9 +42,9 @@ def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
         cupy.arange(8).sum().item()  # compiles, launches and copies back: the driver, NVRTC and the device all work
         gpu = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
         return cupy, f"on the GPU {gpu} with CuPy {cupy.__version__}"
-    except ImportError:
-        reason = "CuPy is not installed"
     except Exception as error:  # CuPy raises many kinds: no driver, no device, no NVRTC
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            error = ModuleNotFoundError("CuPy is not installed")
         reason = str(error).split("\n")[0] or type(error).__name__
     if name == "cuda":
         raise UserError(f"--device cuda doesn't work here: {reason}. Mend that, or use --device cpu.")

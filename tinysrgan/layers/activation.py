@@ -36,6 +36,8 @@ class PReLU(Layer):
         self.slope = Parameter(np.full(channels, initial, np.float32))
 
     def forward(self, x: Array) -> Array:
+        channels = len(self.slope.value)
+        self.check_shape(x, x.shape[-1] == channels, f"(..., {channels})")
         self.keep(x)
         return leaky(x, self.slope.value)
 

@@ -51,6 +51,14 @@ class Layer:
     def backward(self, dy: Array) -> Array:
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        return f"{type(self).__name__} '{self.path}'" if self.path else type(self).__name__
+
+    def check_shape(self, x: Array, fits: bool, shape: str) -> None:
+        """Raise ValueError, naming the layer and the shape it takes, unless x ``fits``."""
+        if not fits:
+            raise ValueError(f"{self} takes {shape}, not {x.shape}.")
+
     def keep(self, *arrays: Any) -> None:
         """Remember in train mode what ``backward`` needs."""
         self._kept = arrays if self.training else None
@@ -61,8 +69,7 @@ class Layer:
         Raises RuntimeError, naming the layer, without a forward in train mode before it.
         """
         if self._kept is None:
-            name = f"{type(self).__name__} '{self.path}'" if self.path else type(self).__name__
-            raise RuntimeError(f"{name}: backward() needs a forward() in train mode before it, one for each backward.")
+            raise RuntimeError(f"{self}: backward() needs a forward() in train mode before it, one for each backward.")
         kept, self._kept = self._kept, None
         return kept
 

@@ -43,7 +43,9 @@ class Residual(Sequential):
     """
 
     def forward(self, x: Array) -> Array:
-        return elementwise(add, x, super().forward(x))
+        y = super().forward(x)
+        self.check_shape(x, x.shape == y.shape, f"what its layers leave in shape, here {y.shape}")
+        return elementwise(add, x, y)
 
     def backward(self, dy: Array) -> Array:
         return elementwise(add, dy, super().backward(dy))

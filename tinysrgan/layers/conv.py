@@ -34,6 +34,8 @@ class Conv2D(Layer):
     ):
         if size % 2 == 0:
             raise ValueError(f"Conv2D takes an odd filter size, not {size}.")
+        if before_shuffle and outputs % before_shuffle**2:
+            raise ValueError(f"Before PixelShuffle({before_shuffle}) come multiples of {before_shuffle**2} channels.")
         self.stride = stride
         shape = (size, size, inputs, outputs)
         self.w = Parameter(
@@ -43,8 +45,7 @@ class Conv2D(Layer):
 
     def forward(self, x: Array) -> Array:
         channels = self.w.value.shape[2]
-        if x.ndim != 4 or x.shape[3] != channels:
-            raise ValueError(f"Conv2D '{self.path}' takes (N, H, W, {channels}), not {x.shape}.")
+        self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.keep(x)
         return conv2d(x, self.w.value, self.stride, self.b.value)
 

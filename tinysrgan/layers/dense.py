@@ -20,8 +20,8 @@ class Dense(Layer):
         self.b = Parameter(np.zeros(outputs, np.float32))
 
     def forward(self, x: Array) -> Array:
-        if x.ndim != 2 or x.shape[1] != len(self.w.value):
-            raise ValueError(f"Dense '{self.path}' takes (N, {len(self.w.value)}), not {x.shape}.")
+        inputs = len(self.w.value)
+        self.check_shape(x, x.ndim == 2 and x.shape[1] == inputs, f"(N, {inputs})")
         self.keep(x)
         return x @ self.w.value + self.b.value
 

@@ -28,6 +28,7 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array) -> Array:
         mean, variance = self.mean.value, self.variance.value
+        self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
         if self.training:
             mean, variance = moments(x)
             self.keep(x, mean, variance)
