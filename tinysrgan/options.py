@@ -41,7 +41,7 @@ class Options:
     adversarial_weight: float = 1e-3
     # schedule
     batch_size: int = 8
-    pretrain_steps: int = 1500
+    pretrain_steps: int = 1200
     steps: int = 100
     epochs: int | None = None
     pretrain_rate: float = 4e-3
