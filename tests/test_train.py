@@ -162,6 +162,7 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
     assert train(codes, *SMALL, "--pretrain-steps", 0, "--steps", 1, "--vgg", vgg, "--out", out) == 0
     with open(out / "log.csv", newline="") as file:
         content = float(next(csv.DictReader(file))["content"])
+    assert train("--resume", out, "--steps", 2) == 0  # which knows where VGG19 is
     assert content > 10  # features of untrained images are far apart, on VGG's scale; pixels could be 4 at most
 
 

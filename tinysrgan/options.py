@@ -130,14 +130,14 @@ def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
         parser.error("--vgg brings VGG19's weights and --content pixels doesn't use them: leave one of them out")
     if "epochs" in given and "steps" in given:
         parser.error("--epochs and --steps say the same thing: leave one of them out")
-    if words.vgg:
-        given.setdefault("content", "block3_conv4")
     if words.resume:
         call, options = _resume(words, given)
     elif words.data is None:
         parser.error("which folder of images? For example: python -m tinysrgan.train data/qr")
     else:
         options = Options(**PRESETS[given.get("preset", "qr")] | given)
+        if words.vgg and options.content == "pixels":
+            options.content = "block3_conv4"
         call = Call(words.data, _results_folder(words.out), words.device, words.vgg, None, 0)
     if "steps" in given:
         options.epochs = None
@@ -149,15 +149,19 @@ def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
 def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Options]:
     path = words.resume / "checkpoint.h5" if words.resume.is_dir() else words.resume
     state = checkpoint.read_state(path)
-    if not {"options", "data", "step"} <= state.keys():
-        raise UserError(f"{path} holds no run to go on with; give the folder or the checkpoint.h5 of one.")
+    known = {field.name for field in fields(Options)}
+    if not {"options", "data", "step"} <= state.keys() or state["options"].keys() != known:
+        raise UserError(
+            f"{path} holds no run that this tinysrgan can go on with; give the folder or checkpoint.h5 of one."
+        )
     saved = state["options"]
     changed = [name for name, value in given.items() if name not in CHANGEABLE and value != saved.get(name)]
     if changed:
         names = ", ".join(f"--{name.replace('_', '-')} (was {saved.get(name)})" for name in changed)
         raise UserError(f"A resumed run keeps its options; leave out {names}, or start a new run without --resume.")
     data = words.data or Path(state["data"])
-    return Call(data, words.out or path.parent, words.device, words.vgg, path, state["step"]), Options(**saved | given)
+    vgg = words.vgg or (Path(state["vgg"]) if state.get("vgg") else None)
+    return Call(data, words.out or path.parent, words.device, vgg, path, state["step"]), Options(**saved | given)
 
 
 def _results_folder(out: Path | None) -> Path:

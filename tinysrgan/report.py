@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -79,7 +80,8 @@ class Report:
         if done == self.saved_at:
             return
         self.saved_at = done
-        self.srgan.save(self.folder / "checkpoint.h5", done, self.call.data, self.options)
+        places = {"data": str(self.call.data.resolve()), "vgg": str(self.call.vgg.resolve()) if self.call.vgg else ""}
+        self.srgan.save(self.folder / "checkpoint.h5", {"step": done, "options": asdict(self.options)} | places)
         sr = upscale(self.srgan.generator, self.validation.lr, self.module)
         scores = self.validation.score(sr).row()
         save_picture(self.validation.picture(sr), self.folder / "pictures" / f"step-{done:06d}.png")

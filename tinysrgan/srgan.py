@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tinysrgan import checkpoint, device
 from tinysrgan.adam import Adam
@@ -42,9 +43,8 @@ class SRGAN:
         adams = Adam(generator.parameters()), Adam(discriminator.parameters())
         return cls(generator, discriminator, content, o.adversarial_weight, *adams)
 
-    def save(self, path: Path, step: int, data: Path, options: Options) -> None:
-        """Write everything that the run needs to go on after ``step`` steps. Raises OSError, CheckpointError."""
-        state = {"step": step, "data": str(data), "options": asdict(options)}
+    def save(self, path: Path, state: dict[str, Any]) -> None:
+        """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""
         checkpoint.save(path, self._nets(), self._adams(), state)
 
     def load(self, path: Path) -> None:
