@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -26,9 +27,24 @@ class Scores:
     ssim: list[float] = field(default_factory=list)
     scans: scan.ScanTally = field(default_factory=scan.ScanTally)
 
+    def add(self, image: np.ndarray, hr: np.ndarray, text: str | None, version: int | None) -> None:
+        """Compare an upscaled image with the real one, both uint8 (H, W, 3), whose QR code says ``text``."""
+        self.psnr.append(psnr(image, hr))
+        self.ssim.append(ssim(image, hr))
+        self.scans.add(text, version, scan.read_code(image) if text is not None else None)
+
     def row(self) -> dict[str, float]:
         """Means over the images: PSNR in dB, SSIM up to 1, and the share of codes that scan in % (NaN: no codes)."""
         return {"psnr": float(np.mean(self.psnr)), "ssim": float(np.mean(self.ssim)), "scan %": self.scans.rate()}
+
+
+def code_of(path: Path) -> tuple[str | None, int | None]:
+    """The text of an image file's QR code (None: no code), and its version, if its name or the reader tells.
+
+    Raises DataError where the image can't be read, ImportError without zxing-cpp.
+    """
+    image = np.asarray(read_image(path))
+    return scan.read_code(image), scan.version_of(path) or scan.qr_version(image)
 
 
 def upscale(generator: Layer, images: Sequence[np.ndarray], module: ModuleType, batch: int = 8) -> list[np.ndarray]:
@@ -71,20 +87,13 @@ class Validation:
         """The text of each image's QR code, read off the full-size original (None: no code), and its version."""
         if not scan.available():
             return [(None, None)] * len(self.indices)
-        originals = (np.asarray(read_image(self.pairs.paths[i])) for i in self.indices)  # one at a time in memory
-        versions = [scan.version_of(self.pairs.paths[i]) for i in self.indices]
-        return [
-            (scan.read_code(image), version or scan.qr_version(image))
-            for image, version in zip(originals, versions, strict=True)
-        ]
+        return [code_of(self.pairs.paths[i]) for i in self.indices]
 
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         """Compare upscaled uint8 images with the real ones."""
         scores = Scores()
         for image, hr, (text, version) in zip(images, self.hr, self.codes, strict=True):
-            scores.psnr.append(psnr(image, hr))
-            scores.ssim.append(ssim(image, hr))
-            scores.scans.add(text, version, scan.read_code(image) if text is not None else None)
+            scores.add(image, hr, text, version)
         return scores
 
     def picture(self, sr: Sequence[np.ndarray], rows: int = 4) -> Image.Image:
@@ -105,24 +114,33 @@ class Validation:
         return strip(cells, ["LR", "bicubic", "SR", "HR"], frames)
 
 
+def groups(tally: scan.ScanTally) -> dict[str, list[int] | None]:
+    """The versions of QR codes that are counted together, by name: each by itself, v1 to v3, and all (None)."""
+    named: dict[str, list[int] | None] = {f"v{version}": [version] for version in tally.versions}
+    if {1, 2, 3} < set(tally.versions):
+        named["v1-v3"] = [1, 2, 3]
+    return named | {"all": None} if tally.count() else {}
+
+
 def table(scores: dict[str, Scores]) -> str:
     """A table for people: a row for each way of upscaling; scan rates by version of the QR code, in %."""
     tally = next(iter(scores.values())).scans
-    groups: dict[str, list[int] | None] = {f"v{version}": [version] for version in tally.versions}
-    if {1, 2, 3} < set(tally.versions):
-        groups["v1-v3"] = [1, 2, 3]
-    if tally.count():
-        groups["all"] = None
-    rows = [["", "PSNR, dB", "SSIM", *groups, "misread"]]
+    counted = groups(tally)
+    rows = [["", "PSNR, dB", "SSIM", *counted, "misread"]]
     for name, score in scores.items():
-        rates = [f"{score.scans.rate(versions):.0f}" for versions in groups.values()]
+        rates = [f"{score.scans.rate(versions):.0f}" for versions in counted.values()]
         quality = [f"{np.mean(score.psnr):.2f}", f"{np.mean(score.ssim):.4f}"]
         rows.append([name, *quality, *rates, str(score.scans.misreads())])
-    rows.append(["codes", "", "", *(str(tally.count(versions)) for versions in groups.values()), ""])
-    if groups:
+    rows.append(["codes", "", "", *(str(tally.count(versions)) for versions in counted.values()), ""])
+    if counted:
         rows[0][3] = f"scans, %: {rows[0][3]}"
     else:  # no codes among the images
         rows = [row[:3] for row in rows[:-1]]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of a table as text: the first column to the left, all others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
