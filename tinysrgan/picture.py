@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -74,16 +75,28 @@ def strip(
 def save_picture(image: Image.Image, path: str | Path) -> None:
     """Write an image file, in the format that the name's ending asks for, as a whole or not at all.
 
-    Makes missing folders. Raises UserError where the ending names no format, OSError as ``write_whole``.
+    Makes missing folders. Raises UserError as ``encode``, OSError as ``write_whole``.
     """
     path = Path(path)
+    content = encode(image, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+
+
+def encode(image: Image.Image, path: Path) -> bytes:
+    """The content of an image file, in the format that the name's ending asks for.
+
+    Raises UserError where the ending names no format, or one that can't hold such an image.
+    """
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path} must end in the name of an image format, as in .png.")
     content = io.BytesIO()
-    image.save(content, format=image_format)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getbuffer())
+    try:
+        image.save(content, format=image_format)
+    except (OSError, ValueError, struct.error) as error:
+        raise UserError(f"{path} can't be written as {image_format} ({error}): let it end in .png.") from error
+    return content.getvalue()
 
 
 def loss_curves(csv_path: str | Path, png_path: str | Path) -> None:
