@@ -131,10 +131,10 @@ def report() -> Iterator[tuple[str, float]]:
     rng = np.random.default_rng(1)
     image = rng.uniform(-1, 1, (2, 7, 6, 4))
     layers: dict[str, tuple[Layer, Array]] = {
-        "Conv2D 3x3": (Conv2D(4, 5, 3), image),
-        "Conv2D 3x3, stride 2": (Conv2D(4, 5, 3, stride=2), image),
-        "Conv2D 9x9": (Conv2D(4, 3, 9), image),
-        "Dense": (Dense(6, 5), rng.standard_normal((3, 6))),
+        "Conv2D 3x3": (Conv2D(4, 5, 3, rng=rng), image),
+        "Conv2D 3x3, stride 2": (Conv2D(4, 5, 3, stride=2, rng=rng), image),
+        "Conv2D 9x9": (Conv2D(4, 3, 9, rng=rng), image),
+        "Dense": (Dense(6, 5, rng), rng.standard_normal((3, 6))),
         "BatchNorm": (BatchNorm(4), image),
         "PReLU": (PReLU(4), image),
         "LeakyReLU": (LeakyReLU(), image),
@@ -145,17 +145,17 @@ def report() -> Iterator[tuple[str, float]]:
         "Upsample": (Upsample(), image),
         "MaxPool": (MaxPool(), image),
         "Flatten": (Flatten(), image),
-        "Residual": (Residual(Conv2D(4, 4, 3), BatchNorm(4), PReLU(4)), image),
-        "Generator": (Generator(2, 4), rng.uniform(-1, 1, (2, 6, 5, 3))),
-        "Generator, nearest": (Generator(1, 4, upscale="nearest"), rng.uniform(-1, 1, (2, 6, 5, 3))),
-        "Discriminator": (Discriminator(32, 4, 8), rng.uniform(-1, 1, (3, 32, 32, 3))),
+        "Residual": (Residual(Conv2D(4, 4, 3, rng=rng), BatchNorm(4), PReLU(4)), image),
+        "Generator": (Generator(2, 4, seed=1), rng.uniform(-1, 1, (2, 6, 5, 3))),
+        "Generator, nearest": (Generator(1, 4, upscale="nearest", seed=1), rng.uniform(-1, 1, (2, 6, 5, 3))),
+        "Discriminator": (Discriminator(32, 4, 8, seed=1), rng.uniform(-1, 1, (3, 32, 32, 3))),
         "VGG19 to block2_conv1": (VGG19("block2_conv1"), rng.uniform(-1, 1, (1, 12, 12, 3))),
     }
     for name, (layer, x) in layers.items():
         yield name, max(gradcheck(layer, x, rng).values())
 
     target = rng.uniform(-1, 1, (3, 32, 32, 3))
-    discriminator = Discriminator(32, 4, 8).astype(np.float64)
+    discriminator = Discriminator(32, 4, 8, seed=1).astype(np.float64)
     features = FeatureLoss(VGG19("block1_conv2").astype(np.float64))
     losses: dict[str, Callable[[Array], tuple[Array, Array]]] = {
         "mean squared error": lambda y: mean_squared_error(y, target),

@@ -17,6 +17,7 @@ from tinysrgan.device import Array
 from tinysrgan.errors import UserError
 from tinysrgan.losses import binary_cross_entropy, mean_squared_error, perceptual_loss, probability
 from tinysrgan.models import VGG19
+from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.options import Call, Options, augmentation, parse
 from tinysrgan.report import Report
 from tinysrgan.signals import stop_on_signal
@@ -95,7 +96,7 @@ def train(srgan: SRGAN, pairs: Pairs, options: Options, module: ModuleType, star
     """
     steps = range(start, options.pretrain_steps + options.steps)
     batches = prefetch(lambda step: pairs.batch(step, options.batch_size), steps)
-    with stop_on_signal() as stopped, report:
+    with stop_on_signal() as stopped, single_threaded_blas(), report:
         for step, (lr, hr) in zip(steps, batches, strict=True):
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             rate = learning_rate(step, options)

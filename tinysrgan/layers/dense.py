@@ -7,6 +7,7 @@ import numpy as np
 from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initial import glorot_uniform
+from tinysrgan.ops import add_product, matmul
 
 
 class Dense(Layer):
@@ -23,11 +24,11 @@ class Dense(Layer):
         inputs = len(self.w.value)
         self.check_shape(x, x.ndim == 2 and x.shape[1] == inputs, f"(N, {inputs})")
         self.keep(x)
-        return x @ self.w.value + self.b.value
+        return matmul(x, self.w.value) + self.b.value
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.kept()
         if not self.frozen:
-            self.w.grad += x.T @ dy
+            add_product(self.w.grad, x.T, dy)
             self.b.grad += dy.sum(axis=0)
-        return dy @ self.w.value.T
+        return matmul(dy, self.w.value.T)
