@@ -80,7 +80,7 @@ class Evaluation:
     """
 
     def __init__(self, methods: Mapping[str, Callable[[np.ndarray], np.ndarray]], scale: int):
-        self.methods = methods
+        self.methods, self.scale = methods, scale
         self.scores = {name: PaperScores(scale=scale) for name in methods}
         self.rows: list[Row] = []
         self.reads = scan.available()
@@ -137,7 +137,7 @@ class Evaluation:
         return strip(cells, titles, frames)
 
     def table(self) -> str:
-        """A table for people: a column for each way of upscaling; scan rates in %, with their 95 % intervals."""
+        """A table for people: a column for each way of upscaling, and scan rates where there are codes."""
         formats = {
             "PSNR, dB": ("psnr", ".2f"),
             "SSIM": ("ssim", ".4f"),
@@ -145,6 +145,7 @@ class Evaluation:
             "SSIM of Y": ("ssim_y", ".4f"),
         }
         means = [scores.means() for scores in self.scores.values()]
+        notes = [f"Y: luminance without a border of {self.scale} pixels, as in papers."]
         rows = [["", *self.scores]]
         rows += [[label, *(format(mean[name], spec) for mean in means)] for label, (name, spec) in formats.items()]
         if counted := groups(self.tally):
@@ -152,9 +153,12 @@ class Evaluation:
             for name, versions in counted.items():
                 rates = [scan_rate(scores.scans, versions) for scores in self.scores.values()]
                 cells = [f"{rate['percent']:.0f} ({rate['low']:.0f}-{rate['high']:.0f})" for rate in rates]
-                rows.append([f"  {name} ({self.tally.count(versions)} codes)", *cells])
+                rows.append([f"  {name} (of {self.tally.count(versions)})", *cells])
             rows.append(["misread codes", *(str(scores.scans.misreads()) for scores in self.scores.values())])
-        return aligned(rows)
+            notes.append("In brackets: the 95 % interval of the rate.")
+            if self.tally.no_code:
+                notes.append(f"{self.tally.no_code} originals hold no code that can be read and don't count there.")
+        return "\n".join([aligned(rows), *notes])
 
     def report(self) -> dict[str, Any]:
         """The same for programs: what JSON can say, None where a PSNR is infinite."""
@@ -243,8 +247,8 @@ def parser() -> argparse.ArgumentParser:
 def run(words: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError, the latter also where output can't be written."""
     weights = words.weights or [WEIGHTS / SHIPPED]
+    check_outputs(words, [*find_images(words.data), *weights])
     paths = find_images(words.data, words.limit)
-    check_outputs(words, [*paths, *weights])
     if words.held_out:
         paths = split(paths)[1]
     upscalers = [load(path, words.device) for path in words.weights or [None]]
@@ -305,21 +309,23 @@ def large_side(asked: int | None, weights: Path, scale: int) -> int:
         side = options.get("hr_size", 128) if isinstance(options, dict) else 128
     least = -(-max(4 * scale, len(WINDOW) + 2 * scale) // scale) * scale
     if type(side) is not int or side % scale or not least <= side <= LARGEST_SIDE:
-        where = "" if asked else f", but {weights} says {side!r}: give --hr-size"
+        source = "" if asked else f" as {weights} says"
         raise UserError(
-            f"--hr-size must be a multiple of the generator's scale, {scale}, from {least} to {LARGEST_SIDE}"
-            f"{where or f', not {side}'}."
+            f"--hr-size must be a multiple of the generator's scale, {scale}, from {least} to {LARGEST_SIDE}, "
+            f"not {side!r:.40}{source}."
         )
     return side
 
 
 def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """Raise UserError now for what is known to be wrong with the outputs, not after the work is done."""
-    files = [path for path in (words.json, words.picture) if path and not (path == STREAM == words.json)]
+    files = [path for path in (words.json, words.picture) if path and path != STREAM]
     taken = {identity(path) for path in inputs if path.exists()}
     for path in files:
         if path.is_dir():
             raise UserError(f"{path} is a folder: give a file name.")
+        if path.resolve().is_relative_to(words.data.resolve()):
+            raise UserError(f"{path} lies in {words.data}, which stays as it is: put it elsewhere.")
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file.")
         if path.exists() and identity(path) in taken:
@@ -332,8 +338,6 @@ def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
         raise UserError(f"--json and --picture both go to {words.picture}: give two names.")
     if words.picture:
         encode(Image.new("RGB", (16, 16)), words.picture)
-        if words.picture.resolve().is_relative_to(words.data.resolve()):
-            raise UserError(f"{words.picture} lies in {words.data} and would be judged next time: put it elsewhere.")
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:
