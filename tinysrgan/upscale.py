@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped. What was written so far is whole.")
         return 130
-    except (UserError, OSError, MemoryError) as error:
+    except (UserError, OSError) as error:
         say(sentence(error))
         return 2
 
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError, OSError or MemoryError where it can't be done at all."""
+    """Do what the command line asks for. Raises UserError or OSError where it can't be done at all."""
     if words.scan and not scan.available():
         raise UserError(scan.MISSING)
     folder = words.input != STREAM and words.input.is_dir()
@@ -98,10 +98,10 @@ def run(words: argparse.Namespace) -> int:
                 if folder:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 upscale_file(upscaler, source, target, words.scan, f"{source}: " if folder else "")
-            except (UserError, OSError, MemoryError) as error:
+            except (UserError, OSError) as error:
                 if not folder:
                     raise
-                say(sentence(error, source))
+                say(sentence(error))
                 failed += 1
             done(1)
     if folder:
@@ -169,7 +169,7 @@ def identity(path: Path) -> tuple[int, int]:
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool, prefix: str) -> None:
     """Read, upscale and write one image; with ``scan_too`` print a line on its QR codes, which starts with ``prefix``.
 
-    Raises UserError, OSError or MemoryError; ``target`` is then as it was.
+    Raises UserError or OSError; ``target`` is then as it was.
     """
     image = read(source)
     size = (upscaler.scale * image.width, upscaler.scale * image.height)
@@ -178,9 +178,14 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
         raise UserError(f"{target} would have {size[0]}x{size[1]} pixels, too many for {name}: let it end in .png.")
     if "A" in image.mode and name in OPAQUE:
         raise UserError(f"{source} has transparent parts, which {name} can't keep: let OUT end in .png.")
-    with progress(image.width * image.height, "pixel", scaled=True) as done:
-        result = upscaler(image, done)
-    write(result, target, name)
+    try:
+        with progress(image.width * image.height, "pixel", scaled=True) as done:
+            result = upscaler(image, done)
+        write(result, target, name)
+    except MemoryError:
+        raise UserError(
+            f"{source} needs more memory than there is, for a result of {size[0]}x{size[1]} pixels."
+        ) from None
     if scan_too:
         before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
         print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
@@ -267,10 +272,8 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def sentence(error: Exception, source: Path | None = None) -> str:
+def sentence(error: Exception) -> str:
     """An error as one sentence that names the file."""
-    if isinstance(error, MemoryError):
-        return f"{source or 'The image'} needs more memory than there is."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
     return str(error)
