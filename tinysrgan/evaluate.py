@@ -27,7 +27,7 @@ from tinysrgan.files import write_whole
 from tinysrgan.images import DataError
 from tinysrgan.metrics import WINDOW, crop_border, luma, psnr, ssim
 from tinysrgan.options import whole
-from tinysrgan.picture import encode, save_picture, strip
+from tinysrgan.picture import encode, strip
 from tinysrgan.upscale import STREAM, identity, progress, say, sentence
 from tinysrgan.validation import Scores, aligned, code_of, groups
 from tinysrgan.vgg_weights import WEIGHTS
@@ -157,7 +157,7 @@ class Evaluation:
             rows.append(["misread codes", *(str(scores.scans.misreads()) for scores in self.scores.values())])
             notes.append("In brackets: the 95 % interval of the rate.")
             if self.tally.no_code:
-                notes.append(f"{self.tally.no_code} originals hold no code that can be read and don't count there.")
+                notes.append(f"Originals without a code that can be read, left out there: {self.tally.no_code}.")
         return "\n".join([aligned(rows), *notes])
 
     def report(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError or OSError, the latter also where output can't be written."""
+    """Do what the command line asks for. Raises UserError or OSError."""
     weights = words.weights or [WEIGHTS / SHIPPED]
     check_outputs(words, [*find_images(words.data), *weights])
     paths = find_images(words.data, words.limit)
@@ -283,14 +283,17 @@ def run(words: argparse.Namespace) -> int:
         "qr_reader": evaluation.reads,
         **evaluation.report(),
     }
-    with ExitStack() as outputs:  # in reverse, and each of them even if another one fails
+    text = json.dumps(report, indent=2, allow_nan=False)
+    with ExitStack() as outputs:  # each of them even if another one fails; the last first
         outputs.callback(
             show, "\n".join(lines) + evaluation.table(), sys.stderr if words.json == STREAM else sys.stdout
         )
-        if words.json:
-            outputs.callback(write_json, report, words.json)
+        if words.json == STREAM:
+            outputs.callback(show, text, sys.stdout)
+        elif words.json:
+            outputs.callback(write, words.json, f"{text}\n".encode())
         if words.picture:
-            outputs.callback(save_picture, evaluation.picture(), words.picture)
+            outputs.callback(write, words.picture, encode(evaluation.picture(), words.picture))
     return 0
 
 
@@ -340,13 +343,12 @@ def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
         encode(Image.new("RGB", (16, 16)), words.picture)
 
 
-def write_json(report: dict[str, Any], path: Path) -> None:
-    """Write a report as JSON, to a file whole or not at all, or to standard output. Raises OSError."""
-    text = json.dumps(report, indent=2, allow_nan=False)
-    if path == STREAM:
-        show(text, sys.stdout)
-    else:
-        write_whole(path, f"{text}\n".encode())
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises UserError where that fails."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
 
 
 def show(text: str, stream: TextIO) -> None:
