@@ -420,6 +420,13 @@ def plant(path: str, **options) -> None:
             file.create_dataset("generator/tail/b", **options)
 
 
+def overflowing(path: str) -> None:
+    net = Generator(blocks=1, filters=4)
+    for parameter in net.parameters().values():
+        parameter.value *= np.float32(1e30)
+    save_generator(Path(path), net, {"hr_size": 32})
+
+
 def config(**changes) -> str:
     return json.dumps(Generator(blocks=1, filters=4).config | changes)
 
@@ -501,6 +508,7 @@ BAD = {
         ["images", W, "w"],
         "from 20 to 2048",
     ),
+    "numbers that overflow": (lambda: overflowing("w"), ["images", W, "w"], "weights are no good"),
     "generators of two scales": (
         lambda: save_generator(Path("w"), Generator(blocks=1, filters=4, scale=2), {}),
         ["images", W, "generator.h5", W, "w"],

@@ -7,7 +7,9 @@ import io
 import json
 import math
 import os
+import struct
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -263,15 +265,13 @@ def run(words: argparse.Namespace) -> int:
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     baselines = {name: interpolation(resampling, scale) for name, resampling in BASELINES.items()}
     evaluation = Evaluation({**baselines, **dict(zip(names, upscalers, strict=True))}, scale)
-    with progress(len(pairs), "image") as done:
+    with progress(len(pairs), "image") as done, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numbers that overflow end in one sentence, a UserError
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
         say(f"skipped {reason}")
 
     files = dict(zip(names, map(str, weights), strict=True))
-    which = f"{evaluation.count} images of {words.data}" + " that training holds out" * words.held_out
-    sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
-    lines = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items()), ""]
     report = {
         "data": str(words.data),
         "held_out": words.held_out,
@@ -283,18 +283,24 @@ def run(words: argparse.Namespace) -> int:
         "qr_reader": evaluation.reads,
         **evaluation.report(),
     }
+    which = f"{evaluation.count} images of {words.data}" + ", held out by training" * words.held_out
+    sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
+    heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
+    deliver(words, "\n".join([*heading, evaluation.table()]), report, evaluation.picture)
+    return 0
+
+
+def deliver(words: argparse.Namespace, table: str, report: dict[str, Any], picture: Callable[[], Image.Image]) -> None:
+    """Bring the results to where the command line wants them. Raises UserError."""
     text = json.dumps(report, indent=2, allow_nan=False)
-    with ExitStack() as outputs:  # each of them even if another one fails; the last first
-        outputs.callback(
-            show, "\n".join(lines) + evaluation.table(), sys.stderr if words.json == STREAM else sys.stdout
-        )
+    with ExitStack() as outputs:  # the last first, and each of them even if another one fails
+        outputs.callback(show, table, sys.stderr if words.json == STREAM else sys.stdout)
         if words.json == STREAM:
             outputs.callback(show, text, sys.stdout)
         elif words.json:
             outputs.callback(write, words.json, f"{text}\n".encode())
         if words.picture:
-            outputs.callback(write, words.picture, encode(evaluation.picture(), words.picture))
-    return 0
+            outputs.callback(write, words.picture, file_content(picture(), words.picture))
 
 
 def large_side(asked: int | None, weights: Path, scale: int) -> int:
@@ -340,7 +346,17 @@ def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
     if len({path.resolve() for path in files}) < len(files):
         raise UserError(f"--json and --picture both go to {words.picture}: give two names.")
     if words.picture:
-        encode(Image.new("RGB", (16, 16)), words.picture)
+        file_content(Image.new("RGB", (16, 16)), words.picture)
+
+
+def file_content(picture: Image.Image, path: Path) -> bytes:
+    """The picture in the format that its name ends in. Raises UserError where that can't be."""
+    try:
+        return encode(picture, path)
+    except UserError:
+        raise
+    except (OSError, ValueError, struct.error) as error:  # Pillow's, for a format that is too narrow
+        raise UserError(f"{path} can't be written in that format ({error}): let it end in .png.") from error
 
 
 def write(path: Path, content: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -75,7 +74,7 @@ def strip(
 def save_picture(image: Image.Image, path: str | Path) -> None:
     """Write an image file, in the format that the name's ending asks for, as a whole or not at all.
 
-    Makes missing folders. Raises UserError as ``encode``, OSError as ``write_whole``.
+    Makes missing folders. Raises as ``encode`` does, and OSError as ``write_whole``.
     """
     path = Path(path)
     content = encode(image, path)
@@ -86,16 +85,13 @@ def save_picture(image: Image.Image, path: str | Path) -> None:
 def encode(image: Image.Image, path: Path) -> bytes:
     """The content of an image file, in the format that the name's ending asks for.
 
-    Raises UserError where the ending names no format, or one that can't hold such an image.
+    Raises UserError where the ending names no format, OSError or ValueError where the format can't hold the image.
     """
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path} must end in the name of an image format, as in .png.")
     content = io.BytesIO()
-    try:
-        image.save(content, format=image_format)
-    except (OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path} can't be written as {image_format} ({error}): let it end in .png.") from error
+    image.save(content, format=image_format)
     return content.getvalue()
 
 
