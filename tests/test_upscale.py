@@ -241,6 +241,22 @@ def test_scan_leaves_standard_output_to_the_image(here):
     assert Image.open(io.BytesIO(done.stdout)).mode == "L"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_scan_for_a_reader_who_leaves(here):
+    """As ``| head -1`` does: one sentence, and the images are written all the same."""
+    os.mkdir("codes")
+    for name in "abc":
+        save(f"codes/{name}.png", code("A"))
+    read, write = os.pipe()
+    os.close(read)
+    line = ("codes", "larger", "--scan", "--weights", "generator.h5")
+    done = command(*line, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 1 and len(os.listdir("larger")) == 3
+    assert done.stderr.splitlines()[0] == "tinysrgan: standard output can't be written: Broken pipe."
+    assert done.stderr.count("\n") == 2
+
+
 def test_printable():
     assert printable("a b é 世 😀") == "a b é 世 😀"
     assert printable("\n\t\x1b\x00\x7f\u202e") == "\\n\\t\\x1b\\x00\\x7f\\u202e"
@@ -326,21 +342,20 @@ def test_a_large_image_stays_within_a_gigabyte(here):
     assert 400e6 < peak < 1e9  # the result alone is 256 MB
 
 
-def test_a_progress_bar_for_those_who_look(here):
-    """On a terminal only."""
-    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("source, total, unit", [("in.png", "/54.0 [", "pixel/s"), ("photos", "/3 [", "file/s")])
+def test_a_progress_bar_for_those_who_look(folder, source, total, unit, monkeypatch):
+    """On a terminal, and only where it takes a while."""
     pytest.importorskip("tqdm")
-    save("in.png", Image.new("RGB", (500, 500)))
-    save_generator(Path("generator.h5"), Generator(1, 16), {})
-    terminal, end = pty.openpty()
-    termios.tcsetwinsize(end, (24, 80))
-    done = command("in.png", "out.png", "--weights", "generator.h5", stdout=subprocess.PIPE, stderr=end)
-    os.set_blocking(terminal, False)
-    assert done.returncode == 0
-    assert b"pixel/s" in os.read(terminal, 100_000)
-    os.close(end)
-    os.close(terminal)
-    assert not command("in.png", "out.png", "--weights", "generator.h5").stderr
+    for delay, look, shown in ((0, Terminal(), True), (0, io.StringIO(), False), (1000, Terminal(), False)):
+        monkeypatch.setattr("tinysrgan.upscale.BAR_DELAY", delay)
+        monkeypatch.setattr(sys, "stderr", look)
+        assert upscale(source, "new.png" if source == "in.png" else "larger") == 0
+        assert all((words in look.getvalue()) == shown for words in (total, unit))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
@@ -572,6 +587,10 @@ def test_too_little_memory(here, monkeypatch, capsys):
     def no_memory(*arguments):
         raise MemoryError
 
+    monkeypatch.setattr("tinysrgan.upscale.eight_bits", no_memory)
+    refuse("in.png", "out.png", *OPTIONS, words="in.png can't be read as an image: MemoryError", capsys=capsys)
+    monkeypatch.undo()
+    os.chdir(here)
     monkeypatch.setattr("tinysrgan.api.upscale_in_tiles", no_memory)
     refuse("in.png", "out.png", *OPTIONS, words="in.png needs more memory than there is", capsys=capsys)
 
@@ -671,7 +690,6 @@ BAD_WEIGHTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", BAD_WEIGHTS)
 def test_bad_weights(here, name, capsys):
     make, words = BAD_WEIGHTS[name]
@@ -731,6 +749,20 @@ def test_a_disk_that_fills_up(here):
     assert contents(here) == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirections")
+def test_standard_streams_that_are_closed_or_the_result_itself(here):
+    before = contents(here)
+    for line, words in {
+        "- new.png <&-": "IN is -, but standard input is closed.",
+        "in.png - >&-": "OUT is -, but standard output is closed.",
+        "- in.png <in.png": "in.png is an input too",
+    }.items():
+        shell = f"{sys.executable} -m tinysrgan.upscale --weights generator.h5 {line}"
+        done = subprocess.run(shell, shell=True, capture_output=True, text=True, env=ENVIRONMENT)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+    assert contents(here) == before
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_standard_output_that_fills_up_or_is_closed(here):
     with open("/dev/full", "wb") as full:
@@ -747,6 +779,8 @@ def test_standard_output_that_fills_up_or_is_closed(here):
 def test_no_traceback_from_a_real_shell(here):
     """As the tests above, but through a process of its own."""
     Path("bad").write_text("hello")
-    for line in (("bad", "out.png"), ("absent", "out.png"), ("in.png", "in.png")):
-        done = command(*line, "--weights", "generator.h5", text=True)
+    overflowing(here / "overflowing.h5")
+    good, bad = "generator.h5", "overflowing.h5"
+    for source, target, net in (("bad", "out.png", good), ("in.png", "in.png", good), ("in.png", "out.png", bad)):
+        done = command(source, target, "--weights", net, text=True)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from tinysrgan.files import write_whole
 from tinysrgan.images import LARGEST
 
 STREAM = Path("-")  # standard input or output
+BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
 LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
 
 # Kinds of file that Pillow opens by starting another program, or only if somebody adds a reader.
@@ -49,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run(parser().parse_args(arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that overflow; then there is an error too
+            return run(parser().parse_args(arguments))
     except KeyboardInterrupt:
         say("stopped. What was written so far is whole.")
         return 130
@@ -87,7 +91,7 @@ def run(words: argparse.Namespace) -> int:
     if not folder:
         check_file(words.input, words.output)
     upscaler = load(words.weights, words.device)
-    inputs = {identity(source) for source, _ in jobs if source != STREAM and os.path.exists(source)}
+    inputs = {identity(source) for source, _ in jobs if source == STREAM or os.path.exists(source)}
 
     failed = 0
     with progress(len(jobs), "file", hidden=not folder) as done:
@@ -116,7 +120,11 @@ def check_file(source: Path, target: Path) -> None:
     """Raise UserError for all that is known to be wrong with one input and output before either is opened."""
     if source != STREAM:
         check_input(source)
+    elif sys.stdin is None:
+        raise UserError("IN is -, but standard input is closed.")
     if target == STREAM:
+        if sys.stdout is None:
+            raise UserError("OUT is -, but standard output is closed.")
         if sys.stdout.isatty():
             raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
         return
@@ -158,8 +166,8 @@ def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """What two names of one file have in common, be they links or not."""
-    status = path.stat()
+    """What all names of one file have in common, be they links, or standard input."""
+    status = os.fstat(0) if path == STREAM else path.stat()
     return status.st_dev, status.st_ino
 
 
@@ -182,13 +190,12 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
         with progress(image.width * image.height, "pixel", scaled=True) as done:
             result = upscaler(image, done)
         write(result, target, name)
+        if scan_too:
+            before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
+            with standard_output():
+                print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
     except MemoryError:
-        raise UserError(
-            f"{source} needs more memory than there is, for a result of {size[0]}x{size[1]} pixels."
-        ) from None
-    if scan_too:
-        before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
-        print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
+        raise UserError(f"{source} needs more memory than there is, for {size[0]}x{size[1]} pixels.") from None
 
 
 def read(source: Path) -> Image.Image:
@@ -196,9 +203,9 @@ def read(source: Path) -> Image.Image:
     name = "standard input" if source == STREAM else str(source)
     Image.init()
     formats = [kind for kind in Image.ID if kind not in NOT_READ]
+    if source != STREAM:
+        check_input(source)
     try:
-        if source != STREAM:
-            check_input(source)
         with Image.open(stdin() if source == STREAM else source, formats=formats) as file:
             if file.width * file.height > LARGEST:
                 raise UserError(f"{file.width}x{file.height} pixels are too many, the limit is {LARGEST:,}.")
@@ -209,8 +216,6 @@ def read(source: Path) -> Image.Image:
         raise UserError(f"{name} is not an image, or of a kind that Pillow can't read.") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise UserError(f"{name} can't be read as an image: {reason.rstrip('.')}.") from error
@@ -246,17 +251,26 @@ def write(image: Image.Image, target: Path, name: str) -> None:
         image.save(content, name, **WRITTEN[name][1])
     except (OSError, ValueError, struct.error) as error:
         raise UserError(f"{target} can't be written as {name}: {error}.") from error
-    try:
-        if target != STREAM:
-            write_whole(target, content.getbuffer())
-        else:
+    if target == STREAM:
+        with standard_output():
             sys.stdout.buffer.write(content.getbuffer())
-            sys.stdout.buffer.flush()
+        return
+    try:
+        write_whole(target, content.getbuffer())
     except OSError as error:
-        if target == STREAM:  # or Python would try again on its way out
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        where = "standard output" if target == STREAM else target
-        raise UserError(f"{where} can't be written: {error.strerror}.") from error
+        raise UserError(f"{target} can't be written: {error.strerror}.") from error
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Raise UserError where standard output doesn't take what is written to it in the ``with`` block."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again on its way out
+        raise UserError(f"standard output can't be written: {error.strerror}.") from error
 
 
 def codes(image: Image.Image) -> list[str]:
@@ -274,9 +288,9 @@ def printable(text: str) -> str:
 
 def sentence(error: Exception) -> str:
     """An error as one sentence that names the file."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}."
-    return str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}." if error.filename else f"{error.strerror}."
 
 
 def say(text: str) -> None:
@@ -297,7 +311,7 @@ def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) 
         yield lambda count: None
         return
     disable = True if hidden else None  # None: unless it's a terminal
-    with tqdm(total=total, unit=unit, unit_scale=scaled, delay=0.5, leave=False, disable=disable) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=scaled, delay=BAR_DELAY, leave=False, disable=disable) as bar:
         yield bar.update
 
 
