@@ -666,7 +666,14 @@ def test_ctrl_c_writes_nothing(here, monkeypatch, capsys):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Evaluation, "run", lambda self, pairs, done, run=Evaluation.run: run(self, pairs, press))
-    before = contents()
-    assert run("images", "--weights", "generator.h5", "--json", "scores.json", "--picture", "figure.png") == 130
+    before, handler = (
+        contents(),
+        signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # a background job ignores it
+    try:
+        code = run("images", "--weights", "generator.h5", "--json", "scores.json", "--picture", "figure.png")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert code == 130
     assert capsys.readouterr().err.endswith("tinysrgan: stopped; nothing was written.\n")
     assert contents() == before

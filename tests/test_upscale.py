@@ -364,7 +364,8 @@ def test_ctrl_c(here):
     for i in range(200):
         save(f"many/{i:03}.png", Image.new("RGB", (300, 300)))
     line = [sys.executable, "-m", "tinysrgan.upscale", "many", "larger", "--weights", "generator.h5"]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    heed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (a background job ignores it)
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=heed)
     while not (Path("larger").is_dir() and len(os.listdir("larger")) > 2):
         assert process.poll() is None
         time.sleep(0.01)
