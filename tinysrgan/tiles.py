@@ -25,7 +25,7 @@ from tinysrgan.images import to_unit
 from tinysrgan.layers import Conv2D, Layer, PixelShuffle, Upsample
 from tinysrgan.models import Generator
 
-MEMORY = 256_000_000  # bytes that a tile's arrays may take together
+MEMORY = 200_000_000  # bytes that a tile's arrays may take together
 ARRAYS = 4  # as large as the largest, alive at once: input and output of a layer, and two shortcuts around it
 
 
