@@ -258,7 +258,7 @@ def run(words: argparse.Namespace) -> int:
     if any(upscaler.scale != scale for upscaler in upscalers):
         scales = ", ".join(f"{path} x{upscaler.scale}" for path, upscaler in zip(weights, upscalers, strict=True))
         raise UserError(f"Only generators of one scale can be compared: {scales}.")
-    pairs = Pairs(paths, large_side(words.hr_size, weights[0], scale), scale, cache_bytes=0)
+    pairs = Pairs(paths, large_side(words.hr_size, weights[0], scale), scale)
     if not scan.available():
         say(f"{scan.MISSING} Until then nobody looks whether the results scan.")
 
