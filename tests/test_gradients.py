@@ -24,6 +24,15 @@ def test_layer(case):
     check_gradients(make(), x)
 
 
+@pytest.mark.parametrize("sides", [(6, 8), (7, 5), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (6, 2), (3, 8)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_convolution(size, stride, inputs, outputs, sides):
+    rng = np.random.default_rng(3)
+    check_gradients(layers.Conv2D(inputs, outputs, size, stride, rng=rng), uniform(2, *sides, inputs))
+
+
 def test_no_layer_is_left_out():
     exported = {getattr(layers, name) for name in layers.__all__}
     kinds = {kind.__name__ for kind in exported if isinstance(kind, type) and issubclass(kind, Layer)}
@@ -101,6 +110,28 @@ def test_a_wrong_gradient_is_named():
 
     with pytest.raises(GradientError, match="shift"):
         check_gradients(Wrong(3), uniform(2, 4, 4, 3))
+
+
+@pytest.mark.parametrize("kind", [layers.ReLU, layers.LeakyReLU, lambda: layers.PReLU(3), layers.MaxPool])
+def test_kinks_close_by_neither_alarm_nor_hide_a_fault(kind, monkeypatch):
+    """Many numbers within a millionth of zero, and pairs as close to each other."""
+    x = np.round(uniform(2, 8, 8, 3), 1) + 1e-6 * np.random.default_rng(6).uniform(-1, 1, (2, 8, 8, 3))
+    check_gradients(kind(), x)
+    layer = kind()
+    right = layer.backward
+    monkeypatch.setattr(layer, "backward", lambda dy: right(dy) * (1 + 1e-5))
+    with pytest.raises(GradientError, match="of x"):
+        check_gradients(layer, x)
+
+
+def test_rounding_is_not_taken_for_a_slope():
+    """The sum of normalised numbers never changes but for rounding, which short steps blow up."""
+
+    def flat(y):
+        return ((y - y.mean()) / y.std()).sum() + 0.4, 0 * y
+
+    seeds = [np.random.default_rng(seed) for seed in range(100)]
+    assert max(gradcheck_loss(flat, rng.uniform(-1, 1, 50), rng) for rng in seeds) < TOLERANCE
 
 
 def test_why_the_weights_of_the_outputs_are_random():

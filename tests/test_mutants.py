@@ -66,6 +66,13 @@ def read_only(make, *shape):
     return check
 
 
+def all_gradient_to_one_of_equals():
+    """Random numbers have no ties, so this one is told by hand."""
+    layer = MaxPool()
+    layer.forward(np.ones((1, 2, 2, 1)))
+    assert layer.backward(np.full((1, 1, 1, 1), 5.0)).sum() == 5
+
+
 def frozen_stays(make, *shape):
     def check():
         layer, x = make().astype(np.float64).freeze(), image(*shape)
@@ -174,6 +181,17 @@ def prelu_slope_gradient(region):
     return PReLU, "backward", backward
 
 
+def prelu_slope_over_channels(self, dy):
+    """The sum over all but an axis of space, which the slope could have too, where there are as many columns."""
+    x = self._kept[0]
+    dx = PRELU_BACKWARD(self, dy)
+    self.slope.grad[...] = (dy * np.minimum(x, 0)).sum((0, 1, 3))
+    return dx
+
+
+PRELU_BACKWARD = PReLU.backward
+
+
 def swapped_leaky(self, dy):
     (x,) = self.kept()
     return np.where(x < 0, dy, dy * self.slope)
@@ -189,6 +207,13 @@ def pool_to_all(self, dy):
     x = self._kept[0]
     MAX_POOL_BACKWARD(self, dy)
     return np.repeat(np.repeat(dy, 2, 1), 2, 2).reshape(x.shape)
+
+
+def pool_to_all_equals(self, dy):
+    x, y = self._kept
+    MAX_POOL_BACKWARD(self, dy)
+    large_y, large_dy = (np.repeat(np.repeat(small, 2, 1), 2, 2) for small in (y, dy))
+    return large_dy * (x == large_y)
 
 
 MAX_POOL_BACKWARD = MaxPool.backward
@@ -212,7 +237,8 @@ def adam_that_keeps_gradients(self):
         p.grad[...] = gradients[name]
 
 
-DENSE_BACKWARD, CONV_BACKWARD, BATCH_NORM_FORWARD = Dense.backward, Conv2D.backward, BatchNorm.forward
+DENSE_BACKWARD, CONV_BACKWARD = Dense.backward, Conv2D.backward
+DENSE_FORWARD, BATCH_NORM_FORWARD = Dense.forward, BatchNorm.forward
 PROBABILITY, SQUARED, ADAM_STEP = losses.probability, losses.mean_squared_error, Adam.step
 GRAD_INPUT, GRAD_WEIGHT = conv.conv2d_grad_input, conv.conv2d_grad_weight
 CONV = gradient(lambda: Conv2D(3, 4, 3, rng=np.random.default_rng(1)), 2, 6, 6, 3)
@@ -232,6 +258,12 @@ MUTANTS = {
     "PReLU's slope gradient everywhere": (*prelu_slope_gradient(lambda x: x), PRELU),
     "PReLU's slope gradient missing": (*backward_of(PReLU, scale_grad("slope", 0)), PRELU),
     "PReLU's slope gradient halved": (*backward_of(PReLU, scale_grad("slope", 0.5)), PRELU),
+    "PReLU's slope gradient summed over channels": (
+        PReLU,
+        "backward",
+        prelu_slope_over_channels,
+        gradient(lambda: PReLU(3), 2, 4, 3, 3),
+    ),
     "LeakyReLU's sides swapped": (LeakyReLU, "backward", swapped_leaky, gradient(LeakyReLU, 2, 4, 5, 3)),
     "ReLU lets everything back": (
         *backward_of(ReLU, lambda layer, dy, dx: dy),
@@ -270,6 +302,12 @@ MUTANTS = {
     "convolution's bias gradient missing": (*backward_of(Conv2D, scale_grad("b", 0)), CONV),
     "convolution's bias gradient a mean": (*backward_of(Conv2D, scale_grad("b", 1 / 72)), CONV),
     "dense w gradient missing": (*backward_of(Dense, scale_grad("w", 0)), DENSE),
+    "dense forgets its bias": (
+        Dense,
+        "forward",
+        lambda self, x: DENSE_FORWARD(self, x) - self.b.value,
+        DENSE,
+    ),
     "dense b gradient doubled": (*backward_of(Dense, scale_grad("b", 2)), DENSE),
     "residual without the shortcut's gradient": (
         *backward_of(Residual, lambda layer, dy, dx: dx - dy),
@@ -286,6 +324,12 @@ MUTANTS = {
         gradient(Upsample, 1, 3, 3, 2),
     ),
     "max-pool's gradient to all four": (MaxPool, "backward", pool_to_all, gradient(MaxPool, 1, 4, 6, 2)),
+    "max-pool's gradient to all of the largest": (
+        MaxPool,
+        "backward",
+        pool_to_all_equals,
+        all_gradient_to_one_of_equals,
+    ),
     "sigmoid's derivative of x": (Sigmoid, "forward", of_the_input(Sigmoid), gradient(Sigmoid, 2, 3, 3, 2)),
     "tanh's derivative of x": (Tanh, "forward", of_the_input(Tanh), gradient(Tanh, 2, 3, 3, 2)),
     "VGG's preprocessing back without turning BGR to RGB": (
@@ -355,5 +399,6 @@ def test_the_fault_is_caught(name, monkeypatch):
     owner, attribute, wrong, check = MUTANTS[name]
     check()
     monkeypatch.setattr(owner, attribute, wrong)
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises((AssertionError, ValueError)) as caught:
         check()
+    assert isinstance(caught.value, AssertionError) or "read-only" in str(caught.value), "it crashed instead"
