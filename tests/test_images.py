@@ -379,3 +379,10 @@ def test_nothing_is_printed_beside_the_one_sentence(tmp_path):
     command = [sys.executable, "-W", "always", "-c", program, str(tmp_path)]
     result = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert (result.stdout.split(), result.stderr) == (["refused", "read", "refused"], "")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png: is not a file"):
+        read_image(tmp_path / "pipe.png")

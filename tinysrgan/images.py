@@ -37,6 +37,8 @@ def read_image(path: Path) -> Image.Image:
 def decode(path: Path) -> Image.Image:
     """As ``read_image``, but a grey image stays grey (mode "L"): a quarter of the memory, and of the work on it."""
     try:
+        if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+            raise DataError(f"{path}: is not a file")
         with Image.open(str(path), formats=FORMATS) as file:
             width, height = file.size
             if width * height > LARGEST:
