@@ -30,6 +30,7 @@ CASES: dict[str, tuple[Callable[[], Layer], np.ndarray]] = {
     "PReLU": (lambda: layers.PReLU(3), numbers(2, 4, 5, 3)),
     "LeakyReLU": (lambda: layers.LeakyReLU(), numbers(2, 4, 5, 3)),
     "ReLU": (lambda: layers.ReLU(), numbers(2, 4, 5, 3)),
+    "Rescale": (lambda: layers.Rescale(127.5, -3), numbers(2, 4, 5, 3)),
     "Sigmoid": (lambda: layers.Sigmoid(), numbers(2, 4, 5, 3) * 3),
     "Tanh": (lambda: layers.Tanh(), numbers(2, 4, 5, 3) * 3),
     "PixelShuffle": (lambda: layers.PixelShuffle(2), numbers(2, 3, 4, 8)),

@@ -126,7 +126,15 @@ def test_a_large_state_fits(tmp_path):
     assert read_state(tmp_path / "x.h5") == state
 
 
-@pytest.mark.parametrize("config", [{}, {"scale": 2, "upscale": "nearest"}, {"scale": 8, "output": "tanh"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"scale": 2, "upscale": "nearest"},
+        {"scale": 8, "output": "tanh"},
+        {"output": "sigmoid", "value_range": "bytes:unit"},
+    ],
+)
 def test_generator_is_rebuilt_from_its_file(tmp_path, config):
     both, adams = nets(1, **config)
     generator = both["generator"]
@@ -140,6 +148,16 @@ def test_generator_is_rebuilt_from_its_file(tmp_path, config):
         assert loaded.config == generator.config and not any(layer.training for layer in loaded.layers())
         np.testing.assert_array_equal(loaded.forward(x), y)
     assert read_state(tmp_path / "generator.h5") == {"made by": "a test"}
+
+
+def test_a_generator_from_before_files_told_their_value_range(tmp_path):
+    generator = Generator(1, 4, 2, seed=1).eval()
+    save_generator(tmp_path / "generator.h5", generator, {})
+    with h5py.File(tmp_path / "generator.h5", "r+") as file:
+        config = json.loads(file["generator"].attrs["config"])
+        del config["value_range"]
+        file["generator"].attrs["config"] = json.dumps(config)
+    assert load_generator(tmp_path / "generator.h5").config == generator.config
 
 
 def test_round_trip_on_the_gpu(tmp_path):

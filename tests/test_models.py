@@ -7,6 +7,7 @@ import pytest
 
 from tinysrgan.layers import BatchNorm, Conv2D, LeakyReLU, MaxPool, PixelShuffle, PReLU, Tanh, Upsample
 from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.models.generator import RANGES
 from tinysrgan.models.vgg19 import Preprocess, layer_names
 
 
@@ -59,7 +60,19 @@ def test_the_articles_generator_counted_by_hand():
 
 def test_the_generators_defaults_are_the_papers():
     config = {"blocks": 16, "filters": 64, "scale": 4, "upscale": "shuffle", "output": "linear"}
-    assert Generator().config == config
+    assert Generator().config == config | {"value_range": "signed:signed"}
+
+
+@pytest.mark.parametrize("inside", RANGES)
+@pytest.mark.parametrize("outside", RANGES)
+def test_a_generator_of_another_value_range_is_the_same_net_between_two_rescalings(inside, outside):
+    low, high = RANGES[inside]
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 5, 4, 3)).astype(np.float32)
+    plain = Generator(1, 4, 2, seed=1).eval().forward(low + (high - low) * (x + 1) / 2)
+    low, high = RANGES[outside]
+    net = Generator(1, 4, 2, value_range=f"{inside}:{outside}", seed=1).eval()
+    np.testing.assert_allclose(net.forward(x), 2 * (plain - low) / (high - low) - 1, rtol=1e-4, atol=1e-5)
+    assert net.forward(x).dtype == np.float32
 
 
 def test_the_generators_layers_in_order():
@@ -142,7 +155,7 @@ def test_layers_of_one_net_start_different():
         ({"scale": 3}, "The generator's scale is 2, 4 or 8, not 3."),
         ({"scale": 1}, "The generator's scale is 2, 4 or 8, not 1."),
         ({"upscale": "bilinear"}, "The generator's upscale is 'shuffle' or 'nearest', not 'bilinear'."),
-        ({"output": "sigmoid"}, "The generator's output is 'linear' or 'tanh', not 'sigmoid'."),
+        ({"output": "relu"}, "The generator's output is 'linear', 'tanh' or 'sigmoid', not 'relu'."),
     ],
 )
 def test_a_wrong_option_is_one_sentence(options, message):

@@ -23,6 +23,11 @@ ALL = {name: (make, x.shape) for name, (make, x) in CASES.items()} | {
     "Preprocess": (Preprocess, (2, 4, 5, 3)),
     "Generator, shuffle": (lambda: Generator(1, 4, 2), (2, 5, 7, 3)),
     "Generator, nearest, tanh": (lambda: Generator(1, 4, 4, "nearest", "tanh"), (2, 5, 3, 3)),
+    "Generator, raw range": (lambda: Generator(1, 4, 2, value_range="bytes:bytes"), (1, 5, 4, 3)),
+    "Generator, unit range, sigmoid": (
+        lambda: Generator(1, 4, 2, output="sigmoid", value_range="unit:unit"),
+        (1, 4, 5, 3),
+    ),
     "Discriminator": (lambda: Discriminator(19, 4, 6), (2, 19, 19, 3)),
     "VGG19": (lambda: VGG19("block2_conv1").freeze(False), (2, 9, 7, 3)),
 }

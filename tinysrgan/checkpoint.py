@@ -29,6 +29,7 @@ from tinysrgan.files import write_whole
 from tinysrgan.hdf5 import attribute, misfit, objects, reading
 from tinysrgan.layers import Layer
 from tinysrgan.models import Generator
+from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
 
 FORMAT, VERSION = "tinysrgan", 1
 
@@ -38,7 +39,8 @@ GENERATOR_CONFIG: dict[str, Any] = {
     "filters": range(1, 513),
     "scale": (2, 4, 8),
     "upscale": ("shuffle", "nearest"),
-    "output": ("linear", "tanh"),
+    "output": tuple(OUTPUTS),
+    "value_range": VALUE_RANGES,
 }
 
 
@@ -105,6 +107,8 @@ def load_generator(path: Path) -> Generator:
         if group is None:
             raise CheckpointError(f"{path} holds no generator.")
         config = json.loads(attribute(group, "config"))
+        if isinstance(config, dict):
+            config.setdefault("value_range", "signed:signed")  # the only one, before files said so
         _check_config(config, path)
         generator = Generator(**config)
         arrays = _arrays({"generator": generator}, {})

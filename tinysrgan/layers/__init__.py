@@ -1,6 +1,6 @@
 """The lesson: one idea a file, each with its forward and its backward pass written by hand."""
 
-from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Tanh
+from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU, Rescale, Sigmoid, Tanh
 from tinysrgan.layers.base import Layer, Parameter, Statistic, frozen
 from tinysrgan.layers.container import Residual, Sequential
 from tinysrgan.layers.conv import Conv2D
@@ -20,6 +20,7 @@ __all__ = [
     "Parameter",
     "PixelShuffle",
     "ReLU",
+    "Rescale",
     "Residual",
     "Sequential",
     "Sigmoid",

@@ -79,6 +79,21 @@ def leaky_grad(x: Array, dy: Array, slope: Array) -> Array:
     return elementwise(lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)), dy, x, vectors=[slope, 1 - slope])
 
 
+class Rescale(Layer):
+    """y = factor x + offset, with the same two numbers for all; Keras' ``Rescaling``. Any shape."""
+
+    def __init__(self, factor: float, offset: float = 0.0):
+        self.factor, self.offset = factor, offset
+
+    def forward(self, x: Array) -> Array:
+        self.keep()
+        return x * self.factor + self.offset
+
+    def backward(self, dy: Array) -> Array:
+        self.kept()
+        return dy * self.factor
+
+
 class Sigmoid(Layer):
     """y = 1 / (1 + exp(-x)), written through tanh so that it never overflows. Any shape; y in (0, 1)."""
 

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.layers import BatchNorm, Conv2D, Layer, PixelShuffle, PReLU, Residual, Sequential, Tanh, Upsample
+from tinysrgan.layers import (
+    BatchNorm,
+    Conv2D,
+    Layer,
+    PixelShuffle,
+    PReLU,
+    Rescale,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    Upsample,
+)
+
+OUTPUTS = {"linear": None, "tanh": Tanh, "sigmoid": Sigmoid}
+
+# What the numbers of an image may mean inside a net. Outside it, all of tinysrgan keeps to "signed".
+RANGES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0), "bytes": (0.0, 255.0)}
+VALUE_RANGES = tuple(f"{inside}:{outside}" for inside in RANGES for outside in RANGES)
 
 
 class Generator(Sequential):
@@ -12,7 +30,11 @@ class Generator(Sequential):
 
     ``blocks`` residual blocks of ``filters`` channels; ``scale`` is 2, 4 or 8: one upscale block for each doubling.
     ``upscale``: "shuffle" (the paper: conv to 4 x filters, pixel shuffle, PReLU) or "nearest" (the article's code:
-    conv to 4 x filters, nearest upsampling, PReLU). ``output``: "linear" (the paper) or "tanh".
+    conv to 4 x filters, nearest upsampling, PReLU). ``output``: "linear" (the paper), "tanh" or "sigmoid".
+
+    ``value_range``: the ranges that the convolutions see and give, "signed:signed" for [-1, 1] at both ends. Nets from
+    elsewhere may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); then the first or last layer
+    rescales.
     """
 
     def __init__(
@@ -22,15 +44,20 @@ class Generator(Sequential):
         scale: int = 4,
         upscale: str = "shuffle",
         output: str = "linear",
+        value_range: str = "signed:signed",
         seed: int | None = None,
     ):
         if scale not in (2, 4, 8):
             raise ValueError(f"The generator's scale is 2, 4 or 8, not {scale}.")
         if upscale not in ("shuffle", "nearest"):
             raise ValueError(f"The generator's upscale is 'shuffle' or 'nearest', not '{upscale}'.")
-        if output not in ("linear", "tanh"):
-            raise ValueError(f"The generator's output is 'linear' or 'tanh', not '{output}'.")
-        self.config = dict(blocks=blocks, filters=filters, scale=scale, upscale=upscale, output=output)
+        if output not in OUTPUTS:
+            raise ValueError(f"The generator's output is 'linear', 'tanh' or 'sigmoid', not '{output}'.")
+        if value_range not in VALUE_RANGES:
+            raise ValueError(f"The generator's value_range is one of {', '.join(VALUE_RANGES)}, not '{value_range}'.")
+        self.config = dict(
+            blocks=blocks, filters=filters, scale=scale, upscale=upscale, output=output, value_range=value_range
+        )
         self.scale = scale
         rng = np.random.default_rng(seed)
 
@@ -43,7 +70,10 @@ class Generator(Sequential):
             else:
                 upscales.append(nearest_upscale(filters if i == 0 else wide, wide, rng))
 
+        range_in, range_out = value_range.split(":")
+        activation = OUTPUTS[output]
         super().__init__(
+            **({"rescale_in": rescale("signed", range_in)} if range_in != "signed" else {}),
             head=Sequential(conv=Conv2D(3, filters, 9, rng=rng), prelu=PReLU(filters)),
             body=Residual(
                 *[residual_block(filters, rng) for _ in range(blocks)],
@@ -52,8 +82,16 @@ class Generator(Sequential):
             ),
             upscale=Sequential(*upscales),
             tail=Conv2D(filters if upscale == "shuffle" else wide, 3, 9, rng=rng),
-            **({"output": Tanh()} if output == "tanh" else {}),
+            **({"output": activation()} if activation else {}),
+            **({"rescale_out": rescale(range_out, "signed")} if range_out != "signed" else {}),
         )
+
+
+def rescale(source: str, target: str) -> Rescale:
+    """From one of the RANGES to another."""
+    (low, high), (new_low, new_high) = RANGES[source], RANGES[target]
+    factor = (new_high - new_low) / (high - low)
+    return Rescale(factor, new_low - low * factor)
 
 
 def residual_block(filters: int, rng: np.random.Generator) -> Layer:
