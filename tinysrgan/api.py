@@ -16,10 +16,12 @@ from typing import overload
 import numpy as np
 from PIL import Image, ImageOps
 
-from tinysrgan.checkpoint import load_generator
+from tinysrgan.checkpoint import CheckpointError, load_generator
 from tinysrgan.device import choose_device, move
 from tinysrgan.errors import UserError
+from tinysrgan.hdf5 import reading
 from tinysrgan.images import to_uint8
+from tinysrgan.keras_srgan import load_keras_generator
 from tinysrgan.models import Generator
 from tinysrgan.tiles import upscale_in_tiles
 from tinysrgan.vgg_weights import WEIGHTS
@@ -27,11 +29,13 @@ from tinysrgan.vgg_weights import WEIGHTS
 SHIPPED = "qr_x4.h5"
 
 
-def load(weights: str | Path | None = None, device: str = "auto") -> Upscaler:
-    """Load a trained generator: the one that ships with tinysrgan, or any file that training wrote.
+def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
+    """Load a trained generator: the one that ships with tinysrgan, any file that training wrote, or Keras' (.h5).
 
-    device: "cpu", "cuda", or "auto": a GPU if one works. Raises UserError (a ValueError) where the file is absent,
-    damaged or no generator's, and where "cuda" doesn't work.
+    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for Keras' files that don't state it, "IN" or
+    "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" where
+    the net ends in one. Raises UserError (a ValueError) where the file is absent, damaged or no generator's, and where
+    "cuda" doesn't work.
     """
     path = WEIGHTS / SHIPPED if weights is None else Path(weights)
     if weights is None and not path.exists():
@@ -39,11 +43,17 @@ def load(weights: str | Path | None = None, device: str = "auto") -> Upscaler:
             f"The generator that ships with tinysrgan is not at {path}: train one with `python -m tinysrgan.train` "
             "and give its generator.h5 as the weights."
         )
-    return Upscaler(read_generator(path), device)
+    return Upscaler(read_generator(path, value_range), device)
 
 
-def read_generator(path: Path) -> Generator:
-    """The generator in a file, whoever wrote it. Raises UserError."""
+def read_generator(path: Path, value_range: str | None = None) -> Generator:
+    """The generator in a file, whoever wrote it, with ``value_range`` as in ``load``. Raises UserError."""
+    with reading(path, CheckpointError) as file:
+        is_ours = "format" in file.attrs
+    if not is_ours:
+        return load_keras_generator(path, value_range)
+    if value_range:
+        raise UserError(f"{path} is tinysrgan's own file and states its value range: leave out --value-range.")
     return load_generator(path)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from tinysrgan.errors import UserError
+
+LARGEST_NAMES = 20_000_000  # bytes in a list of names
 
 
 @contextmanager
@@ -52,6 +56,33 @@ def attribute(item: h5py.HLObject, name: str) -> Any:
         raise ValueError(f"attribute {name} is neither a text nor a number")
     value = item.attrs[name]
     return value if isinstance(value, str) else value.item()
+
+
+def texts(item: h5py.HLObject, name: str, largest: int) -> list[str]:
+    """A list of short texts, as Keras stores names; empty where it is absent. Raises ValueError for anything else.
+
+    ``largest`` is ``largest_heap`` of the file: so much, at worst, is each text that has no fixed length.
+    """
+    if name not in item.attrs:
+        return []
+    about = item.attrs.get_id(name)
+    if about.shape == (0,):
+        return []
+    info = h5py.check_string_dtype(about.dtype)
+    if info is None or len(about.shape) != 1 or about.shape[0] * (info.length or largest) > LARGEST_NAMES:
+        raise ValueError(f"attribute {name} is not a list of names")
+    return [text if isinstance(text, str) else text.decode() for text in item.attrs[name].tolist()]
+
+
+def largest_heap(file: h5py.File) -> int:
+    """Bytes in the largest of the file's heaps, which hold its texts of variable length.
+
+    Thousands of names can be one and the same long text in the file, and only in memory each a copy. HDF5 doesn't
+    tell how long it is, but a heap begins with a signature and its size.
+    """
+    with open(file.filename, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as content:
+        sizes = re.findall(rb"GCOL\x01\0\0\0(.{8})", content, re.DOTALL)
+    return max((int.from_bytes(size, "little") for size in sizes), default=0)
 
 
 def misfit(dataset: h5py.Dataset, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> str | None:
