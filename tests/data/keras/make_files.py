@@ -1,0 +1,310 @@
+"""Makes the Keras files that the tests read, with whichever Keras is installed: 2 (TensorFlow up to 2.15) or 3.
+
+    python make_files.py                      writes this Keras' share of the files, beside this script
+    python make_files.py check FILE.h5 FORM   loads weights into Keras' model of a form, and compares its output with
+                                              the one that it gives with the form's own weights
+
+A form is one model: an architecture, the numbers that its images are made of, and weights. The weights are NumPy's, so
+every Keras gives a form the same ones. With each file goes an .npz: ``x`` is an input, ``y`` what Keras made of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+RANGES = {"bytes": (0.0, 255.0), "unit": (0.0, 1.0), "signed": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A generator, as Keras users write it; the defaults are the paper's with nothing but convolutions.
+
+    ``range_in``: the numbers of ``x``. ``first``, ``last``: "lambda" or "rescaling" layers around the convolutions,
+    which then see [0, 1] and give [-1, 1]. ``output``: "linear", "tanh" or "sigmoid", in the last convolution or
+    (``own_layer``) behind it. ``names``: "automatic" or "odd". ``bias``: in the convolutions before a batch norm.
+    """
+
+    blocks: int = 1
+    filters: int = 2
+    scale: int = 2
+    upscale: str = "shuffle"
+    range_in: str = "signed"
+    first: str = ""
+    last: str = ""
+    output: str = "linear"
+    own_layer: bool = False
+    names: str = "automatic"
+    epsilon: float = 1e-3
+    bias: bool = True
+    misfit: str = ""
+
+
+FORMS = {
+    "article": Form(blocks=2, filters=4, scale=4, upscale="nearest", range_in="bytes"),
+    "article_x2": Form(filters=8, upscale="nearest", range_in="bytes", names="odd"),
+    "krasserm": Form(filters=4, scale=4, range_in="bytes", first="lambda", last="lambda", output="tanh"),
+    "paper": Form(blocks=2, filters=4, scale=4, names="odd"),
+    "rescaling": Form(
+        range_in="bytes", first="rescaling", last="rescaling", output="tanh", own_layer=True, epsilon=1e-5
+    ),
+    "nobias": Form(bias=False, output="tanh", names="odd"),
+    "unit": Form(range_in="unit"),
+    "sigmoid": Form(filters=16, range_in="unit", output="sigmoid"),
+    "misfit_prelu": Form(misfit="prelu"),
+    "misfit_block": Form(misfit="block"),
+    "misfit_kernel": Form(misfit="kernel"),
+}
+
+# ---------------------------------------------------------------- models
+
+
+class Chain:
+    """Keras layers, noted in the order in which they are applied, named as the form wants it."""
+
+    def __init__(self, odd_names: bool):
+        self.odd_names = odd_names
+        self.layers: list[Any] = []
+
+    def __call__(self, kind: Callable[..., Any], x: Any, *arguments: Any, **options: Any) -> Any:
+        if self.odd_names:  # neither in alphabetical order nor telling the kind of layer
+            count = len(self.layers)
+            options["name"] = f"{'zyxw'[count % 4]}{(37 * count + 11) % 101}_stage.{count % 3}"
+        self.layers.append(kind(*arguments, **options))
+        return self.layers[-1](x)
+
+
+def scaled(layers: Any, tensor: Any, way: str, factor: float, offset: float) -> Any:
+    """factor x + offset as a layer: Keras' own, or a piece of Python, which whole models keep as byte code."""
+    if way == "rescaling":
+        return layers.Rescaling(factor, offset)(tensor)
+    return layers.Lambda(anonymous(lambda x: x * factor + offset))(tensor) if way == "lambda" else tensor
+
+
+def shuffle(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.depth_to_space(x, 2)
+
+
+def anonymous(function: Any) -> Any:
+    """The same function without the path of this file, which Keras would write into the model."""
+    function.__code__ = function.__code__.replace(co_filename="make_files.py")
+    return function
+
+
+def generator(form: Form) -> tuple[Any, list[Any]]:
+    """Keras' model, and those of its layers that have weights, in forward order."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    chain = Chain(form.names == "odd")
+    size = (6, 5) if form.misfit == "prelu" else (None, None)
+    wide = 4 * form.filters
+
+    def conv(x: Any, outputs: int, size: int = 3, **options: Any) -> Any:
+        return chain(layers.Conv2D, x, outputs, size, padding="same", **options)
+
+    def norm(x: Any) -> Any:
+        return chain(layers.BatchNormalization, x, momentum=0.5, epsilon=form.epsilon)
+
+    def prelu(x: Any, **options: Any) -> Any:
+        return chain(layers.PReLU, x, **({"shared_axes": [1, 2]} | options))
+
+    image = layers.Input((*size, 3))
+    x = scaled(layers, image, form.first, 1 / 255, 0.0)
+    x = conv(x, form.filters, 9)
+    x = trunk = prelu(x, **({"shared_axes": None} if form.misfit == "prelu" else {}))
+    for _ in range(form.blocks):
+        start = x
+        x = conv(x, form.filters, 5 if form.misfit == "kernel" else 3, use_bias=form.bias)
+        x = prelu(norm(x))
+        if form.misfit != "block":
+            x = norm(conv(x, form.filters, use_bias=form.bias))
+        x = layers.add([start, x])
+    x = norm(conv(x, form.filters, use_bias=form.bias))
+    x = layers.add([x, trunk])
+    for _ in range(form.scale.bit_length() - 1):
+        x = conv(x, wide)
+        double = layers.UpSampling2D(2) if form.upscale == "nearest" else layers.Lambda(anonymous(shuffle))
+        x = prelu(double(x))
+    x = conv(x, 3, 9, activation="linear" if form.own_layer else form.output)
+    if form.own_layer:
+        x = layers.Activation(form.output)(x)
+    x = scaled(layers, x, form.last, 127.5, 127.5)
+    return tf.keras.Model(image, x), chain.layers
+
+
+def discriminator(slope: float, filters: int = 4, dense: int = 16, size: int = 32) -> tuple[Any, list[Any]]:
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    chain = Chain(odd_names=False)
+
+    def leaky(x: Any, slope: float) -> Any:
+        return layers.LeakyReLU(slope)(x)
+
+    image = layers.Input((size, size, 3))
+    x = leaky(chain(layers.Conv2D, image, filters, 3, padding="same"), slope)
+    for block in range(1, 8):
+        x = chain(layers.Conv2D, x, filters * 2 ** (block // 2), 3, strides=1 + block % 2, padding="same")
+        x = leaky(chain(layers.BatchNormalization, x, momentum=0.8), slope)
+    x = leaky(chain(layers.Dense, layers.Flatten()(x), dense), 0.2)
+    x = chain(layers.Dense, x, 1, activation="sigmoid")
+    return tf.keras.Model(image, x), chain.layers
+
+
+def unrelated() -> tuple[Any, list[Any]]:
+    """Two dense layers: nothing of an SRGAN."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    chain = Chain(odd_names=False)
+    start = layers.Input((7,))
+    return tf.keras.Model(start, chain(layers.Dense, chain(layers.Dense, start, 5), 2)), chain.layers
+
+
+# ---------------------------------------------------------------- weights
+
+
+def fill(layers: list[Any], rng: np.random.Generator) -> None:
+    """Weights that are nowhere trivial and leave the numbers about as large as they are on their way through."""
+    for layer in layers:
+        shapes = [tuple(value.shape) for value in layer.get_weights()]
+        kind = type(layer).__name__
+        if kind == "BatchNormalization":  # gamma, beta, mean, variance
+            low_high = [(0.5, 1.0), (-0.3, 0.3), (-0.5, 0.5), (0.3, 2.0)]
+            values = [rng.uniform(*ends, shape) for ends, shape in zip(low_high, shapes, strict=True)]
+        elif kind == "PReLU":
+            values = [rng.uniform(-0.2, 0.6, shapes[0])]
+        else:  # kernel, perhaps bias
+            fan_in = np.prod(shapes[0][:-1])
+            values = [rng.normal(0, (fan_in / 2) ** -0.5, shapes[0])] + [
+                rng.normal(0, 0.1, shape) for shape in shapes[1:]
+            ]
+        layer.set_weights([value.astype(np.float32) for value in values])
+
+
+def build(name: str) -> tuple[Any, np.ndarray]:
+    """Keras' model of a form with its weights, and an input for it."""
+    rng = np.random.default_rng(list(name.encode()))
+    if name == "mlp":
+        model, layers = unrelated()
+        x = rng.normal(size=(2, 7))
+    elif name.startswith("discriminator"):
+        model, layers = discriminator(0.3 if name.endswith("3") else 0.2)
+        x = (rng.integers(0, 256, (3, 4, 4, 3)) / 127.5 - 1).repeat(8, axis=1).repeat(8, axis=2)
+    else:
+        model, layers = generator(FORMS[name])
+        low, high = RANGES[FORMS[name].range_in]
+        x = low + (high - low) * rng.integers(0, 256, (2, 6, 5, 3)) / 255
+    fill(layers, rng)
+    return model, x.astype(np.float32)
+
+
+# ---------------------------------------------------------------- files
+
+
+def trained(model: Any, x: np.ndarray) -> Any:
+    """One step of Adam, with a rate that moves nothing, for the slots that it leaves in the file."""
+    weights = model.get_weights()
+    model.compile("adam", "mse")
+    model.train_on_batch(x, model.predict(x, verbose=0) * 0.9)
+    model.set_weights(weights)
+    return model
+
+
+def write(folder: Path, name: str, file: str) -> None:
+    """One file and its .npz; how it is saved is in the end of its name."""
+    import tensorflow as tf
+
+    model, x = build(name)
+    if "trained" in file:
+        trained(model, x)
+    if "weights" in file:
+        model.save_weights(folder / file)
+    else:
+        tf.keras.models.save_model(model, folder / file)
+    if not name.startswith(("misfit", "mlp")):
+        np.savez(folder / f"{file.removesuffix('.h5')}.npz", x=x, y=model.predict(x, verbose=0))
+
+
+def write_all() -> None:
+    import keras
+    import tensorflow as tf
+
+    version = keras.__version__
+    share = next(share for share in FILES if version.startswith(share.removeprefix("keras")))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(HERE / f"{share}.zip", "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for file, name in FILES[share].items():
+            write(Path(folder), name, file)
+        for path in sorted(Path(folder).iterdir()):
+            out.write(path, path.name)
+    print(f"{share}.zip is written by Keras {version}, TensorFlow {tf.__version__}, NumPy {np.__version__}")
+
+
+FILES = {
+    "keras2": {
+        "article_weights.h5": "article",
+        "krasserm_weights.h5": "krasserm",
+        "krasserm_model.h5": "krasserm",
+        "paper_weights.h5": "paper",
+        "rescaling_model.h5": "rescaling",
+        "nobias_weights.h5": "nobias",
+        "unit_trained.h5": "unit",
+        "discriminator_weights.h5": "discriminator",
+        "misfit_prelu_weights.h5": "misfit_prelu",
+        "misfit_block_weights.h5": "misfit_block",
+        "misfit_kernel_weights.h5": "misfit_kernel",
+        "mlp_weights.h5": "mlp",
+    },
+    "keras3.0": {
+        "article.weights.h5": "article",
+        "paper.weights.h5": "paper",
+        "nobias_model.h5": "nobias",
+    },
+    "keras3": {
+        "article.weights.h5": "article",
+        "article_x2_model.h5": "article_x2",
+        "krasserm.weights.h5": "krasserm",
+        "paper.weights.h5": "paper",
+        "rescaling_trained.h5": "rescaling",
+        "nobias.weights.h5": "nobias",
+        "nobias_model.h5": "nobias",
+        "sigmoid_model.h5": "sigmoid",
+        "discriminator.weights.h5": "discriminator",
+        "discriminator_slope3_model.h5": "discriminator_slope3",
+        "misfit_kernel.weights.h5": "misfit_kernel",
+        "mlp_model.h5": "mlp",
+    },
+}
+
+# ---------------------------------------------------------------- the other direction
+
+
+def check(file: Path, name: str) -> None:
+    """Print how far Keras' output with the weights of ``file`` is from that with the form's own."""
+    model, x = build(name)
+    expected = model.predict(x, verbose=0)
+    model.set_weights([np.zeros_like(value) for value in model.get_weights()])
+    model.load_weights(file)
+    y = model.predict(x, verbose=0)
+    print(f"{file} as {name}: differs by up to {np.abs(y - expected).max():.2g}, of {np.ptp(expected):.3g}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["check"]:
+        check(Path(sys.argv[2]), sys.argv[3])
+    else:
+        write_all()
