@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.ops import parallel
+from tinysrgan.ops.epilogue import activate, store
 from tinysrgan.ops.geometry import Same, same
 
 # A band's columns should stay in the caches, but have rows enough to be worth the packing of the weights that every
@@ -86,11 +87,19 @@ def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
 
 
 def correlate(
-    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, stride: int, rows: Same, columns: Same, y: np.ndarray
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    stride: int,
+    rows: Same,
+    columns: Same,
+    y: np.ndarray,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
 ) -> None:
     """y: (N, P, Q, K), any view, becomes the sum of every window of x: (N, H, W, C) times w: (R, S, C, K), plus bias.
 
-    For every band: (outputs of the band, R S C) times (R S C, K).
+    For every band: (outputs of the band, R S C) times (R S C, K). ``slope`` and ``shortcut`` as in ``epilogue``.
     """
     r, s, c, k = w.shape
     weights = w.reshape(r * s * c, k)
@@ -98,19 +107,25 @@ def correlate(
     def work(run: Sequence[Band]) -> None:
         for band in run:
             product = band_columns(x, r, s, stride, rows, columns, band) @ weights
-            if bias is not None:  # by whole rows, because NumPy is slow at K numbers at a time
-                product = product.reshape(-1, columns.out * k) + np.tile(bias, columns.out)
-            target = y[band.first : band.last, band.top : band.bottom]
-            target[...] = product.reshape(target.shape)
+            activate(product.reshape(-1, columns.out * k), bias, slope)
+            at = slice(band.first, band.last), slice(band.top, band.bottom)
+            store(product.reshape(y[at].shape), None if shortcut is None else shortcut[at], y[at])
 
     parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, bias: np.ndarray | None = None) -> np.ndarray:
-    """y = columns(x) w + bias, as ``im2col.conv2d``."""
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    stride: int = 1,
+    bias: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
+) -> np.ndarray:
+    """y = columns(x) w, as ``im2col.conv2d``, with what ``epilogue`` does to it."""
     rows, columns = same(x.shape[1], w.shape[0], stride), same(x.shape[2], w.shape[1], stride)
     y = np.empty((len(x), rows.out, columns.out, w.shape[3]), x.dtype)
-    correlate(x, w, bias, stride, rows, columns, y)
+    correlate(x, w, bias, stride, rows, columns, y, slope, shortcut)
     return y
 
 

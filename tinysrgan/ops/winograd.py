@@ -24,6 +24,7 @@ import numpy as np
 
 from tinysrgan.ops import parallel
 from tinysrgan.ops.bands import Band, bands, patch
+from tinysrgan.ops.epilogue import activate, store
 from tinysrgan.ops.product import matmul
 
 B_T = np.array(
@@ -65,20 +66,30 @@ SUM_NUMBERS = 128 * 1024
 
 def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """y: (N, H, W, K) of x: (N, H, W, C) and w: (3, 3, C, K), stride 1, as ``im2col.conv2d``."""
-    c, k = w.shape[2:]
-    weights = matmul(G_BOTH.astype(x.dtype), w.reshape(9, c * k)).reshape(36, c, k)
-    return _convolve(x, weights, bias)
+    return convolve(x, transformed(w.astype(x.dtype, copy=False)), bias)
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
     """dx, as ``im2col.conv2d_grad_input``: the convolution of dy with w, its taps in reverse and C and K exchanged."""
     c, k = w.shape[2:]
     weights = matmul(G_BOTH[:, ::-1].astype(dy.dtype), w.reshape(9, c * k)).reshape(36, c, k)
-    return _convolve(dy, weights.transpose(0, 2, 1), None)
+    return convolve(dy, weights.transpose(0, 2, 1))
 
 
-def _convolve(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K)."""
+def transformed(w: np.ndarray) -> np.ndarray:
+    """G w G^T: (36, C, K) of w: (3, 3, C, K)."""
+    c, k = w.shape[2:]
+    return matmul(G_BOTH.astype(w.dtype), w.reshape(9, c * k)).reshape(36, c, k)
+
+
+def convolve(
+    x: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
+) -> np.ndarray:
+    """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K), with what ``epilogue`` does to it."""
     n, height, width, c = x.shape
     k = weights.shape[2]
     out = A_T.astype(x.dtype)
@@ -89,11 +100,14 @@ def _convolve(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np
             images, rows, columns = _tiles(band, width)
             products = _transformed_inputs(x, band) @ weights  # (36, tiles, C) times (36, C, K)
             outputs = out @ (out @ products.reshape(6, 6, -1)).reshape(6, -1)  # along the rows, then down the columns
-            if bias is not None:
-                outputs += np.tile(bias, 4 * images * rows * columns)
+            activate(outputs.reshape(-1, 16 * k), bias, slope)
             result = outputs.reshape(4, 4, images, rows, columns, k).transpose(2, 3, 0, 4, 1, 5)
             target = y[band.first : band.last, 4 * band.top : 4 * band.bottom]
-            target[...] = result.reshape(images, 4 * rows, 4 * columns, k)[:, : target.shape[1], :width]
+            store(
+                result.reshape(images, 4 * rows, 4 * columns, k)[:, : target.shape[1], :width],
+                None if shortcut is None else shortcut[band.first : band.last, 4 * band.top : 4 * band.bottom],
+                target,
+            )
 
     parallel.share(work, _bands(x.shape, c + k))
     return y
