@@ -46,8 +46,9 @@ class Source:
 class Augment:
     """How much to vary. Every variant draws each amount evenly from its range; 0, or (1, 1), leaves it alone.
 
-    rotation: degrees, either way; shear: degrees, as Keras' ``shear_range`` is; zoom: 0.2 means 0.8 to 1.2, for width
-    and height by themselves; flip: mirror one in two; brightness: factors; shift: in LR pixels, either way.
+    rotation: degrees, either way; upright: the share of variants that aren't rotated at all; shear: degrees, as Keras'
+    ``shear_range`` is; zoom: 0.2 means 0.8 to 1.2, for width and height by themselves; flip: mirror one in two;
+    brightness: factors; shift: in LR pixels, either way.
 
     The last three are for the small image alone and make the task harder than plain shrinking: blur: the largest sigma
     of a Gaussian, in LR pixels; gain: factors of brightness; noise: the largest standard deviation, of 255.
@@ -62,10 +63,17 @@ class Augment:
     blur: float = 0.0
     gain: tuple[float, float] = (1.0, 1.0)
     noise: float = 0.0
+    upright: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1):
             raise ValueError(f"Zoom and shift must be at least 0 and less than 1, not {self.zoom} and {self.shift}.")
+
+    def turn(self, rng: np.random.Generator) -> float:
+        """By how many degrees a variant is rotated."""
+        if self.upright and rng.random() < self.upright:
+            return 0.0
+        return rng.uniform(-self.rotation, self.rotation)
 
     def vary(self, source: Source, size: int, lr_size: int, rng: np.random.Generator) -> Image.Image:
         """A variant of the source, to be shrunk to LR and HR.
@@ -75,7 +83,7 @@ class Augment:
         """
         source_size = np.array(source.image.size)
         pixel = source_size / lr_size  # an LR pixel, in pixels of the source
-        turn = np.radians(rng.uniform(-self.rotation, self.rotation))
+        turn = np.radians(self.turn(rng))
         slant = np.radians(rng.uniform(-self.shear, self.shear))
         stretch = rng.uniform(1 - self.zoom, 1 + self.zoom, 2)
         mirror = -1 if self.flip and rng.random() < 0.5 else 1
@@ -120,3 +128,9 @@ class Augment:
             return small
         noisy = small * gain + noise * rng.standard_normal(small.shape)
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+# What a camera does to small codes, as in the tracks "hard" and "rot" of benchmarks/qr.
+HARD = Augment(
+    rotation=40, upright=0.5, shear=0, zoom=0, brightness=(1, 1), shift=0.5, blur=0.7, gain=(0.7, 1), noise=6
+)

@@ -1,0 +1,108 @@
+"""The codes of the benchmark, always the same ones: four tracks, versions 1 to 4, all texts kept out of training.
+
+article: a four-digit number that is 7 modulo 10, level M, as in the article's public set; straight and clean.
+mixed: digits, capitals or addresses that fill 60 to 100 % of the symbol, all levels; straight and clean.
+hard: as mixed, but moved by up to half an LR pixel, blurred (sigma 0.3 to 0.7 LR pixels), darkened (0.7 to 1) and noisy
+(0 to 6 of 255).
+rot: as mixed, but turned by up to 40 degrees and moved by up to half an LR pixel; clean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, modules, payload, straight, turned, zoom
+
+SEED = 7
+TRACKS = ("article", "mixed", "hard", "rot")
+VERSIONS = (1, 2, 3, 4)
+HR, LR = 128, 32  # pixels on a side
+SCALE = HR // LR
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A code, and what is to be known about it.
+
+    lr, hr: uint8 (32, 32) and (128, 128). modules: (n, n), 1 is dark. centres: (2, n, n), the row and the column in HR
+    pixels of each module's centre.
+    """
+
+    text: str
+    version: int
+    modules: np.ndarray
+    lr: np.ndarray
+    hr: np.ndarray
+    centres: np.ndarray
+
+
+def samples(track: str, count: int) -> list[Sample]:
+    """The first ``count`` codes (up to 900) of each version in a track; fewer are the first of more."""
+    return [_sample(track, version, i) for version in VERSIONS for i in range(count)]
+
+
+def _sample(track: str, version: int, i: int) -> Sample:
+    rng = np.random.default_rng([SEED, TRACKS.index(track), version, i])
+    if track == "article":
+        numbers = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
+        text, level = str(numbers[i]), "M"
+    else:
+        level = list(LEVELS)[i % 4]
+        text = payload(rng, version, level, KINDS[i // 4 % 3], reserved=True)
+    symbol = modules(text, version, level)
+    angle, shift = 0.0, np.zeros(2)  # LR pixels, down and right
+    if track == "rot":
+        angle, shift = rng.uniform(-40, 40), rng.uniform(-0.5, 0.5, 2)
+        fine = turned(symbol, HR, angle, SCALE * shift)
+        hr, lr = np.asarray(fine.reduce(4)), np.asarray(fine.reduce(4 * SCALE))
+    else:
+        sigma, gain, noise = 0.0, 1.0, 0.0
+        if track == "hard":
+            sigma, gain, noise = rng.uniform(0.3, 0.7), rng.uniform(0.7, 1), rng.uniform(0, 6)
+            shift = rng.uniform(-0.5, 0.5, 2)
+        exact = straight(symbol, HR, SCALE * shift)
+        shrink = np.kron(np.eye(LR), np.full(SCALE, 1 / SCALE)) @ gaussian(HR, SCALE * sigma)
+        lr = gain * (shrink @ exact @ shrink.T) + noise * rng.standard_normal((LR, LR))
+        hr, lr = grey(exact), grey(lr)
+    return Sample(text, version, symbol, lr, hr, centres(len(symbol), angle, SCALE * shift))
+
+
+def gaussian(size: int, sigma: float) -> np.ndarray:
+    """(size, size): the blur of a row of pixels as a matrix; what lies outside the row doesn't count."""
+    if sigma == 0:
+        return np.eye(size)
+    distance = np.subtract.outer(np.arange(size), np.arange(size))
+    weights = np.exp(-(distance**2) / (2 * sigma**2))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Rounded and clipped to uint8."""
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:
+    """(2, count, count): the row and the column of each module's centre, in HR pixels counted from a pixel's centre.
+
+    angle: degrees clockwise; shift: (down, right) in HR pixels.
+    """
+    turn = np.radians(angle)
+    module = HR / (count + 2 * QUIET) * zoom(count, angle)  # its side in pixels
+    offset = (np.arange(count) + 0.5 - count / 2) * module
+    down, right = np.meshgrid(offset, offset, indexing="ij")
+    turned_down = np.cos(turn) * down + np.sin(turn) * right
+    turned_right = np.cos(turn) * right - np.sin(turn) * down
+    return np.stack([turned_down, turned_right]) + (HR - 1) / 2 + shift[:, None, None]
+
+
+def data_modules(version: int) -> np.ndarray:
+    """(n, n), True where a module differs from code to code: not finders, timing, alignment and the dark module."""
+    count = 17 + 4 * version
+    free = np.ones((count, count), bool)
+    free[:8, :8] = free[:8, -8:] = free[-8:, :8] = False
+    free[6, :] = free[:, 6] = free[count - 8, 8] = False
+    if version > 1:
+        free[count - 9 : count - 4, count - 9 : count - 4] = False
+    return free

@@ -1,0 +1,102 @@
+"""What a way of upscaling reached on a track, and the table and the JSON of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.qr.readers import Reader
+from benchmarks.qr.samples import VERSIONS, Sample, data_modules
+from tinysrgan.metrics import psnr, ssim
+from tinysrgan.scan import ScanTally, interval
+from tinysrgan.validation import aligned
+
+GROUPS = {f"v{version}": (version,) for version in VERSIONS} | {"v1-v3": (1, 2, 3), "all": VERSIONS}
+
+
+@dataclass
+class Scores:
+    """A tally for each reader, and numbers for each image; ``add`` takes the images one by one."""
+
+    readers: Mapping[str, Reader]
+    tallies: dict[str, ScanTally] = field(init=False)
+    module_errors: list[float] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tallies = {name: ScanTally() for name in self.readers}
+
+    def add(self, image: np.ndarray, sample: Sample) -> None:
+        """Judge what became of a sample: uint8, of HR's size, or of LR's, which is only shown to the readers."""
+        for name, read in self.readers.items():
+            self.tallies[name].add(sample.text, sample.version, read(image))
+        if image.shape == sample.hr.shape:
+            self.module_errors.append(module_errors(image, sample))
+            self.psnr.append(psnr(image, sample.hr))
+            self.ssim.append(ssim(image, sample.hr))
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything for JSON: rates, with their intervals, and errors in %, PSNR in dB; None for what isn't defined.
+
+        PSNR is the mean over the images; the original has none.
+        """
+        means = {"module errors": self.module_errors, "psnr": self.psnr, "ssim": self.ssim}
+        defined = {name: float(np.mean(values)) if values else np.inf for name, values in means.items()}
+        return {
+            "scans": {
+                reader: {name: _rate(tally, versions) for name, versions in GROUPS.items()}
+                for reader, tally in self.tallies.items()
+            },
+            "misreads": {reader: tally.misreads() for reader, tally in self.tallies.items()},
+        } | {name: value if np.isfinite(value) else None for name, value in defined.items()}
+
+
+def _rate(tally: ScanTally, versions: tuple[int, ...]) -> dict[str, float]:
+    scanned, count = tally.scanned(versions), tally.count(versions)
+    low, high = interval(scanned, count)
+    return {"scanned": scanned, "of": count, "rate": tally.rate(versions), "low": low, "high": high}
+
+
+def module_errors(image: np.ndarray, sample: Sample) -> float:
+    """The share, in %, of a code's data modules that are wrong in an image of HR's size.
+
+    The image is looked up where the centres of the modules are known to be, so no reader has to find them.
+    """
+    rows, columns = sample.centres
+    dark = _bilinear(image, rows, columns) <= otsu(image)
+    return 100 * float((dark != sample.modules)[data_modules(sample.version)].mean())
+
+
+def _bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    top, left = rows.astype(int), columns.astype(int)
+    down, right = rows - top, columns - left
+    upper = image[top, left] * (1 - right) + image[top, left + 1] * right
+    lower = image[top + 1, left] * (1 - right) + image[top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down
+
+
+def otsu(image: np.ndarray) -> int:
+    """The grey level that parts dark from light with the most variance between the two (Otsu 1979)."""
+    counts = np.bincount(image.ravel(), minlength=256)
+    dark, mean = counts.cumsum() / image.size, (counts * np.arange(256)).cumsum() / image.size
+    between = (mean[-1] * dark - mean) ** 2 / np.maximum(dark * (1 - dark), 1e-9)
+    return int(between.argmax())
+
+
+def table(results: Mapping[str, dict[str, Any]]) -> str:
+    """A row for each way of upscaling, of ``Scores.numbers``. Rates in %, zxing's with their 95 % intervals."""
+    first = next(iter(results.values()))
+    others = list(first["scans"])[1:]
+    rows = [["", *GROUPS, *others, "misread", "MER", "PSNR", "SSIM"]]
+    for name, numbers in results.items():
+        primary, *_ = numbers["scans"].values()
+        rates = [f"{cell['rate']:.0f} ({cell['low']:.0f}-{cell['high']:.0f})" for cell in primary.values()]
+        checks = [f"{numbers['scans'][reader]['all']['rate']:.0f}" for reader in others]
+        misreads = "/".join(str(count) for count in numbers["misreads"].values())
+        quality = [(numbers["module errors"], "{:.1f}"), (numbers["psnr"], "{:.2f}"), (numbers["ssim"], "{:.3f}")]
+        rows.append([name, *rates, *checks, misreads, *("" if n is None else text.format(n) for n, text in quality)])
+    return aligned(rows)
