@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from tinysrgan.checkpoint import CheckpointError, load_generator
 from tinysrgan.device import choose_device, move
 from tinysrgan.errors import UserError
+from tinysrgan.fold import fold
 from tinysrgan.hdf5 import reading
 from tinysrgan.images import to_uint8
 from tinysrgan.keras_srgan import load_keras_generator
@@ -60,14 +61,14 @@ def read_generator(path: Path, value_range: str | None = None) -> Generator:
 class Upscaler:
     """A generator at work: call it with an image to get the image ``scale`` times as wide and as high.
 
-    The generator is put into eval mode and moved to the device ("auto", "cpu" or "cuda"); ``where`` says in words
-    which that is. Raises UserError where "cuda" doesn't work.
+    The generator is put into eval mode. What runs, on the device ("auto", "cpu" or "cuda"), is a copy of it as it is
+    now, made fast by ``fold``; ``where`` says in words which device that is. Raises UserError where "cuda" doesn't work.
     """
 
     def __init__(self, generator: Generator, device: str = "auto"):
         self.module, self.where = choose_device(device)
-        self.generator = generator.eval()
-        move(self.generator, self.module)
+        self.net = fold(generator.eval())
+        move(self.net, self.module)
         self.scale = generator.scale
 
     @overload
@@ -106,7 +107,7 @@ class Upscaler:
         pixels = np.asarray(lay_on_white(image).convert("RGB"))
         grey = bool((pixels == pixels[:, :, :1]).all())
         result = Image.new("L" if image.mode in ("L", "LA") else "RGB", size)
-        for box, y in upscale_in_tiles(self.generator, pixels, self.module):
+        for box, y in upscale_in_tiles(self.net, pixels, self.module):
             if not np.isfinite(y).all():
                 raise UserError("The generator's numbers overflow on this image: its weights are no good.")
             corner = (self.scale * box.left, self.scale * box.top)

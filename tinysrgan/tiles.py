@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.device import Array, to_device
+from tinysrgan.fold import Folded, FusedConv, Gather, Spread
 from tinysrgan.images import to_unit
-from tinysrgan.layers import Conv2D, Layer, PixelShuffle, Upsample
-from tinysrgan.models import Generator
+from tinysrgan.layers import Layer
 
 MEMORY = 200_000_000  # bytes that a tile's arrays may take together
 ARRAYS = 4  # as large as the largest, alive at once: input and output of a layer, and two shortcuts around it
@@ -85,15 +85,15 @@ class Half:
 
 
 def upscale_in_tiles(
-    generator: Generator, pixels: np.ndarray, module: ModuleType = np, memory: int = MEMORY
+    net: Folded, pixels: np.ndarray, module: ModuleType = np, memory: int = MEMORY
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Upscale pixels: uint8 (H, W, 3), tile by tile.
 
-    Yields boxes that together make up the image and, for each, what ``generator.forward`` of the whole image gives
-    there, to rounding: float32 (scale h, scale w, 3). The generator is in eval mode and lies where ``module`` (numpy
-    or cupy) keeps its arrays. ``memory``, in bytes, is about what the nets' activations may take at a time.
+    Yields boxes that together make up the image and, for each, what ``net.forward`` of the whole image gives there,
+    to rounding: float32 (scale h, scale w, 3). The net lies where ``module`` (numpy or cupy) keeps its arrays.
+    ``memory``, in bytes, is about what the nets' activations may take at a time.
     """
-    layers = generator.chain
+    layers = net.chain
     cut = list(layers).index("upscale")
     body, upscale = (Half(half, memory) for half in (list(layers.values())[:cut], list(layers.values())[cut:]))
     image = Box(0, pixels.shape[0], 0, pixels.shape[1])
@@ -105,34 +105,38 @@ def upscale_in_tiles(
         for part in tile.cut(upscale.side):
             seen = part.grown(upscale.margin, image)
             y = upscale.forward(seen.of(features, known))
-            yield part, to_device(part.of(y, seen, generator.scale)[0], np)
+            yield part, to_device(part.of(y, seen, net.scale)[0], np)
 
 
 def reach(layers: Sequence[Layer]) -> int:
     """How many pixels of the input, to each side, a pixel of the result depends on.
 
-    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution, and what is needed
-    of an enlarged image lies in 1 / factor as many pixels, rounded up, of the image before.
+    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution; what is needed of an
+    enlarged image lies in half as many pixels, rounded up, of the image before, and the other way round.
     """
     pixels = 0
     for layer in reversed(_inside(layers)):
-        if isinstance(layer, Conv2D):
-            pixels += layer.w.value.shape[0] // 2
-        elif isinstance(layer, PixelShuffle | Upsample):
-            pixels = -(-pixels // layer.factor)
+        match layer:
+            case FusedConv():
+                pixels += layer.w.value.shape[0] // 2
+            case Spread():
+                pixels = -(-pixels // 2)
+            case Gather():
+                pixels *= 2
     return pixels
 
 
 def largest(layers: Sequence[Layer]) -> int:
     """The most numbers that any layer makes of one pixel of the input."""
-    most, channels, area = 0, 0, 1
+    most, area = 0, 1.0
     for layer in _inside(layers):
-        if isinstance(layer, Conv2D):
-            channels = layer.w.value.shape[3]
-        elif isinstance(layer, PixelShuffle | Upsample):
-            area *= layer.factor**2
-            channels //= layer.factor**2 if isinstance(layer, PixelShuffle) else 1
-        most = max(most, channels * area)
+        match layer:
+            case FusedConv():
+                most = max(most, int(layer.w.value.shape[3] * area))
+            case Spread():
+                area *= 4
+            case Gather():
+                area /= 4
     return most
 
 
