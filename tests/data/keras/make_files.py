@@ -14,7 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Form:
     ``range_in``: the numbers of ``x``. ``first``, ``last``: "lambda" or "rescaling" layers around the convolutions,
     which then see [0, 1] and give [-1, 1]. ``output``: "linear", "tanh" or "sigmoid", in the last convolution or
     (``own_layer``) behind it. ``names``: "automatic" or "odd". ``bias``: in the convolutions before a batch norm.
+    ``nested``: the net is one layer of an outer model, which rescales from and to 0..255.
     """
 
     blocks: int = 1
@@ -45,6 +46,7 @@ class Form:
     names: str = "automatic"
     epsilon: float = 1e-3
     bias: bool = True
+    nested: bool = False
     misfit: str = ""
 
 
@@ -57,6 +59,7 @@ FORMS = {
         range_in="bytes", first="rescaling", last="rescaling", output="tanh", own_layer=True, epsilon=1e-5
     ),
     "nobias": Form(bias=False, output="tanh", names="odd"),
+    "nested": Form(range_in="bytes", output="tanh", nested=True),
     "unit": Form(range_in="unit"),
     "sigmoid": Form(filters=16, range_in="unit", output="sigmoid"),
     "misfit_prelu": Form(misfit="prelu"),
@@ -139,8 +142,12 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
     x = conv(x, 3, 9, activation="linear" if form.own_layer else form.output)
     if form.own_layer:
         x = layers.Activation(form.output)(x)
-    x = scaled(layers, x, form.last, 127.5, 127.5)
-    return tf.keras.Model(image, x), chain.layers
+    model = tf.keras.Model(image, scaled(layers, x, form.last, 127.5, 127.5))
+    if form.nested:
+        image = layers.Input((*size, 3))
+        x = model(scaled(layers, image, "rescaling", 1 / 127.5, -1.0))
+        model = tf.keras.Model(image, scaled(layers, x, "rescaling", 127.5, 127.5))
+    return model, chain.layers
 
 
 def discriminator(slope: float, filters: int = 4, dense: int = 16, size: int = 32) -> tuple[Any, list[Any]]:
@@ -243,14 +250,11 @@ def write_all() -> None:
 
     version = keras.__version__
     share = next(share for share in FILES if version.startswith(share.removeprefix("keras")))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        zipfile.ZipFile(HERE / f"{share}.zip", "w", zipfile.ZIP_DEFLATED) as out,
-    ):
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(HERE / f"{share}.zip", "w") as archive:
         for file, name in FILES[share].items():
             write(Path(folder), name, file)
-        for path in sorted(Path(folder).iterdir()):
-            out.write(path, path.name)
+        for path in sorted(Path(folder).iterdir()):  # without their times, so that the same files are the same bytes
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
     print(f"{share}.zip is written by Keras {version}, TensorFlow {tf.__version__}, NumPy {np.__version__}")
 
 
@@ -262,6 +266,7 @@ FILES = {
         "paper_weights.h5": "paper",
         "rescaling_model.h5": "rescaling",
         "nobias_weights.h5": "nobias",
+        "nested_model.h5": "nested",
         "unit_trained.h5": "unit",
         "discriminator_weights.h5": "discriminator",
         "misfit_prelu_weights.h5": "misfit_prelu",
@@ -282,6 +287,8 @@ FILES = {
         "rescaling_trained.h5": "rescaling",
         "nobias.weights.h5": "nobias",
         "nobias_model.h5": "nobias",
+        "nested_model.h5": "nested",
+        "nested.weights.h5": "nested",
         "sigmoid_model.h5": "sigmoid",
         "discriminator.weights.h5": "discriminator",
         "discriminator_slope3_model.h5": "discriminator_slope3",
@@ -294,10 +301,13 @@ FILES = {
 
 
 def check(file: Path, name: str) -> None:
-    """Print how far Keras' output with the weights of ``file`` is from that with the form's own."""
+    """Print how far Keras' output with the weights of ``file`` is from that with the form's own.
+
+    They go into a model with Keras' own epsilon and with all biases, as tinysrgan's are.
+    """
     model, x = build(name)
     expected = model.predict(x, verbose=0)
-    model.set_weights([np.zeros_like(value) for value in model.get_weights()])
+    model, _ = generator(replace(FORMS[name], epsilon=1e-3, bias=True))
     model.load_weights(file)
     y = model.predict(x, verbose=0)
     print(f"{file} as {name}: differs by up to {np.abs(y - expected).max():.2g}, of {np.ptp(expected):.3g}")
