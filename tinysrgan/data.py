@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -68,6 +68,18 @@ def split(paths: list[Path], validation: float = 0.33, seed: int = 12) -> tuple[
     order = np.random.default_rng(seed).permutation(len(paths))
     held_out = min(max(1, round(validation * len(paths))), len(paths) - 1)
     return [paths[i] for i in order[held_out:]], [paths[i] for i in order[:held_out]]
+
+
+class Stream(Protocol):
+    """What training takes its batches from: ``Pairs`` of a folder's images, or ``fresh_codes.FreshCodes``."""
+
+    skipped: dict[Path, str]
+
+    def __len__(self) -> int:
+        """How many pairs make an epoch."""
+
+    def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of step number ``step``: float32 (size, ., ., 3) in [-1, 1], always the same for a step."""
 
 
 class Pairs:
