@@ -7,7 +7,7 @@ from cases import CASES, covered
 from tinysrgan import layers
 from tinysrgan.gradcheck import GradientError, check_gradients, gradcheck, gradcheck_loss, main
 from tinysrgan.layers import BatchNorm, Layer
-from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss
+from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss, pixel_cross_entropy
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
 
@@ -71,6 +71,11 @@ def test_preprocessing():
 def test_mean_squared_error():
     target = uniform(2, 4, 4, 3)
     assert gradcheck_loss(lambda y: mean_squared_error(y, target), -(target**2)) < TOLERANCE
+
+
+def test_pixel_cross_entropy():
+    target = uniform(2, 4, 4, 3)
+    assert gradcheck_loss(lambda y: pixel_cross_entropy(y, target), -0.9 * target) < TOLERANCE
 
 
 @pytest.mark.parametrize("label", [0.0, 0.9, 1.0])

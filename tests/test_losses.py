@@ -6,8 +6,15 @@ import warnings
 import numpy as np
 import pytest
 
-from tinysrgan.layers import Dense, Flatten, Sequential
-from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss, probability
+from tinysrgan.layers import Dense, Flatten, Sequential, Tanh
+from tinysrgan.losses import (
+    FeatureLoss,
+    binary_cross_entropy,
+    mean_squared_error,
+    perceptual_loss,
+    pixel_cross_entropy,
+    probability,
+)
 from tinysrgan.models import VGG19, Discriminator
 
 
@@ -30,6 +37,31 @@ def test_the_mean_is_over_images_too():
     once = mean_squared_error(y, target)[0]
     twice = mean_squared_error(np.concatenate([y, y]), np.concatenate([target, target]))[0]
     assert once == pytest.approx(twice)
+
+
+# ---------------------------------------------------------------- cross-entropy of pixels
+
+
+def test_pixel_cross_entropy_of_known_probabilities():
+    """y = 0.5 is white with 3/4; against white that costs log 4/3, against black log 4, against grey half of each."""
+    loss, gradient = pixel_cross_entropy(np.array([0.5, 0.5, 0.5, 0.0]), np.array([1.0, -1.0, 0.0, 0.0]))
+    expected = [math.log(4 / 3), math.log(4), (math.log(4 / 3) + math.log(4)) / 2, math.log(2)]
+    assert loss == pytest.approx(np.mean(expected))
+    np.testing.assert_allclose(gradient, np.array([-0.5, 1.5, 0.5, 0]) / 0.75 / 4)
+
+
+def test_through_tanh_the_gradient_of_pixel_cross_entropy_is_the_error_itself():
+    tanh, z, target = Tanh(), np.random.default_rng(0).uniform(-4, 4, (2, 3, 3, 3)), images(2, 3)
+    y = tanh.forward(z)
+    np.testing.assert_allclose(tanh.backward(pixel_cross_entropy(y, target)[1]), (y - target) / y.size, atol=1e-15)
+
+
+def test_a_pixel_that_is_sure_and_wrong_costs_a_finite_loss():
+    y, target = np.array([1, -1, 1, -1], np.float32), np.array([-1, 1, 1, -1], np.float32)
+    loss, gradient = pixel_cross_entropy(y, target)
+    assert loss == pytest.approx(-math.log(1e-7) / 2, rel=1e-3) and loss.dtype == np.float32
+    assert np.isfinite(gradient).all() and gradient.dtype == np.float32
+    assert gradient[0] > 0 > gradient[1] and not gradient[2:].any()
 
 
 # ---------------------------------------------------------------- binary cross-entropy

@@ -240,6 +240,7 @@ def adam_that_keeps_gradients(self):
 DENSE_BACKWARD, CONV_BACKWARD = Dense.backward, Conv2D.backward
 DENSE_FORWARD, BATCH_NORM_FORWARD = Dense.forward, BatchNorm.forward
 PROBABILITY, SQUARED, ADAM_STEP = losses.probability, losses.mean_squared_error, Adam.step
+PIXEL_ENTROPY = losses.pixel_cross_entropy
 GRAD_INPUT, GRAD_WEIGHT = conv.conv2d_grad_input, conv.conv2d_grad_weight
 CONV = gradient(lambda: Conv2D(3, 4, 3, rng=np.random.default_rng(1)), 2, 6, 6, 3)
 STRIDE = gradient(lambda: Conv2D(3, 4, 3, stride=2, rng=np.random.default_rng(1)), 2, 6, 6, 3)
@@ -378,6 +379,12 @@ MUTANTS = {
         "mean_squared_error",
         lambda y, target: (SQUARED(y, target)[0], SQUARED(y, target)[1] / 2),
         loss_gradient(lambda y: losses.mean_squared_error(y, y * 0 + 0.3), 2, 3, 3, 3),
+    ),
+    "pixel cross-entropy's gradient as if through tanh": (
+        losses,
+        "pixel_cross_entropy",
+        lambda y, target: (PIXEL_ENTROPY(y, target)[0], PIXEL_ENTROPY(y, target)[1] * (1 - y * y)),
+        loss_gradient(lambda y: losses.pixel_cross_entropy(y, y * 0 + 0.3), 2, 3, 3, 3),
     ),
     "Adam forgets that it has just begun": (
         Adam,
