@@ -99,8 +99,10 @@ def convolve(
         for band in run:
             images, rows, columns = _tiles(band, width)
             products = _transformed_inputs(x, band) @ weights  # (36, tiles, C) times (36, C, K)
+            if bias is not None:  # place (1, 1) goes into all 16 outputs, once: A^T has a column of ones
+                products[6 + 1] += bias
             outputs = out @ (out @ products.reshape(6, 6, -1)).reshape(6, -1)  # along the rows, then down the columns
-            activate(outputs.reshape(-1, 16 * k), bias, slope)
+            activate(outputs.reshape(-1, 16 * k), None, slope)
             result = outputs.reshape(4, 4, images, rows, columns, k).transpose(2, 3, 0, 4, 1, 5)
             target = y[band.first : band.last, 4 * band.top : 4 * band.bottom]
             store(
@@ -109,7 +111,7 @@ def convolve(
                 target,
             )
 
-    parallel.share(work, _bands(x.shape, c + k))
+    parallel.share(work, _bands(x.shape, c, k))
     return y
 
 
@@ -135,15 +137,16 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
                 total[at] += inputs[at] @ gradients[at]  # (C, tiles) times (tiles, K) for every place
         return total
 
-    totals = parallel.share(work, _bands(x.shape, c + k))
+    totals = parallel.share(work, _bands(x.shape, c, k))
     back = G_BOTH.T.astype(x.dtype)
     return reduce(np.add, [matmul(back, total.reshape(36, c * k)) for total in totals]).reshape(3, 3, c, k)
 
 
-def _bands(shape: tuple[int, ...], channels: int) -> list[Band]:
-    """Bands of rows of tiles."""
+def _bands(shape: tuple[int, ...], c: int, k: int) -> list[Band]:
+    """Bands of rows of tiles, with tiles enough to be worth half of the time that it takes to read the weights."""
     n, height, width, _ = shape
-    return bands(n, -(-height // 4), -(-width // 4), max(16, BAND_NUMBERS // (36 * channels)))
+    limit = max(16, BAND_NUMBERS // (36 * (c + k)), c * k // (c + k) // 2)
+    return bands(n, -(-height // 4), -(-width // 4), limit)
 
 
 def _tiles(band: Band, width: int) -> tuple[int, int, int]:
