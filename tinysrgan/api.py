@@ -62,7 +62,7 @@ class Upscaler:
     """A generator at work: call it with an image to get the image ``scale`` times as wide and as high.
 
     The generator is put into eval mode. What runs, on the device ("auto", "cpu" or "cuda"), is a copy of it as it is
-    now, made fast by ``fold``; ``where`` says in words which device that is. Raises UserError where "cuda" doesn't work.
+    now, made fast by ``fold``; ``where`` says in words on which device. Raises UserError where "cuda" doesn't work.
     """
 
     def __init__(self, generator: Generator, device: str = "auto"):

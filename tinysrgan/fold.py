@@ -7,7 +7,7 @@ What is folded into what:
 
 * batch-norm into the convolution before it (``absorb_norm``);
 * an enlargement into the convolution after it, which then works at half the resolution and makes all four pixels of a
-  2x2 cell at once (``over_shuffle``, ``over_nearest``). So the last 9x9 convolution becomes a 5x5, and once more a 3x3;
+  2x2 cell at once (``over_shuffle``, ``over_nearest``). So the last 9x9 convolution becomes a 5x5;
 * PReLU goes before an enlargement, which only moves or repeats numbers;
 * bias, PReLU and shortcut into the convolutions, which do them on the way (``ops.epilogue``).
 
@@ -70,16 +70,6 @@ class Spread(Layer):
         return y.reshape(n, 2 * h, 2 * w, c // 4)
 
 
-class Gather(Layer):
-    """Pixels to cells, the inverse of ``Spread``: (N, 2 H, 2 W, C) -> (N, H, W, 4 C); only forward."""
-
-    def forward(self, x: Array) -> Array:
-        n, h, w, c = x.shape
-        cells = x.reshape(n, h // 2, 2, w // 2, 2, c)
-        y = by_rows(lambda cells: cells.transpose(0, 1, 3, 2, 4, 5), (n, h // 2, w // 2, 2, 2, c), cells)
-        return y.reshape(n, h // 2, w // 2, 4 * c)
-
-
 class Folded(Sequential):
     """What ``fold`` makes of a generator: (N, H, W, 3) -> (N, scale H, scale W, 3); only forward."""
 
@@ -138,11 +128,10 @@ def fuse(layers: Iterable[Layer]) -> list[Layer]:
 def fold_upscale(layers: list[Any]) -> list[Layer]:
     """Fused convolutions with enlargements between them, so that as little as possible is done at the larger sizes.
 
-    Nearest enlargements all move behind the convolution that follows them; of shuffles only the last one, because
-    between two of them a convolution is cheaper at the larger size. Then the last convolution can go once more behind
-    the enlargement before it, of whichever kind: down there it is 3x3.
+    Nearest enlargements all move behind the convolution that follows them. Of shuffles only the last one does: between
+    two of them a convolution is cheaper at the larger size.
     """
-    result: list[Any] = layers[:1]
+    result = layers[:1]
     for enlargement, conv in zip(layers[1::2], layers[2::2], strict=True):
         if isinstance(enlargement, Upsample):
             result += [over_nearest(conv), Spread()]
@@ -150,10 +139,6 @@ def fold_upscale(layers: list[Any]) -> list[Layer]:
             result += [over_shuffle(conv), Spread()]
         else:
             result += [enlargement, conv]
-    if len(layers) > 3:
-        *before, tail, spread = result
-        gathered = before[:-1] if isinstance(before[-1], Spread) else [*before, Gather()]  # Gather undoes Spread
-        result = [*gathered, over_shuffle(tail), Spread(), spread]
     return result
 
 

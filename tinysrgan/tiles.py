@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.device import Array, to_device
-from tinysrgan.fold import Folded, FusedConv, Gather, Spread
+from tinysrgan.fold import Folded, FusedConv, Spread
 from tinysrgan.images import to_unit
 from tinysrgan.layers import Layer
+from tinysrgan.ops.parallel import single_threaded_blas
 
 MEMORY = 200_000_000  # bytes that a tile's arrays may take together
 ARRAYS = 4  # as large as the largest, alive at once: input and output of a layer, and two shortcuts around it
@@ -79,8 +80,9 @@ class Half:
         self.side = max(side - 2 * self.margin, self.margin, 1)
 
     def forward(self, x: Array) -> Array:
-        for layer in self.layers:
-            x = layer.forward(x)
+        with single_threaded_blas():  # once, not for each layer
+            for layer in self.layers:
+                x = layer.forward(x)
         return x
 
 
@@ -111,32 +113,26 @@ def upscale_in_tiles(
 def reach(layers: Sequence[Layer]) -> int:
     """How many pixels of the input, to each side, a pixel of the result depends on.
 
-    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution; what is needed of an
-    enlarged image lies in half as many pixels, rounded up, of the image before, and the other way round.
+    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution, and what is needed of
+    an enlarged image lies in half as many pixels, rounded up, of the image before.
     """
     pixels = 0
     for layer in reversed(_inside(layers)):
-        match layer:
-            case FusedConv():
-                pixels += layer.w.value.shape[0] // 2
-            case Spread():
-                pixels = -(-pixels // 2)
-            case Gather():
-                pixels *= 2
+        if isinstance(layer, FusedConv):
+            pixels += layer.w.value.shape[0] // 2
+        elif isinstance(layer, Spread):
+            pixels = -(-pixels // 2)
     return pixels
 
 
 def largest(layers: Sequence[Layer]) -> int:
     """The most numbers that any layer makes of one pixel of the input."""
-    most, area = 0, 1.0
+    most, area = 0, 1
     for layer in _inside(layers):
-        match layer:
-            case FusedConv():
-                most = max(most, int(layer.w.value.shape[3] * area))
-            case Spread():
-                area *= 4
-            case Gather():
-                area /= 4
+        if isinstance(layer, FusedConv):
+            most = max(most, layer.w.value.shape[3] * area)
+        elif isinstance(layer, Spread):
+            area *= 4
     return most
 
 

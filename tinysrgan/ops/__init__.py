@@ -43,7 +43,7 @@ def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
         return "im2col"
     if stride > 1 or r % 2 == 0 or s % 2 == 0:
         return "bands"
-    if k <= 4 < c:
+    if k <= 4 < c or (r * s > 9 and 4 * k <= c):
         return "thin"
     if r == s == 3 and c * k >= 512 and min(height, width) >= 16 and not _exact:
         return "winograd"
