@@ -22,6 +22,7 @@ from tinysrgan.api import SHIPPED, load
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
 from tinysrgan.files import write_whole
+from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.picture import save_picture, strip
 from tinysrgan.upscale import progress, say, sentence
 
@@ -75,7 +76,7 @@ def run(words: argparse.Namespace) -> None:
 
     results: dict[str, dict[str, Any]] = {}
     text = []
-    with progress(len(words.tracks) * len(VERSIONS) * count, "code") as done:
+    with progress(len(words.tracks) * len(VERSIONS) * count, "code") as done, single_threaded_blas():
         for track in words.tracks:
             codes = samples(track, count)
             ways: dict[str, Callable[[Sample], np.ndarray]] = {"LR as it is": lambda code: code.lr}
