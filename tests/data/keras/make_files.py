@@ -54,7 +54,7 @@ FORMS = {
     "article": Form(blocks=2, filters=4, scale=4, upscale="nearest", range_in="bytes"),
     "article_x2": Form(filters=8, upscale="nearest", range_in="bytes", names="odd"),
     "krasserm": Form(filters=4, scale=4, range_in="bytes", first="lambda", last="lambda", output="tanh"),
-    "paper": Form(blocks=2, filters=4, scale=4, names="odd"),
+    "paper": Form(blocks=3, filters=3, scale=4, names="odd"),  # conv2d_10 comes after conv2d_9
     "rescaling": Form(
         range_in="bytes", first="rescaling", last="rescaling", output="tanh", own_layer=True, epsilon=1e-5
     ),
