@@ -1,6 +1,5 @@
 """Tiles give what the whole image gives, see no more of it than they must, and stay within their memory."""
 
-import itertools
 import tracemalloc
 
 import numpy as np
@@ -95,11 +94,18 @@ def test_a_real_net_wide_enough_for_winograd():
 
 @configs
 def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
-    """Else the tests above would prove nothing. The first half, then the second."""
-    body_margin = reach(list(far_sighted(**config).chain.values())[:2])
-    for narrow in (lambda margin: margin == body_margin, lambda margin: margin != body_margin):
+    """Else the tests above would prove nothing. Those of both halves, and of what is left out on the way."""
+    layers = list(far_sighted(**config).chain.values())
+    halves = Half(layers[:2], 0), Half(layers[2:], 0)
+    places = [half.layers[i:] for half in halves for i, layer in enumerate(half.layers) if reach([layer])]
+    assert len(places) >= 4
+    for length, margin in {(len(layers), reach(layers)) for layers in places}:
+
+        def narrow(layers, here=(length, margin)):
+            return reach(layers) - ((len(layers), reach(layers)) == here)
+
         with monkeypatch.context() as patch:
-            patch.setattr(tiles, "reach", lambda layers, narrow=narrow: reach(layers) - narrow(reach(layers)))
+            patch.setattr(tiles, "reach", narrow)
             assert error_of_tiles(far_sighted(**config), noise(29, 23), memory=20_000)[0] > 1e-4
 
 
@@ -170,6 +176,7 @@ def test_boxes():
     assert heights == {4, 5}  # of like size, no remainder of two rows
     assert Box(0, 4, 6, 10).grown(3, image) == Box(0, 7, 3, 10)
     x = np.arange(6 * 8).reshape(6, 8, 1)
-    for scale, origin in itertools.product((1, 2), (Box(0, 3, 0, 4), Box(2, 5, 1, 5))):
+    for origin in (Box(0, 6, 0, 8), Box(2, 8, 1, 9)):
         inner = Box(origin.top + 1, origin.bottom, origin.left, origin.right - 2)
-        assert inner.of(x, origin, scale).tolist() == x[scale : 3 * scale, : 2 * scale].tolist()
+        assert inner.of(x, origin).tolist() == x[1:, :-2].tolist()
+    assert Box(1, 2, 0, 4).times(2) == Box(2, 4, 0, 8)

@@ -12,7 +12,6 @@ first half, and their features, in small tiles, through the second.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
 from types import ModuleType
@@ -23,7 +22,7 @@ import numpy as np
 from tinysrgan.device import Array, to_device
 from tinysrgan.fold import Folded, FusedConv, Spread
 from tinysrgan.images import to_unit
-from tinysrgan.layers import Layer
+from tinysrgan.layers import Layer, Sequential
 from tinysrgan.ops.parallel import single_threaded_blas
 
 MEMORY = 200_000_000  # bytes that a tile's arrays may take together
@@ -53,10 +52,14 @@ class Box(NamedTuple):
             for left, right in _cut(self.left, self.right, side):
                 yield Box(top, bottom, left, right)
 
-    def of(self, x: Array, origin: Box, scale: int = 1) -> Array:
-        """What lies in this box of x: (..., H, W, C), the pixels of the box ``origin``, ``scale`` times enlarged."""
-        rows = slice(scale * (self.top - origin.top), scale * (self.bottom - origin.top))
-        columns = slice(scale * (self.left - origin.left), scale * (self.right - origin.left))
+    def times(self, factor: int) -> Box:
+        """The same part of an image that is ``factor`` times as large."""
+        return Box(*(factor * edge for edge in self))
+
+    def of(self, x: Array, origin: Box) -> Array:
+        """What lies in this box of x: (..., H, W, C), the pixels of the box ``origin``."""
+        rows = slice(self.top - origin.top, self.bottom - origin.top)
+        columns = slice(self.left - origin.left, self.right - origin.left)
         return x[..., rows, columns, :]
 
 
@@ -66,23 +69,28 @@ def _cut(start: int, stop: int, side: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-@dataclass
 class Half:
     """Layers that follow each other, and how wide a tile of theirs is: without the margin that they need around it."""
 
-    layers: Sequence[Layer]
-    memory: int
-
-    def __post_init__(self) -> None:
-        self.margin = reach(self.layers)
+    def __init__(self, layers: Sequence[Layer], memory: int):
+        self.layers = _steps(layers)
+        self.margin, *self.rest = (reach(self.layers[i:]) for i in range(len(self.layers) + 1))
         # A net too large for the memory gets tiles that are at least no smaller than their margins.
-        side = isqrt(self.memory // (4 * ARRAYS * largest(self.layers)))
+        side = isqrt(memory // (4 * ARRAYS * largest(layers)))
         self.side = max(side - 2 * self.margin, self.margin, 1)
 
-    def forward(self, x: Array) -> Array:
-        with single_threaded_blas():  # once, not for each layer
-            for layer in self.layers:
+    def forward(self, x: Array, seen: Box, tile: Box, image: Box) -> Array:
+        """What the layers make of the pixels in ``tile``, from x: (1, H, W, C), the pixels of a box around it.
+
+        Every layer leaves out what the layers after it don't need to see.
+        """
+        with single_threaded_blas():  # once, not for every layer
+            for layer, margin in zip(self.layers, self.rest, strict=True):
                 x = layer.forward(x)
+                if isinstance(layer, Spread):
+                    seen, tile, image = seen.times(2), tile.times(2), image.times(2)
+                needed = tile.grown(margin, image)
+                x, seen = needed.of(x, seen), needed
         return x
 
 
@@ -103,11 +111,11 @@ def upscale_in_tiles(
         known = tile.grown(upscale.margin, image)
         seen = known.grown(body.margin, image)
         x = to_device(to_unit(seen.of(pixels, image))[None], module)
-        features = known.of(body.forward(x), seen)
+        features = body.forward(x, seen, known, image)
         for part in tile.cut(upscale.side):
             seen = part.grown(upscale.margin, image)
-            y = upscale.forward(seen.of(features, known))
-            yield part, to_device(part.of(y, seen, net.scale)[0], np)
+            y = upscale.forward(seen.of(features, known), seen, part, image)
+            yield part, to_device(y[0], np)
 
 
 def reach(layers: Sequence[Layer]) -> int:
@@ -134,6 +142,14 @@ def largest(layers: Sequence[Layer]) -> int:
         elif isinstance(layer, Spread):
             area *= 4
     return most
+
+
+def _steps(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers, and those inside of chains, but residual blocks as a whole."""
+    steps: list[Layer] = []
+    for layer in layers:
+        steps += _steps(list(layer.children().values())) if type(layer) is Sequential else [layer]
+    return steps
 
 
 def _inside(layers: Sequence[Layer]) -> list[Layer]:
