@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tinysrgan.augment import Augment, Source
+from tinysrgan.augment import HARD, Augment, Source
 from tinysrgan.data import Pairs, find_images
 from tinysrgan.images import decode
 from tinysrgan.scan import read_code, version_of
@@ -245,6 +245,33 @@ def test_codes_of_a_pixel_a_module_survive_being_turned(border, tmp_path):
     pairs = Pairs([path], 128, 4, Augment())
     text = read_code(np.asarray(code))
     assert np.mean([read_code(pairs.pair(0, draw)[1]) == text for draw in range(40)]) >= 0.95
+
+
+def test_hard_variants_of_codes_still_scan_where_they_are_large_and_half_are_upright():
+    pytest.importorskip("zxingcpp")
+    paths = find_images(STARTER)[::60]
+    pairs = Pairs(paths, 128, 4, HARD, seed=3)
+    scans, upright = [], 0
+    for index, path in enumerate(paths):
+        text = read_code(np.asarray(decode(path)))
+        for draw in range(10 * index, 10 * index + 10):
+            hr = pairs.pair(index, draw)[1][:, :, 0]
+            first = hr[np.flatnonzero((hr < 128).any(axis=1))[0] + 1]
+            upright += int((first < 64).sum() > 30)  # two finders side by side begin with long dark stretches
+            scans.append(read_code(hr) == text)
+    assert np.mean(scans) >= 0.98
+    assert 0.35 < upright / len(scans) < 0.65
+
+
+def test_the_share_that_stays_upright():
+    turns = np.array([Augment(upright=0.8).turn(rng(seed)) for seed in range(500)])
+    assert 0.75 < np.mean(turns == 0) < 0.85
+    assert turns.min() < -30 and turns.max() > 30
+    # With none upright nothing is drawn for it, so that earlier runs repeat.
+    assert [Augment().turn(rng(seed)) for seed in range(5)] == [rng(seed).uniform(-40, 40) for seed in range(5)]
+    for share in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="upright"):
+            Augment(upright=share)
 
 
 # ---------------------------------------------------------------- the small image alone

@@ -68,6 +68,8 @@ class Augment:
     def __post_init__(self) -> None:
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1):
             raise ValueError(f"Zoom and shift must be at least 0 and less than 1, not {self.zoom} and {self.shift}.")
+        if not 0 <= self.upright <= 1:
+            raise ValueError(f"The share that stays upright must be from 0 to 1, not {self.upright}.")
 
     def turn(self, rng: np.random.Generator) -> float:
         """By how many degrees a variant is rotated."""
