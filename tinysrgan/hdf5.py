@@ -13,7 +13,7 @@ import h5py
 
 from tinysrgan.errors import UserError
 
-LARGEST_NAMES = 20_000_000  # bytes in a list of names
+LARGEST_NAMES = 300_000_000  # bytes that a list of names may take at worst; of 64 blocks, some 200 MB
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
     except UserError:
         raise
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as failure:
-        reason = str(failure).split("\n")[0]
+        reason = str(failure).split("\n")[0][:200]
         raise error(f"{path} is damaged or cut short ({reason}).") from failure
 
 

@@ -1,8 +1,8 @@
-"""What Keras' HDF5 says of a model: its layers' arrays in forward order and, in a whole model, how they are set up.
+"""The arrays of a Keras model's layers, in forward order, from its HDF5 file.
 
-    layer_names, weight_names                  attributes of Keras 1 to 3 (.h5): the order, layer by layer
-    model_weights, model_config                a whole model: the same in a group, and the set-up as JSON
-    layers/conv2d_7/vars/0                     Keras 3 (.weights.h5): numbered among layers of one class
+    layer_names, weight_names      attributes of Keras 1 to 3 (.h5) that give the order, layer by layer
+    model_weights                  a whole model: the same in a group
+    layers/conv2d_7/vars/0         Keras 3 (.weights.h5): layers are numbered among those of their class
 
 The last has no order between the classes. So layers are sorted by kind, and a net that is known by its kind of layers
 is put together again from the order within each. The names don't count, and nothing in the file is ever executed.
@@ -10,14 +10,12 @@ is put together again from the order within each. The names don't count, and not
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 
-from tinysrgan.hdf5 import attribute, largest_heap, objects, texts
+from tinysrgan.hdf5 import largest_heap, objects, texts
 from tinysrgan.keras_h5 import keras_layers
 
 # The ranks of a layer's arrays tell what it is.
@@ -39,7 +37,7 @@ class Weights(NamedTuple):
     arrays: list[h5py.Dataset]
 
     def __str__(self) -> str:
-        return f"'{self.name}' {', '.join(str(array.shape) for array in self.arrays)}"
+        return f"{self.name!r} {', '.join(str(array.shape) for array in self.arrays)}"
 
 
 def layers_by_kind(file: h5py.File) -> dict[str, list[Weights]]:
@@ -56,14 +54,17 @@ def _named_layers(file: h5py.File) -> list[Weights]:
     stored, heap = objects(file), largest_heap(file)
     root, group = ("model_weights/", stored["model_weights"]) if "model_weights" in stored else ("", file)
     layers: dict[PurePosixPath, Weights] = {}
-    for layer in texts(group, "layer_names", heap):
+    names = texts(group, "layer_names", heap)
+    if len(set(names)) < len(names):
+        raise ValueError("it names a layer twice")
+    for layer in names:
         if not isinstance(stored.get(root + layer), h5py.Group):
-            raise ValueError(f"it names a layer '{layer}' and doesn't hold it")
+            raise ValueError(f"it names a layer {layer!r} and doesn't hold it")
         for weight in texts(stored[root + layer], "weight_names", heap):
             path = PurePosixPath(root + layer, weight)  # of a model within the model, parent is the inner layer
             array = stored.get(str(path))
             if not isinstance(array, h5py.Dataset):
-                raise ValueError(f"it names an array '{weight}' of layer '{layer}' and doesn't hold it")
+                raise ValueError(f"it names an array {weight!r} of layer {layer!r} and doesn't hold it")
             layers.setdefault(path.parent, Weights(path.parent.name, [])).arrays.append(array)
     return list(layers.values())
 
@@ -74,42 +75,3 @@ def _numbered_layers(file: h5py.File) -> list[Weights]:
     if any(array.name.count("/vars/") and array.name.count("/") > 4 for layer in layers for array in layer.arrays):
         raise ValueError("models within a model have no order in a .weights.h5 file; save it with Keras as .h5")
     return layers
-
-
-class Setup(NamedTuple):
-    """A layer's class and options, as Keras' ``get_config`` gives them."""
-
-    kind: str
-    options: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return str(self.options.get("name"))
-
-
-LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks takes some 100,000
-
-
-def setups(file: h5py.File) -> list[Setup]:
-    """The layers of a whole model in forward order, models within it laid flat; none for a file of weights alone.
-
-    Raises ValueError where the JSON is none, or not a model's.
-    """
-    text = attribute(file, "model_config")
-    if text is None:
-        return []
-    if len(text) > LARGEST_CONFIG:
-        raise ValueError(f"its model_config has {len(text):,} characters")
-    return list(_flat(json.loads(text)))
-
-
-def _flat(model: Any) -> Iterator[Setup]:
-    kind, options = model["class_name"], model["config"]
-    if isinstance(options, dict) and "layers" in options:
-        for layer in options["layers"]:
-            yield from _flat(layer)
-    elif isinstance(options, list):  # a Sequential of early Keras
-        for layer in options:
-            yield from _flat(layer)
-    else:
-        yield Setup(str(kind), dict(options))

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable
-from itertools import permutations, zip_longest
+from itertools import zip_longest
 from math import isqrt
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from tinysrgan.checkpoint import GENERATOR_CONFIG
-from tinysrgan.errors import UserError
+from tinysrgan.device import to_device
 from tinysrgan.files import write_whole
-from tinysrgan.hdf5 import attribute, misfit, reading
+from tinysrgan.hdf5 import misfit, reading
 from tinysrgan.keras_h5 import FLOATS, WeightsError
-from tinysrgan.keras_model import OTHER, Setup, Weights, layers_by_kind, setups
+from tinysrgan.keras_model import OTHER, Weights, layers_by_kind
+from tinysrgan.keras_setup import STATEMENT, Ends, check, epsilons, read_range, settle, setups, slopes, stated
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, Layer, PReLU, Sequential
 from tinysrgan.models import Discriminator, Generator
-from tinysrgan.models.generator import RANGES, VALUE_RANGES, rescale
 
-EPSILON = 1e-3  # Keras' default for batch-norm, and ours
-STATEMENT = "tinysrgan"  # the attribute in which our own exports state what the arrays don't tell
+MOST = 50  # problems in one message
 
 # Our layers by Keras' kinds, and their tensors in Keras' order.
 TENSORS: dict[str, tuple[type[Layer], tuple[str, ...]]] = {
@@ -48,34 +44,6 @@ KERAS_NAMES = {
     "slope": "alpha",
 }
 
-# The layers that Keras models of an SRGAN are made of; pixel shuffle has no layer in Keras, so it has many names.
-KNOWN = set(
-    "InputLayer Conv2D BatchNormalization PReLU LeakyReLU Add UpSampling2D Activation Rescaling Dropout Flatten Dense "
-    "GlobalAveragePooling2D".split()
-)
-OWN_LAYER = re.compile("lambda|shuffle|subpixel|depth_?to_?space", re.IGNORECASE)
-
-
-class Ends(NamedTuple):
-    """The value ranges at both ends of a generator, and its last activation; None for what isn't known."""
-
-    inside: str | None = None
-    outside: str | None = None
-    output: str | None = None
-
-
-def read_range(text: str) -> Ends:
-    """Read "IN:OUT", or one word for both: RANGES, and for OUT also "tanh" or "sigmoid". Raises UserError."""
-    inside, _, outside = text.partition(":")
-    output = {"tanh": "signed", "sigmoid": "unit"}.get(outside)
-    ends = Ends(inside, output or outside or inside, outside if output else None)
-    if f"{ends.inside}:{ends.outside}" not in VALUE_RANGES:
-        raise UserError(
-            f"The value range '{text}' is not IN or IN:OUT, with {', '.join(RANGES)} for both, and for OUT also tanh "
-            "and sigmoid."
-        )
-    return ends
-
 
 def load_keras_generator(path: Path, value_range: str | None = None) -> Generator:
     """The generator in a Keras file, on the CPU and in eval mode, with images in [-1, 1] whatever Keras' net takes.
@@ -88,13 +56,13 @@ def load_keras_generator(path: Path, value_range: str | None = None) -> Generato
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
         model = setups(file)
-        _check_setup(model, path)
+        check(model, path)
         architecture = _architecture(layers, path)
-        ends = _settle(_stated(file, model), read_range(value_range) if value_range else Ends(), path)
+        ends = settle(stated(file, model, path), read_range(value_range) if value_range else Ends(), path)
         generator = Generator(
             *architecture, output=ends.output or "linear", value_range=f"{ends.inside}:{ends.outside}"
         )
-        _fill(generator, layers, _epsilons(model), path)
+        _fill(generator, layers, epsilons(model), path)
     return generator.eval()
 
 
@@ -107,11 +75,7 @@ def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
         model = setups(file)
-        slopes = [
-            float(options.get("negative_slope", options.get("alpha", 0.3)))
-            for kind, options in model
-            if kind == "LeakyReLU"
-        ]
+        check(model, path, strides=(1, 2))
         convolutions, denses = layers.get("convolution", []), layers.get("dense layer", [])
         if len(convolutions) != 8 or len(denses) != 2:
             raise WeightsError(
@@ -125,8 +89,8 @@ def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
                 f"{path} holds a discriminator of {filters} filters and {flat} x {dense} dense weights, "
                 "which is too large or none."
             )
-        discriminator = Discriminator(16 * side, filters, dense, slopes[0] if slopes else slope)
-        _fill(discriminator, layers, _epsilons(model), path)
+        discriminator = Discriminator(16 * side, filters, dense, [*slopes(model), slope][0])
+        _fill(discriminator, layers, epsilons(model), path)
     return discriminator.eval()
 
 
@@ -145,7 +109,7 @@ def save_keras_generator(path: Path, generator: Generator) -> None:
             arrays = {f"{name}/{KERAS_NAMES[tensor]}:0": tensor for tensor in TENSORS[kind][1]}
             group.attrs["weight_names"] = [weight.encode() for weight in arrays]
             for weight, tensor in arrays.items():
-                value = np.asarray(getattr(layer, tensor).value)
+                value = to_device(getattr(layer, tensor).value, np)
                 if _shuffled(path_here, generator):
                     value = _to_tensorflow(value)
                 group[weight] = value.reshape(1, 1, -1) if kind == "PReLU" else value
@@ -184,70 +148,6 @@ def _architecture(layers: dict[str, list[Weights]], path: Path) -> tuple[int, in
     return blocks, filters, scale, "nearest" if kernels[-1][2] == 4 * filters else "shuffle"
 
 
-def _check_setup(model: list[Setup], path: Path) -> None:
-    """Raise WeightsError for layers that compute something else than those of the same name here."""
-    wanted = {"strides": (1, 1), "padding": "same", "dilation_rate": (1, 1), "groups": 1, "interpolation": "nearest"}
-    for kind, options in model:
-        if kind not in KNOWN and not OWN_LAYER.search(kind + str(options.get("name"))):
-            raise WeightsError(f"{path} has a layer '{options.get('name')}' of class {kind}, which an SRGAN has not.")
-        if kind in ("Conv2D", "UpSampling2D"):
-            for option, value in wanted.items():
-                given = options.get(option, value)
-                if (tuple(given) if isinstance(given, list) else given) != value:
-                    raise WeightsError(f"{path}: layer '{options.get('name')}' has {option} {given}, not {value}.")
-
-
-def _stated(file: h5py.File, model: list[Setup]) -> Ends:
-    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and activation."""
-    statement = attribute(file, STATEMENT)
-    if statement is not None:
-        ends = json.loads(statement)
-        inside, outside = ends["value_range"].split(":")
-        return Ends(inside, outside, ends["output"])
-    convolutions = [i for i, (kind, _) in enumerate(model) if kind == "Conv2D"]
-    if not convolutions:
-        return Ends()
-    first, last = convolutions[0], convolutions[-1]
-    activations = [model[last].options.get("activation")]
-    activations += [options.get("activation") for kind, options in model[last:] if kind == "Activation"]
-    output = next((name for name in activations if name in ("tanh", "sigmoid")), "linear")
-    outside = {"tanh": "signed", "sigmoid": "unit", "linear": None}[output]
-    inside = _rescaled(model[:first], lambda source, target: target)
-    return Ends(inside, outside or _rescaled(model[last:], lambda source, target: source), output)
-
-
-def _rescaled(model: list[Setup], chosen: Callable[[str, str], str]) -> str | None:
-    """The range before or after a Rescaling layer; its two numbers tell both."""
-    for kind, options in model:
-        if kind == "Rescaling":
-            for source, target in permutations(RANGES, 2):
-                layer = rescale(source, target)
-                if np.allclose([options["scale"], options["offset"]], [layer.factor, layer.offset]):
-                    return chosen(source, target)
-    return None
-
-
-def _settle(stated: Ends, given: Ends, path: Path) -> Ends:
-    """Both together. Raises WeightsError where they contradict each other, or leave a range open."""
-    for known, wanted in zip(stated, given, strict=True):
-        if known and wanted and known != wanted:
-            raise WeightsError(
-                f"{path} states that its net has {known} where --value-range says {wanted}: leave it out."
-            )
-    ends = Ends(*(known or wanted for known, wanted in zip(stated, given, strict=True)))
-    if not ends.inside or not ends.outside:
-        raise WeightsError(
-            f"{path} doesn't state the range of its net's values: add --value-range IN:OUT, each of them signed "
-            "(-1 to 1), unit (0 to 1) or bytes (0 to 255), and OUT tanh or sigmoid where the net ends in one; the "
-            "article's is bytes:bytes, the best-known Keras port's unit:tanh."
-        )
-    return ends
-
-
-def _epsilons(model: list[Setup]) -> list[float]:
-    return [float(options.get("epsilon", EPSILON)) for kind, options in model if kind == "BatchNormalization"]
-
-
 # ---------------------------------------------------------------- its tensors
 
 
@@ -276,10 +176,13 @@ def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsi
                 continue
             for (tensor, shape), array in zip(shapes.items(), there.arrays, strict=False):
                 if problem := misfit(array, shape, FLOATS):
-                    problems.append(f"{kind} {i}, '{there.name}' {KERAS_NAMES[tensor]} {problem}")
+                    problems.append(f"{kind} {i}, {there.name!r} {KERAS_NAMES[tensor]} {problem}")
                 chosen.append((name, layer, tensor, array))
     if problems:
-        raise WeightsError(f"{path} doesn't fit {type(net).__name__} {net.config}: {'; '.join(problems)}.")
+        form = ", ".join(f"{name}={value}" for name, value in net.config.items() if name != "value_range")
+        more = f"; and {len(problems) - MOST} more" if len(problems) > MOST else ""
+        listed = "; ".join(problems[:MOST])
+        raise WeightsError(f"{path} doesn't fit {type(net).__name__}({form}): {listed}{more}.")
     for name, layer, tensor, array in chosen:
         with np.errstate(over="ignore"):
             value = array[()].astype(np.float32)

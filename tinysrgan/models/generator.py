@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinysrgan.layers import (
@@ -55,7 +57,7 @@ class Generator(Sequential):
             raise ValueError(f"The generator's output is 'linear', 'tanh' or 'sigmoid', not '{output}'.")
         if value_range not in VALUE_RANGES:
             raise ValueError(f"The generator's value_range is one of {', '.join(VALUE_RANGES)}, not '{value_range}'.")
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             blocks=blocks, filters=filters, scale=scale, upscale=upscale, output=output, value_range=value_range
         )
         self.scale = scale
