@@ -1,0 +1,82 @@
+"""Hand a generator to Keras: ``python -m tinysrgan.export generator.h5 keras.h5``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinysrgan.api import read_generator
+from tinysrgan.errors import UserError
+from tinysrgan.keras_srgan import save_keras_generator
+from tinysrgan.upscale import identity, say, sentence
+
+# What a generator's value ranges are called where it is said what to feed it.
+SPOKEN = {"signed": "-1 to 1", "unit": "0 to 1", "bytes": "0 to 255"}
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tinysrgan.export",
+        description="Write a generator as Keras' weights: for load_weights of a Keras model of the same form, that is, "
+        "with the same layers in the same order, whatever they are called. Pixel shuffle is tf.nn.depth_to_space.",
+        epilog="Example: python -m tinysrgan.export runs/1/generator.h5 keras.h5. Exit code: 0 done, 2 nothing done.",
+    )
+    add = parser.add_argument
+    add("generator", type=Path, metavar="IN", help="generator.h5 or checkpoint.h5 of a training run, or Keras' file")
+    add("output", type=Path, metavar="OUT", help="the Keras file; its name ends in .h5. IN is never overwritten")
+    add(
+        "--value-range",
+        metavar="IN:OUT",
+        help="the range of the values in IN, if that is Keras' and doesn't state it: signed, unit or bytes, OUT also "
+        "tanh or sigmoid",
+    )
+    return parser
+
+
+def run(words: argparse.Namespace) -> int:
+    """Do what the command line asks for. Raises UserError or OSError where it can't be done."""
+    source, target = words.generator, words.output
+    check_target(target)
+    generator = read_generator(source, words.value_range)
+    if target.exists() and identity(target) == identity(source):
+        raise UserError(f"{target} is the input, which is never overwritten: give another OUT.")
+    save_keras_generator(target, generator)
+    form = generator.config
+    before, after = form["value_range"].split(":")
+    say(
+        f"{target}: {form['blocks']} blocks of {form['filters']} filters, scale {form['scale']}, {form['upscale']} "
+        f"upscaling, {form['output']} output; its values go from {SPOKEN[before]} to {SPOKEN[after]}."
+    )
+    return 0
+
+
+def check_target(target: Path) -> None:
+    """Raise UserError for all that is known to be wrong with the output before the input is read."""
+    if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
+        raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: give a file name.")
+    if target.exists() and not target.is_file():
+        raise UserError(f"{target} is not a file.")
+    if not target.parent.is_dir():
+        raise UserError(f"There is no folder {target.parent} to write {target.name} to.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    try:
+        return run(parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        say("stopped; nothing was written.")
+        return 130
+    except MemoryError:
+        say("There is too little memory for this generator.")
+        return 2
+    except (UserError, OSError) as error:
+        say(sentence(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
