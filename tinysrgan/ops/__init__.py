@@ -1,6 +1,7 @@
 """The engine room: whatever has more than one implementation. Layers call these names and never choose.
 
-All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what arrays on the GPU take.
+All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what arrays on the GPU take and all that
+have few pixels.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 
+# So few outputs have few columns: they may be laid out at once, and what takes time is to read the weights.
+FEW_PIXELS = 512
+
 _exact = False
 
 
@@ -37,9 +41,9 @@ def exact(on: bool = True) -> None:
 
 def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
     """Which convolution to take for x: (N, H, W, C) and w: (R, S, C, K)."""
-    _, height, width, _ = x.shape
+    n, height, width, _ = x.shape
     r, s, c, k = w_shape
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray) or n * height * width <= FEW_PIXELS:
         return "im2col"
     if stride > 1 or r % 2 == 0 or s % 2 == 0:
         return "bands"

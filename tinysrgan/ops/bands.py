@@ -22,6 +22,8 @@ from tinysrgan.ops.geometry import Same, same
 # matrix product begins with, and to keep a worker busy while another has Python's lock.
 BAND_NUMBERS = 512 * 1024
 BAND_ROWS = 256
+# With fewer multiplications than this, a second worker costs more than it brings.
+SHARED_WORK = 2**24
 
 
 class Band(NamedTuple):
@@ -33,14 +35,15 @@ class Band(NamedTuple):
     bottom: int
 
 
-def bands(images: int, rows: int, row_length: int, limit: int) -> list[Band]:
+def bands(images: int, rows: int, row_length: int, limit: int, work: int) -> list[Band]:
     """Cut ``images`` of ``rows`` x ``row_length`` outputs into bands of like size, if possible of ``limit`` outputs.
 
-    Several small images make a band, or several bands a large image. Every worker gets as many as the others, but what
-    fits into a single band is too little to share.
+    Several small images make a band, or several bands a large image. Every worker gets as many as the others, unless
+    there is too little to share: ``work`` is the number of multiplications for an output.
     """
-    count = -(-images * rows * row_length // limit)
-    workers = parallel.workers() if count > 1 else 1
+    outputs = images * rows * row_length
+    count = -(-outputs // limit)
+    workers = parallel.workers() if outputs * work >= SHARED_WORK else 1
     count = -(-count // workers) * workers
     groups = min(count, images)
     each = workers // gcd(groups, workers)
@@ -111,7 +114,7 @@ def correlate(
             at = slice(band.first, band.last), slice(band.top, band.bottom)
             store(product.reshape(y[at].shape), None if shortcut is None else shortcut[at], y[at])
 
-    parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
+    parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
 
 
 def conv2d(
@@ -144,7 +147,7 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], 
             total += band_columns(x, r, s, stride, rows, columns, band).T @ part
         return total
 
-    parts = parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c)))
+    parts = parallel.share(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
     return reduce(np.add, parts).reshape(w_shape)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tinysrgan.device import Array, array_module
 from tinysrgan.ops.geometry import same
+from tinysrgan.ops.product import matmul
 
 
 def windows(x: Array, r: int, s: int, stride: int) -> Array:
@@ -25,14 +26,14 @@ def conv2d(x: Array, w: Array, stride: int = 1) -> Array:
     r, s, c, k = w.shape
     view = windows(x, r, s, stride)
     n, p, q = view.shape[:3]
-    return (view.reshape(n * p * q, r * s * c) @ w.reshape(r * s * c, k)).reshape(n, p, q, k)
+    return matmul(view.reshape(n * p * q, r * s * c), w.reshape(r * s * c, k)).reshape(n, p, q, k)
 
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dw = columns(x)^T dy: (R S C, N P Q) times (N P Q, K)."""
     r, s, c, k = w_shape
     columns = windows(x, r, s, stride).reshape(-1, r * s * c)
-    return (columns.T @ dy.reshape(-1, k)).reshape(w_shape)
+    return matmul(columns.T, dy.reshape(-1, k)).reshape(w_shape)
 
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
@@ -41,7 +42,7 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
     n, h, width, c = x_shape
     r, s, _, k = w.shape
     rows, columns = same(h, r, stride), same(width, s, stride)
-    taps = (dy.reshape(-1, k) @ w.reshape(r * s * c, k).T).reshape(*dy.shape[:3], r, s, c)
+    taps = matmul(dy.reshape(-1, k), w.reshape(r * s * c, k).T).reshape(*dy.shape[:3], r, s, c)
     padded = xp.zeros((n, h + rows.before + rows.after, width + columns.before + columns.after, c), dy.dtype)
     for i in range(r):
         for j in range(s):

@@ -57,7 +57,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.n
                 y[image, band.top : band.bottom] = result if bias is None else result + bias
 
     # Bands as large as can be, because each needs R - 1 rows of its neighbours as well.
-    parallel.share(work, bands.bands(n, height, width, -(-n * height * width // parallel.workers())))
+    parallel.share(work, bands.bands(n, height, width, -(-n * height * width // parallel.workers()), r * s * c * k))
     return y
 
 

@@ -146,7 +146,7 @@ def _bands(shape: tuple[int, ...], c: int, k: int) -> list[Band]:
     """Bands of rows of tiles, with tiles enough to be worth half of the time that it takes to read the weights."""
     n, height, width, _ = shape
     limit = max(16, BAND_NUMBERS // (36 * (c + k)), c * k // (c + k) // 2)
-    return bands(n, -(-height // 4), -(-width // 4), limit)
+    return bands(n, -(-height // 4), -(-width // 4), limit, 36 * c * k)
 
 
 def _tiles(band: Band, width: int) -> tuple[int, int, int]:
