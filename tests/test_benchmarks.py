@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("threadpoolctl")
 
 from benchmarks import __main__ as command
-from benchmarks import report
+from benchmarks import data_pipeline, report
 from benchmarks.cases import SCALE, VGG_LAYER, Case, flops
 from benchmarks.peers import tinysrgan_peer
 from benchmarks.worker import times
@@ -178,3 +180,17 @@ def test_alone(tmp_path, monkeypatch, capsys):
 def test_no_such_row(capsys):
     assert command.main(["--rows", "sideways"]) == 2
     assert "no row has 'sideways'" in capsys.readouterr().err
+
+
+def test_waiting_for_data_is_noticed():
+    """A batch that takes long shows up as waiting; one that is there doesn't."""
+    slow = (time.sleep(0.05) for _ in range(3))
+    waits = data_pipeline.turn(lambda batch: None, slow, seconds=60)
+    assert len(waits) == 2 and all(0.05 <= wait <= total for wait, total in waits)
+
+
+def test_data_pipeline(capsys, monkeypatch):
+    monkeypatch.setattr(data_pipeline, "ROWS", (("qr", "article"),))
+    data_pipeline.main(["--rounds", "1", "--seconds", "0.5"])
+    *_, row = capsys.readouterr().out.splitlines()
+    assert re.match(r"\| qr, article \| [\d.]+ ms \| [\d.]+ ms \| [\d.]+ ms \([-+][\d.]+ %\) \| [\d.]+ ms \(", row)
