@@ -179,6 +179,17 @@ def test_the_degradations_are_drawn_from_their_ranges():
     assert contrast.min() < 0.75 and 0.97 < contrast.max() < 1.01
 
 
+def test_codes_are_shifted_by_up_to_half_an_lr_pixel():
+    stream = FreshCodes(augment=Augment(0, 0, 0, brightness=(1, 1), shift=0.5), seed=2)
+    shifts = []
+    for draw in range(60):
+        dark = stream.pair(draw)[1] < 128
+        modules_across = 17 + 4 * qr_version(np.where(dark, 0, 255).astype(np.uint8)) + 2 * QUIET
+        first = [np.flatnonzero(dark.any(axis=axis))[0] for axis in (0, 1)]
+        shifts.append(np.array(first) - QUIET * 128 / modules_across)
+    assert np.min(shifts) == pytest.approx(-2, abs=0.6) and np.max(shifts) == pytest.approx(2, abs=0.6)
+
+
 def test_half_of_the_hard_codes_are_turned():
     stream = FreshCodes(seed=8)
     upright = 0
