@@ -1,0 +1,113 @@
+"""The same convolution five times, each faster than the last: times the rungs of ``tinysrgan/ops`` side by side.
+
+    python examples/convolution_ladder.py [ladder.png]
+
+Takes under a minute. All rungs give the same numbers, to rounding, and none of them is more than a page of NumPy.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from statistics import median
+
+import numpy as np
+
+from tinysrgan.ops import bands, im2col, naive, thin, winograd
+from tinysrgan.ops.parallel import single_threaded_blas
+
+Convolve = Callable[[np.ndarray, np.ndarray], np.ndarray]  # x, w -> y
+
+RUNGS: dict[str, tuple[Convolve, str]] = {
+    "naive": (
+        naive.conv2d,
+        """The definition: for every output and every tap of the filter, one small product (N, C) times (C, K).
+        Python takes longer to start each of them than the CPU to do it.""",
+    ),
+    "im2col": (
+        im2col.conv2d,
+        """The window under every output becomes a row of a matrix, and the whole convolution one product of two
+        large matrices, which BLAS does near the CPU's limit. But the rows are R S times as many numbers as the
+        image, and go to memory and back.""",
+    ),
+    "bands": (
+        bands.conv2d,
+        """The same, a band of rows at a time: its matrix stays in the cache, is made, multiplied and forgotten.
+        And every core has bands of its own, so that the copying is shared as well as the product.""",
+    ),
+    "winograd": (
+        winograd.conv2d,
+        """3x3 filters only. Tiles of 4x4 outputs are transformed, so that a quarter of the multiplications is
+        enough; it costs some additions before and after, and a digit of precision.""",
+    ),
+    "thin": (
+        thin.conv2d,
+        """For few output channels: a matrix of 3 columns keeps no CPU busy, so every pixel meets all taps in one
+        product first, and then the results, not the windows, are moved to where they belong and added.""",
+    ),
+}
+
+# name: x (N, H, W, C), w (R, S, C, K), the rungs
+SHAPES = {
+    "residual block\n3x3, 64 to 64, 32x32": ((8, 32, 32, 64), (3, 3, 64, 64), "naive im2col bands winograd"),
+    "upscale block\n3x3, 64 to 256, 64x64": ((4, 64, 64, 64), (3, 3, 64, 256), "naive im2col bands winograd"),
+    "VGG19\n3x3, 256 to 256, 32x32": ((4, 32, 32, 256), (3, 3, 256, 256), "naive im2col bands winograd"),
+    "last layer\n9x9, 64 to 3, 128x128": ((1, 128, 128, 64), (9, 9, 64, 3), "naive im2col bands thin"),
+}
+
+
+def seconds(convolve: Convolve, x: np.ndarray, w: np.ndarray) -> float:
+    """The median time of a call, after two that don't count; slow ones are called only once."""
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < 0.7 and len(times) < 40):
+        begin = time.perf_counter()
+        convolve(x, w)
+        times.append(time.perf_counter() - begin)
+        if times[0] > 1:
+            return times[0]
+    return median(times[2:])
+
+
+rng = np.random.default_rng(0)
+speeds: dict[str, dict[str, float]] = {}
+print(f"{'':38s}{'rung':10s}{'ms':>8s}{'GFLOP/s':>9s}   error against float64")
+for shape, (x_shape, w_shape, names) in SHAPES.items():
+    x = rng.standard_normal(x_shape, np.float32)
+    w = rng.standard_normal(w_shape, np.float32)
+    operations = 2 * x.size // x.shape[3] * w.size  # two for each multiply-add of the definition
+    exact = im2col.conv2d(x.astype(np.float64), w.astype(np.float64))
+    speeds[shape] = {}
+    for name in names.split():
+        convolve = RUNGS[name][0]
+        # im2col leaves the cores to BLAS, the rungs after it to workers of their own, as in training.
+        with nullcontext() if name in ("naive", "im2col") else single_threaded_blas():
+            time_taken = seconds(convolve, x, w)
+        speeds[shape][name] = operations / time_taken / 1e9
+        error = np.abs(convolve(x, w) - exact).max() / np.abs(exact).max()
+        label = shape.replace("\n", ": ")
+        print(f"{label:38s}{name:10s}{1000 * time_taken:8.1f}{speeds[shape][name]:9.1f}   {error:.0e}")
+
+print("\nGFLOP/s count the definition's operations. Winograd needs fewer, and so may seem faster than the CPU.")
+print("Why each is faster:")
+for name, (_, reason) in RUNGS.items():
+    print(f"  {name + ':':10s}" + "\n            ".join(line.strip() for line in reason.split("\n")))
+
+if len(sys.argv) > 1:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    colours = dict(zip(RUNGS, ("#9a9a9a", "#9cc3e2", "#1f6fb2", "#c8501e", "#e0a030"), strict=True))
+    for group, ladder in enumerate(speeds.values()):
+        for i, (name, speed) in enumerate(ladder.items()):
+            place = group + 0.2 * (i - 1.5)
+            axes.bar(place, speed, 0.19, color=colours[name])
+            axes.text(place, speed * 1.05, f"{speed:.3g}\n{name}", ha="center", fontsize=7)
+    axes.set_yscale("log")
+    axes.set_ylim(top=2.5 * max(max(ladder.values()) for ladder in speeds.values()))
+    axes.set_xticks(range(len(speeds)), speeds)
+    axes.set_ylabel("GFLOP/s, more is faster")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(sys.argv[1], dpi=120)
+    print("drawn in", sys.argv[1])
