@@ -78,8 +78,10 @@ def test_the_capacity_is_all_that_fits(version, level, kind):
 
 def test_without_qrcode_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "qrcode", None)
-    with pytest.raises(ImportError, match="pip install qrcode"):
+    with pytest.raises(DataError, match="pip install qrcode"):
         FreshCodes()
+    with pytest.raises(ImportError, match="pip install qrcode"):
+        modules("7", 1, "L")
 
 
 # ---------------------------------------------------------------- pictures

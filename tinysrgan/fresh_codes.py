@@ -19,7 +19,7 @@ class FreshCodes:
     any kind, at any level. Versions 1 to 4. A batch depends on nothing but the seed and the step's number.
 
     ``augment`` says how far codes are turned and shifted, and how LR is blurred, darkened and noisy. Raises DataError
-    where it does anything else, or the sizes don't fit; ImportError without qrcode.
+    where it does anything else, the sizes don't fit, or qrcode is missing.
     """
 
     EPOCH = 10_000  # codes; as many as the article's public set has images
@@ -30,7 +30,10 @@ class FreshCodes:
         self.augment = augment or Augment(0, 0, 0, brightness=(1, 1))
         if self.augment.shear or self.augment.zoom or self.augment.flip or self.augment.brightness != (1, 1):
             raise DataError("Fresh QR codes are turned, shifted and degraded, nothing else: take --augment hard.")
-        modules("", 1, "L")  # is qrcode there?
+        try:
+            modules("", 1, "L")
+        except ImportError as error:
+            raise DataError(str(error)) from None
         self.hr_size, self.scale, self.lr_size, self.seed = hr_size, scale, hr_size // scale, seed
         self.skipped: dict[Path, str] = {}  # nothing ever is
 
