@@ -29,7 +29,9 @@ class FreshCodes:
             raise DataError(f"The side of the large images, {hr_size}, must be a multiple of the scale, {scale}.")
         self.augment = augment or Augment(0, 0, 0, brightness=(1, 1))
         if self.augment.shear or self.augment.zoom or self.augment.flip or self.augment.brightness != (1, 1):
-            raise DataError("Fresh QR codes are turned, shifted and degraded, nothing else: take --augment hard.")
+            raise DataError(
+                "Fresh QR codes are turned, shifted and degraded, nothing else: take --augment hard without --flip."
+            )
         try:
             modules("", 1, "L")
         except ImportError as error:
