@@ -1,7 +1,8 @@
 """tinysrgan beside PyTorch and Keras, where they are installed: ``python -m benchmarks``.
 
 Measures the same training steps and the same generators, in turns, each time in a fresh process, and writes a table,
-a picture and all the numbers to benchmarks/results. Takes about 12 minutes on 2 cores; nothing else should run then.
+a picture and all the numbers to benchmarks/results. Takes about 12 minutes on 2 cores, more with Keras; nothing else
+should run then. For Linux and macOS.
 """
 
 from __future__ import annotations

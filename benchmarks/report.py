@@ -27,9 +27,10 @@ Rounds alternate: each takes every library once, in a fresh process with all cor
 is eager, with fused Adam, in the memory layout that was faster for the row. GFLOP/s count a direct convolution's
 operations, of which Winograd's (tinysrgan's and, in places, the others') needs fewer. Memory is the process' peak. The
 training step: the generator makes fakes; the discriminator trains on fakes, then on real images; then the generator
-trains through discriminator and VGG19 (to block3_conv4); 128x128 images, three Adam steps in all. Upscaling: what is
-folded on tinysrgan's side is what `tinysrgan.load()` does by itself, and its time contains the conversion from and to
-8 bits; PyTorch's batch-norms are folded into the convolutions, Keras' aren't."""
+trains through discriminator and VGG19 (to block3_conv4); 128x128 images, three Adam steps in all. Upscaling:
+tinysrgan's is the call of what `tinysrgan.load()` returns, conversion from and to 8 bits included; it has batch-norm,
+PReLU, shortcuts and the enlargements folded into the convolutions (`tinysrgan/fold.py`). PyTorch's batch-norms are
+folded into the convolutions too, Keras' aren't."""
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:

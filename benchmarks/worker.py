@@ -21,11 +21,10 @@ LEAST = 2  # runs that are timed, however long they take
 
 def times(run: Callable[[], object], seconds: float) -> list[float]:
     """The seconds that each of as many runs took as fit into ``seconds``, after some that don't count."""
-    once(run)
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < min(WARM, seconds):
-        if once(run) > WARM:
-            break
+    stop = time.perf_counter() + min(WARM, seconds)
+    run()
+    while time.perf_counter() < stop:
+        run()
     result: list[float] = []
     while len(result) < LEAST or sum(result) < seconds:
         result.append(once(run))
