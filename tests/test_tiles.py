@@ -1,5 +1,8 @@
 """Tiles give what the whole image gives, see no more of it than they must, and stay within their memory."""
 
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -11,7 +14,7 @@ from tinysrgan.images import to_unit
 from tinysrgan.layers import Conv2D
 from tinysrgan.models import Generator
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.tiles import Box, Half, largest, reach, upscale_in_tiles
+from tinysrgan.tiles import Box, Half, Piece, largest, reach, upscale_in_tiles
 
 CONFIGS = [
     {},
@@ -94,19 +97,29 @@ def test_a_real_net_wide_enough_for_winograd():
 
 @configs
 def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
-    """Else the tests above would prove nothing. Those of both halves, and of what is left out on the way."""
-    layers = list(far_sighted(**config).chain.values())
-    halves = Half(layers[:2], 0), Half(layers[2:], 0)
-    places = [half.layers[i:] for half in halves for i, layer in enumerate(half.layers) if reach([layer])]
-    assert len(places) >= 4
-    for length, margin in {(len(layers), reach(layers)) for layers in places}:
+    """Else the tests above would prove nothing. The first half, then the second."""
+    monkeypatch.setattr(Box, "shrunk", lambda self, margin, limits: self)  # keep the border that is not to be used
+    net = far_sighted(**config)
+    assert error_of_tiles(net, noise(29, 23), memory=20_000)[0] < 1e-5
+    layers = list(net.chain.values())
+    for half in (layers[:2], layers[2:]):
+        monkeypatch.setattr(tiles, "reach", lambda layers, half=half: reach(layers) - (list(layers) == half))
+        assert error_of_tiles(net, noise(29, 23), memory=20_000)[0] > 1e-4
 
-        def narrow(layers, here=(length, margin)):
-            return reach(layers) - ((len(layers), reach(layers)) == here)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(tiles, "reach", narrow)
-            assert error_of_tiles(far_sighted(**config), noise(29, 23), memory=20_000)[0] > 1e-4
+def test_pieces_drop_what_they_cannot_know():
+    """As early as can be, and only where the image goes on."""
+    net = fold(Generator(1, 4, seed=0))
+    image, box = Box(0, 40, 0, 30), Box(0, 20, 5, 25)
+    x = np.zeros((1, 20, 20, 3), np.float32)
+    seen = [Piece(x, box, image)]
+    for layer in net.chain.values():
+        seen.append(seen[-1].through(layer))
+        assert seen[-1].x.shape[1:3] == (seen[-1].box.bottom - seen[-1].box.top, seen[-1].box.right - seen[-1].box.left)
+    head, body, upscale = (piece.box for piece in seen[1:])
+    assert head == Box(0, 16, 9, 21)  # 9x9
+    assert body == Box(0, 13, 12, 18)  # three times 3x3
+    assert upscale == Box(0, 42, 58, 62)  # 3x3, at twice the resolution 3x3 and 5x5, all of it twice as large
 
 
 @configs
@@ -180,3 +193,20 @@ def test_boxes():
         inner = Box(origin.top + 1, origin.bottom, origin.left, origin.right - 2)
         assert inner.of(x, origin).tolist() == x[1:, :-2].tolist()
     assert Box(1, 2, 0, 4).times(2) == Box(2, 4, 0, 8)
+
+
+MEASURE = """
+import numpy as np
+from tinysrgan.api import Upscaler
+from tinysrgan.models import Generator
+Upscaler(Generator(seed=0), "cpu")(np.zeros((256, 256, 3), np.uint8))
+print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of memory is read the Linux way")
+def test_the_papers_generator_takes_a_fraction_of_pytorchs_memory():
+    """The whole process at 256x256; PyTorch's takes 840 MB."""
+    environment = {**os.environ, "TINYSRGAN_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, env=environment, check=True)
+    assert 100_000 < int(done.stdout) < 0.4 * 840_000

@@ -12,15 +12,16 @@ first half, and their features, in small tiles, through the second.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
 from math import isqrt
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinysrgan.device import Array, to_device
-from tinysrgan.fold import Folded, FusedConv, Spread
+from tinysrgan.fold import Folded, FusedConv, FusedResidual, Spread
 from tinysrgan.images import to_unit
 from tinysrgan.layers import Layer, Sequential
 from tinysrgan.ops.parallel import single_threaded_blas
@@ -46,6 +47,15 @@ class Box(NamedTuple):
             min(self.right + margin, limits.right),
         )
 
+    def shrunk(self, margin: int, limits: Box) -> Box:
+        """This box without a margin, except where it ends as ``limits`` does."""
+        return Box(
+            self.top + margin * (self.top > limits.top),
+            self.bottom - margin * (self.bottom < limits.bottom),
+            self.left + margin * (self.left > limits.left),
+            self.right - margin * (self.right < limits.right),
+        )
+
     def cut(self, side: int) -> Iterator[Box]:
         """Boxes of like size, at most ``side`` on a side, that together make up this one."""
         for top, bottom in _cut(self.top, self.bottom, side):
@@ -69,29 +79,47 @@ def _cut(start: int, stop: int, side: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
+class Piece(NamedTuple):
+    """Pixels x: (1, H, W, C) of the part ``box`` of an image that is as large as ``image``."""
+
+    x: Array
+    box: Box
+    image: Box
+
+    def through(self, layer: Layer) -> Piece:
+        """What the layer makes of this piece, as far as it is what it would make of the whole image."""
+        match layer:
+            case FusedResidual():
+                *inner, last = layer.chain.values()
+                piece = reduce(Piece.through, inner, self)
+                return piece.convolved(last, piece.box.of(self.x, self.box))
+            case Sequential():
+                return reduce(Piece.through, layer.chain.values(), self)
+            case FusedConv():
+                return self.convolved(layer)
+            case Spread():
+                return Piece(layer.forward(self.x), self.box.times(2), self.image.times(2))
+        return self._replace(x=layer.forward(self.x))
+
+    def convolved(self, conv: Any, shortcut: Array | None = None) -> Piece:
+        """What a ``FusedConv`` makes, without the border within the image, where it looked for pixels beyond ours."""
+        box = self.box.shrunk(reach([conv]), self.image)
+        return Piece(box.of(conv.forward(self.x, shortcut), self.box), box, self.image)
+
+
 class Half:
     """Layers that follow each other, and how wide a tile of theirs is: without the margin that they need around it."""
 
     def __init__(self, layers: Sequence[Layer], memory: int):
-        self.layers = _steps(layers)
-        self.margin, *self.rest = (reach(self.layers[i:]) for i in range(len(self.layers) + 1))
+        self.layers = layers
+        self.margin = reach(layers)
         # A net too large for the memory gets tiles that are at least no smaller than their margins.
         side = isqrt(memory // (4 * ARRAYS * largest(layers)))
         self.side = max(side - 2 * self.margin, self.margin, 1)
 
-    def forward(self, x: Array, seen: Box, tile: Box, image: Box) -> Array:
-        """What the layers make of the pixels in ``tile``, from x: (1, H, W, C), the pixels of a box around it.
-
-        Every layer leaves out what the layers after it don't need to see.
-        """
+    def forward(self, piece: Piece) -> Piece:
         with single_threaded_blas():  # once, not for every layer
-            for layer, margin in zip(self.layers, self.rest, strict=True):
-                x = layer.forward(x)
-                if isinstance(layer, Spread):
-                    seen, tile, image = seen.times(2), tile.times(2), image.times(2)
-                needed = tile.grown(margin, image)
-                x, seen = needed.of(x, seen), needed
-        return x
+            return reduce(Piece.through, self.layers, piece)
 
 
 def upscale_in_tiles(
@@ -111,10 +139,11 @@ def upscale_in_tiles(
         known = tile.grown(upscale.margin, image)
         seen = known.grown(body.margin, image)
         x = to_device(to_unit(seen.of(pixels, image))[None], module)
-        features = body.forward(x, seen, known, image)
+        features = body.forward(Piece(x, seen, image))
         for part in tile.cut(upscale.side):
             seen = part.grown(upscale.margin, image)
-            y = upscale.forward(seen.of(features, known), seen, part, image)
+            result = upscale.forward(Piece(seen.of(features.x, features.box), seen, image))
+            y = part.times(net.scale).of(result.x, result.box)
             yield part, to_device(y[0], np)
 
 
@@ -142,14 +171,6 @@ def largest(layers: Sequence[Layer]) -> int:
         elif isinstance(layer, Spread):
             area *= 4
     return most
-
-
-def _steps(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers, and those inside of chains, but residual blocks as a whole."""
-    steps: list[Layer] = []
-    for layer in layers:
-        steps += _steps(list(layer.children().values())) if type(layer) is Sequential else [layer]
-    return steps
 
 
 def _inside(layers: Sequence[Layer]) -> list[Layer]:
