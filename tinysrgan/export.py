@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from tinysrgan.api import read_generator
+from tinysrgan.command import VALUE_RANGE_HELP, check_target, command, identity, say
 from tinysrgan.errors import UserError
 from tinysrgan.keras_srgan import save_keras_generator
-from tinysrgan.upscale import identity, say, sentence
 
 # What a generator's value ranges are called where it is said what to feed it.
 SPOKEN = {"signed": "-1 to 1", "unit": "0 to 1", "bytes": "0 to 255"}
@@ -25,18 +25,15 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("generator", type=Path, metavar="IN", help="generator.h5 or checkpoint.h5 of a training run, or Keras' file")
     add("output", type=Path, metavar="OUT", help="the Keras file; its name ends in .h5. IN is never overwritten")
-    add(
-        "--value-range",
-        metavar="IN:OUT",
-        help="the range of the values in IN, if that is Keras' and doesn't state it: signed, unit or bytes, OUT also "
-        "tanh or sigmoid",
-    )
+    add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
     return parser
 
 
 def run(words: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError where it can't be done."""
     source, target = words.generator, words.output
+    if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
+        raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
     check_target(target)
     generator = read_generator(source, words.value_range)
     if target.exists() and identity(target) == identity(source):
@@ -51,31 +48,9 @@ def run(words: argparse.Namespace) -> int:
     return 0
 
 
-def check_target(target: Path) -> None:
-    """Raise UserError for all that is known to be wrong with the output before the input is read."""
-    if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
-        raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
-    if target.is_dir():
-        raise UserError(f"{target} is a folder: give a file name.")
-    if target.exists() and not target.is_file():
-        raise UserError(f"{target} is not a file.")
-    if not target.parent.is_dir():
-        raise UserError(f"There is no folder {target.parent} to write {target.name} to.")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
-    try:
-        return run(parser().parse_args(arguments))
-    except KeyboardInterrupt:
-        say("stopped; nothing was written.")
-        return 130
-    except MemoryError:
-        say("There is too little memory for this generator.")
-        return 2
-    except (UserError, OSError) as error:
-        say(sentence(error))
-        return 2
+    return command(lambda: run(parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tinysrgan import device
+from tinysrgan.command import command
 from tinysrgan.data import Pairs, find_images, prefetch, split
 from tinysrgan.device import Array
 from tinysrgan.errors import UserError
@@ -126,19 +127,11 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m tinysrgan.train``: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
-    try:
-        return run(*parse(arguments))
-    except (UserError, OSError) as error:
-        print(f"tinysrgan: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print(
-            "tinysrgan: There is too little memory for this; try a smaller --batch-size or --hr-size.", file=sys.stderr
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped at once. A checkpoint that was saved before is as it was.", file=sys.stderr)
-        return 130
+    return command(
+        lambda: run(*parse(arguments)),
+        stopped="stopped at once. A checkpoint that was saved before is as it was.",
+        no_memory="There is too little memory for this; try a smaller --batch-size or --hr-size.",
+    )
 
 
 def run(call: Call, options: Options, given: set[str]) -> int:

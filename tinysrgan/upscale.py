@@ -7,9 +7,6 @@ import io
 import os
 import struct
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,14 +15,24 @@ from PIL import Image, UnidentifiedImageError
 
 from tinysrgan import scan
 from tinysrgan.api import Upscaler, eight_bits, lay_on_white, load
+from tinysrgan.command import (
+    STREAM,
+    VALUE_RANGE_HELP,
+    check_target,
+    command,
+    identity,
+    printable,
+    progress,
+    say,
+    sentence,
+    taken_by,
+)
+from tinysrgan.command import write as save
 from tinysrgan.data import find_images
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
-from tinysrgan.files import write_whole
 from tinysrgan.images import LARGEST
 
-STREAM = Path("-")  # standard input or output
-BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
 LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
 
 # Kinds of file that Pillow opens by starting another program, or only if somebody adds a reader.
@@ -47,19 +54,7 @@ OPAQUE = {"JPEG", "PPM", "BMP"}  # formats that drop or refuse transparency
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 1 if some files of a folder failed, 2 for a mistake of the user's, 130 after Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that overflow; then there is an error too
-            return run(parser().parse_args(arguments))
-    except KeyboardInterrupt:
-        say("stopped. What was written so far is whole.")
-        return 130
-    except (UserError, OSError) as error:
-        say(sentence(error))
-        return 2
+    return command(lambda: run(parser().parse_args(arguments)), stopped="stopped. What was written so far is whole.")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,8 +70,12 @@ def parser() -> argparse.ArgumentParser:
     add("input", type=Path, metavar="IN", help="image file, folder, or - for standard input")
     add("output", type=Path, metavar="OUT", help="the same kind of thing; - writes PNG to standard output")
     add(
-        "--weights", type=Path, metavar="FILE", help="generator.h5 of a training run (default: the one that is shipped)"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="generator.h5 of a training run, or Keras' (default: the shipped one)",
     )
+    add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
     add("--scan", action="store_true", help="print the text of the QR codes found before and after")
     return parser
@@ -90,7 +89,7 @@ def run(words: argparse.Namespace) -> int:
     jobs = folder_jobs(words.input, words.output) if folder else [(words.input, words.output)]
     if not folder:
         check_file(words.input, words.output)
-    upscaler = load(words.weights, words.device)
+    upscaler = load(words.weights, words.device, words.value_range)
     inputs = {identity(source) for source, _ in jobs if source == STREAM or os.path.exists(source)}
 
     failed = 0
@@ -128,15 +127,8 @@ def check_file(source: Path, target: Path) -> None:
         if sys.stdout.isatty():
             raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
         return
-    if target.is_dir():
-        raise UserError(f"{target} is a folder and IN is not: give a file name, for example {target / 'clear.png'}.")
-    if target.exists() and not target.is_file():
-        raise UserError(f"{target} is not a file.")
+    check_target(target, example="clear.png")
     file_format(target)
-    if not target.parent.is_dir():
-        raise UserError(f"There is no folder {target.parent} to write {target.name} to.")
-    if not os.access(target.parent, os.W_OK):
-        raise UserError(f"{target.parent} doesn't allow to write {target.name} there: Permission denied.")
 
 
 def check_input(source: Path) -> None:
@@ -165,12 +157,6 @@ def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
     return [(path, out / path.relative_to(folder)) for path in sources]
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """What all names of one file have in common, be they links, or standard input."""
-    status = os.fstat(0) if path == STREAM else path.stat()
-    return status.st_dev, status.st_ino
-
-
 # ---------------------------------------------------------------- one file
 
 
@@ -192,7 +178,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
         write(result, target, name)
         if scan_too:
             before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
-            with standard_output():
+            with taken_by(sys.stdout):
                 print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
     except MemoryError:
         raise UserError(f"{source} needs more memory than there is, for {size[0]}x{size[1]} pixels.") from None
@@ -252,67 +238,15 @@ def write(image: Image.Image, target: Path, name: str) -> None:
     except (OSError, ValueError, struct.error) as error:
         raise UserError(f"{target} can't be written as {name}: {error}.") from error
     if target == STREAM:
-        with standard_output():
+        with taken_by(sys.stdout):
             sys.stdout.buffer.write(content.getbuffer())
         return
-    try:
-        write_whole(target, content.getbuffer())
-    except OSError as error:
-        raise UserError(f"{target} can't be written: {error.strerror}.") from error
-
-
-@contextmanager
-def standard_output() -> Iterator[None]:
-    """Raise UserError where standard output doesn't take what is written to it in the ``with`` block."""
-    try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again on its way out
-        raise UserError(f"standard output can't be written: {error.strerror}.") from error
+    save(target, content.getbuffer())
 
 
 def codes(image: Image.Image) -> list[str]:
     """The text of every QR code in an image of mode L, LA, RGB or RGBA, on white paper."""
     return scan.read_codes(np.asarray(lay_on_white(image).convert("L")))
-
-
-# ---------------------------------------------------------------- what is shown
-
-
-def printable(text: str) -> str:
-    """A code's text on one line, without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def sentence(error: Exception) -> str:
-    """An error as one sentence that names the file."""
-    if not isinstance(error, OSError):
-        return str(error)
-    return f"{os.fsdecode(error.filename)}: {error.strerror}." if error.filename else f"{error.strerror}."
-
-
-def say(text: str) -> None:
-    """A line on standard error, above the progress bar if there is one."""
-    line = f"tinysrgan: {text}"
-    if "tqdm" in sys.modules:
-        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
-
-
-@contextmanager
-def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) -> Iterator[Callable[[int], object]]:
-    """A progress bar on standard error, where there is tqdm and somebody to look; yields what counts it on."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield lambda count: None
-        return
-    disable = True if hidden else None  # None: unless it's a terminal
-    with tqdm(total=total, unit=unit, unit_scale=scaled, delay=BAR_DELAY, leave=False, disable=disable) as bar:
-        yield bar.update
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from benchmarks.qr.samples import SCALE, SEED, TRACKS, VERSIONS, Sample, samples
 from benchmarks.qr.scores import Scores, table
 from tinysrgan import scan
 from tinysrgan.api import SHIPPED, load
+from tinysrgan.command import progress, say, sentence
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
 from tinysrgan.files import write_whole
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.picture import save_picture, strip
-from tinysrgan.upscale import progress, say, sentence
 
 Upscale = Callable[[np.ndarray], np.ndarray]
 READERS = ("zxing-cpp", "opencv-python-headless", "zbar-py", "pyzbar")
