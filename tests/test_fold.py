@@ -134,18 +134,25 @@ def test_cells_first():
     assert cell[0].tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
 
 
-@pytest.mark.parametrize("slope", [None, [0.2, -0.7, 1.0], [0.2, 1.7, 3.0]], ids=str)
+@pytest.mark.parametrize("slope", [None, [0.2, -0.7, 1, 0.5, 0], [0.2, 1.7, 3, -1, 1]], ids=str)
 @pytest.mark.parametrize("shape", [(33, 18), (6, 5)], ids=str)
-@pytest.mark.parametrize("inputs", [4, 200])  # 200 x 3 channels are enough for Winograd, if the image is
+@pytest.mark.parametrize("inputs", [4, 120])  # 120 x 5 channels are enough for Winograd, if the image is
 def test_fused_conv(inputs, shape, slope):
-    layer = randomised(Conv2D(inputs, 3, 3))
-    x, shortcut = image(*shape, channels=inputs), image(*shape)
+    layer = randomised(Conv2D(inputs, 5, 3))
+    x, shortcut = image(*shape, channels=inputs), image(*shape, channels=5)
     expected = layer.forward(x)
     if slope:
         expected = np.where(expected < 0, expected * slope, expected)
     fused = FusedConv(layer.w.value, layer.b.value, slope and np.array(slope))
     assert error(fused.forward(x), expected) < 1e-12
     assert error(fused.forward(x, shortcut), expected + shortcut) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "shape, inputs, way", [((33, 18), 4, "bands"), ((33, 18), 120, "winograd"), ((6, 5), 4, "im2col")]
+)
+def test_which_ways_these_were(shape, inputs, way):
+    assert ops.choose(image(*shape, channels=inputs), (3, 3, inputs, 5), 1) == way
 
 
 # ---------------------------------------------------------------- what the folded net is

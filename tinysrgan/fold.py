@@ -53,9 +53,9 @@ class FusedResidual(Sequential):
     """A chain whose last layer, a ``FusedConv``, adds the shortcut; only forward."""
 
     def forward(self, x: Array) -> Array:
-        *layers, last = self.chain.values()
+        *inner, last = self.chain.values()
         y = x
-        for layer in layers:
+        for layer in inner:
             y = layer.forward(y)
         return last.forward(y, x)  # type: ignore[call-arg]
 
@@ -81,18 +81,17 @@ class Folded(Sequential):
 def fold(generator: Generator) -> Folded:
     """The net that gives what ``generator`` does in eval mode, with arrays of its own.
 
-    ``head`` and ``body`` have their names in it, ``upscale`` is ``upscale`` and ``tail``; other layers stay what they
-    are.
+    Its layers have the generator's names, but that the tail is a part of ``upscale``; those around ``head``, ``body``,
+    ``upscale`` and ``tail`` are the generator's own.
     """
     layers: dict[str, Layer] = {}
     for name, layer in generator.chain.items():
-        match name:
-            case "head" | "body":
-                layers[name] = Sequential(*fuse([layer]))
-            case "upscale":
-                layers[name] = Sequential(*fold_upscale(fuse([layer, generator["tail"]])))
-            case _ if name != "tail":
-                layers[name] = copy(layer).eval()
+        if name in ("head", "body"):
+            layers[name] = Sequential(*fuse([layer]))
+        elif name == "upscale":
+            layers[name] = Sequential(*fold_upscale(fuse([layer, generator["tail"]])))
+        elif name != "tail":
+            layers[name] = copy(layer).eval()
     return Folded(generator.scale, **layers)
 
 
@@ -162,8 +161,8 @@ def cells_first(values: Array) -> Array:
 def over_shuffle(conv: FusedConv) -> FusedConv:
     """The convolution that gives, as cells, what ``conv`` makes of the pixels: conv(Spread(x)) = Spread(conv'(x)).
 
-    Tap r of R takes for pixel row 2 p + i the row 2 p + i + r - R // 2 = 2 (p + t) + a: row a of the cell t cells
-    below, with t = floor((i + r - R // 2) / 2) and a = the remainder. Columns are alike, so
+    For pixel row 2 p + i, tap r of R takes the row 2 p + i + r - R // 2 = 2 (p + t) + a: row a of the cell that is t
+    cells further down, where t and a are (i + r - R // 2) / 2 rounded down and the remainder. Columns are alike, so
 
         w'[t, u, (a, b, c), (i, j, k)] = w[r, s, c, k]
 
@@ -174,8 +173,8 @@ def over_shuffle(conv: FusedConv) -> FusedConv:
     far = (size // 2 + 1) // 2
     cells = array_module(w).zeros((2 * far + 1, 2 * far + 1, 2, 2, channels, 2, 2, outputs), w.dtype)
     for i, j, r, s in np.ndindex(2, 2, size, size):
-        (t, a), (u, b_) = divmod(i + r - size // 2, 2), divmod(j + s - size // 2, 2)
-        cells[far + t, far + u, a, b_, :, i, j] = w[r, s]
+        (t, row), (u, column) = divmod(i + r - size // 2, 2), divmod(j + s - size // 2, 2)
+        cells[far + t, far + u, row, column, :, i, j] = w[r, s]
     folded = cells.reshape(*cells.shape[:2], 4 * channels, 4 * outputs)
     return FusedConv(folded, np.tile(b, 4), None if slope is None else np.tile(slope.value, 4))
 
