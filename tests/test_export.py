@@ -244,7 +244,7 @@ OUTPUTS = {
     "a pipe": ("pipe.h5", "pipe.h5 is not a file."),
     "in no folder": ("nowhere/out.h5", "There is no folder nowhere"),
     "below a file": ("generator.h5/out.h5", "There is no folder generator.h5"),
-    "a link to nowhere": ("dead.h5", "nowhere"),
+    "a link to nowhere": ("dead.h5", "dead.h5"),
     "no ending": ("result", "result must end in .h5"),
     "hidden": (".h5", ".h5 must end in .h5"),
     "a picture": ("result.png", "result.png must end in .h5"),
@@ -325,7 +325,7 @@ def test_a_disk_that_fills_up(here):
     before = contents(here)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # noqa: E731
     done = command("generator.h5", "out.h5", preexec_fn=limit)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large.\n" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "out.h5 can't be written: File too large." in done.stderr
     assert contents(here) == before
 
 

@@ -220,7 +220,7 @@ def test_a_range_that_contradicts_the_file(files, name, values):
         ("keras2/misfit_kernel_weights", "(5, 5, 2, 2), not (3, 3, 2, 2)"),
         ("keras3/misfit_kernel.weights", "(5, 5, 2, 2), not (3, 3, 2, 2)"),
         ("keras2/misfit_block_weights", "missing"),
-        ("keras3/nested.weights", "models within a model have no order"),
+        ("keras3/nested.weights", "models within a model, which have no order"),
         ("keras2/mlp_weights", "no generator"),
         ("keras3/mlp_model", "no generator"),
         ("keras2/discriminator_weights", "enerator"),
@@ -546,6 +546,15 @@ OTHER_FILES = {
     "signature only": b"\x89HDF\r\n\x1a\n",
     "signature and zeros": b"\x89HDF\r\n\x1a\n" + bytes(5000),
 }
+
+
+def test_a_heap_without_an_end(files, tmp_path):
+    """HDF5 itself would go round in it for ever, where not even Ctrl-C reaches."""
+    content = bytearray((files / "keras2/krasserm_weights.h5").read_bytes())
+    at = content.index(b"GCOL")
+    content[at + 16 : at + 32] = bytes(16)  # its first object: number 0, of no size
+    (tmp_path / "x.h5").write_bytes(content)
+    refuse(tmp_path / "x.h5", "has no end")
 
 
 @pytest.mark.parametrize("name", OTHER_FILES)

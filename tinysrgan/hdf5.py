@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
@@ -14,6 +15,8 @@ import h5py
 from tinysrgan.errors import UserError
 
 LARGEST_NAMES = 300_000_000  # bytes that a list of names may take at worst; of 64 blocks, some 200 MB
+
+DEEPEST = 20  # groups within groups; Keras has some six
 
 
 @contextmanager
@@ -28,6 +31,8 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
             pass  # what the system forbids, it says more clearly than HDF5
         if not h5py.is_hdf5(path):
             raise error(f"{path} is not an HDF5 file.")
+        if any(size is None for size in heaps(path)):
+            raise error(f"{path} is damaged: a heap of its texts has no end.")
     except OSError as failure:
         raise error(f"{path} can't be read: {failure.strerror}.") from failure
     try:
@@ -41,9 +46,26 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
 
 
 def objects(file: h5py.File) -> dict[str, Any]:
-    """All groups and datasets of the file by path. Soft and external links are not followed, nor anything twice."""
+    """All groups and datasets of the file by path. Soft and external links are not followed, nor anything twice.
+
+    Raises ValueError for groups nested deeper than ``DEEPEST``: HDF5 would take minutes to find its way.
+    """
     found: dict[str, Any] = {}
-    file.visititems(lambda name, item: found.update({name: item}))
+    seen = {h5py.h5o.get_info(file.id).addr}
+
+    def walk(group: h5py.Group, path: str, depth: int) -> None:
+        if depth > DEEPEST:
+            raise ValueError(f"its groups are nested more than {DEEPEST} deep")
+        for name in group:
+            item = group.get(name) if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+            if item is None or (address := h5py.h5o.get_info(item.id).addr) in seen:
+                continue
+            seen.add(address)
+            found[path + name] = item
+            if isinstance(item, h5py.Group):
+                walk(item, f"{path}{name}/", depth + 1)
+
+    walk(file, "", 1)
     return found
 
 
@@ -74,15 +96,32 @@ def texts(item: h5py.HLObject, name: str, largest: int) -> list[str]:
     return [text if isinstance(text, str) else text.decode() for text in item.attrs[name].tolist()]
 
 
-def largest_heap(file: h5py.File) -> int:
-    """Bytes in the largest of the file's heaps, which hold its texts of variable length.
+def heaps(path: Path) -> Iterator[int | None]:
+    """The sizes in bytes of the file's global heaps, where its texts of variable length lie; None for one without end.
 
-    Thousands of names can be one and the same long text in the file, and only in memory each a copy. HDF5 doesn't
-    tell how long it is, but a heap begins with a signature and its size.
+    HDF5 (1.14) walks a heap from object to object, for ever where one has no size, and doesn't tell how long a text
+    is. A heap begins with GCOL, its version and its size; then come objects: a number, eight bytes on their size, and
+    what they hold, filled up to a multiple of 8. The last, number 0, is what is free, and its size counts all of it.
     """
-    with open(file.filename, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as content:
-        sizes = re.findall(rb"GCOL\x01\0\0\0(.{8})", content, re.DOTALL)
-    return max((int.from_bytes(size, "little") for size in sizes), default=0)
+    with open(path, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as content:
+        for heap in re.finditer(rb"GCOL\x01\0\0\0", content):
+            (size,) = struct.unpack_from("<Q", content[heap.end() : heap.end() + 8].ljust(8, b"\0"))
+            at, end = heap.start() + 16, heap.start() + size
+            while at + 16 <= end:
+                number, length = struct.unpack("<H6xQ", content[at : at + 16].ljust(16, b"\0"))
+                step = 16 + -(-length // 8) * 8 if number else length
+                if step < 16 or at + step > end:
+                    break
+                at += step
+            yield None if at + 16 <= end else size
+
+
+def largest_heap(file: h5py.File) -> int:
+    """The size of the largest heap, in bytes: so long may each text be.
+
+    Thousands of names can be one and the same long text in the file, and only in memory each a copy.
+    """
+    return max(filter(None, heaps(Path(file.filename))), default=0)
 
 
 def misfit(dataset: h5py.Dataset, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> str | None:

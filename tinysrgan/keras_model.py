@@ -16,7 +16,7 @@ from typing import NamedTuple
 import h5py
 
 from tinysrgan.hdf5 import largest_heap, objects, texts
-from tinysrgan.keras_h5 import keras_layers
+from tinysrgan.keras_h5 import WeightsError, keras_layers
 
 # The ranks of a layer's arrays tell what it is.
 KINDS = {
@@ -70,8 +70,11 @@ def _named_layers(file: h5py.File) -> list[Weights]:
 
 
 def _numbered_layers(file: h5py.File) -> list[Weights]:
-    """Keras 3's layers, sorted by class and number. Raises ValueError for models within models: they have no order."""
+    """Keras 3's layers, sorted by class and number. Raises WeightsError for models within models."""
     layers = [Weights(name, arrays) for name, arrays in keras_layers(file).items()]
     if any(array.name.count("/vars/") and array.name.count("/") > 4 for layer in layers for array in layer.arrays):
-        raise ValueError("models within a model have no order in a .weights.h5 file; save it with Keras as .h5")
+        raise WeightsError(
+            f"{file.filename} holds models within a model, which have no order in a .weights.h5 file: have Keras "
+            "save it as a whole model, .h5."
+        )
     return layers

@@ -82,7 +82,9 @@ def check(model: list[Setup], path: Path, strides: tuple[int, ...] = (1,)) -> No
     for layer in model:
         kind, options = layer
         if kind not in KNOWN and not OWN_LAYER.search(f"{kind} {options.get('name')}"):
-            raise WeightsError(f"{path} has a {layer}, which an SRGAN has not.")
+            raise WeightsError(
+                f"{path} has a {layer}, which SRGANs have not; if it only rescales the values, save the weights alone."
+            )
         wanted: dict[str, tuple[Any, ...]] = {option: (value,) for option, value in SAME_HERE.get(kind, {}).items()}
         if kind == "Conv2D":
             wanted["strides"] = tuple((stride, stride) for stride in strides)

@@ -17,6 +17,7 @@ import numpy as np
 
 from tinysrgan.checkpoint import GENERATOR_CONFIG
 from tinysrgan.device import to_device
+from tinysrgan.errors import UserError
 from tinysrgan.files import write_whole
 from tinysrgan.hdf5 import misfit, reading
 from tinysrgan.keras_h5 import FLOATS, WeightsError
@@ -97,7 +98,8 @@ def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
 def save_keras_generator(path: Path, generator: Generator) -> None:
     """Write a generator as Keras' weights (.h5), for ``load_weights`` of a Keras model of the same form.
 
-    ``load_keras_generator`` brings back every bit. Raises OSError.
+    All convolutions have biases, and batch-norm's epsilon is Keras' default. ``load_keras_generator`` brings back
+    every bit. Raises UserError where the file can't be written; what was there before is then intact.
     """
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
@@ -117,7 +119,10 @@ def save_keras_generator(path: Path, generator: Generator) -> None:
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
         ends = {key: generator.config[key] for key in ("value_range", "output")}
         file.attrs[STATEMENT] = json.dumps(ends)
-    write_whole(path, image.getbuffer())
+    try:
+        write_whole(path, image.getbuffer())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
 
 
 # ---------------------------------------------------------------- which net it is
