@@ -34,6 +34,7 @@ def cut(workers: int, tiny: bool = True):
             patch.setattr(winograd, "SUM_NUMBERS", 100)
             patch.setattr(blocks, "LINE_NUMBERS", 10)
             patch.setattr(blocks, "BLOCK_NUMBERS", 40)
+            patch.setattr(blocks, "IN_PLACE_NUMBERS", 40)
             patch.setattr(blocks, "ALONE_NUMBERS", 30)
             patch.setattr(blocks, "SHARED_NUMBERS", 50)
             patch.setattr(product, "SHARED_PRODUCT", 50)

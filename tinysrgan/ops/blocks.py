@@ -26,6 +26,8 @@ LINE_NUMBERS = 4 * 1024
 # A block for one of several workers. They take turns to start each step of a formula (Python's lock), so short blocks
 # would have them wait for each other.
 BLOCK_NUMBERS = 256 * 1024
+# A block of each of the several arrays that a formula writes into: shorter, so that they fit together.
+IN_PLACE_NUMBERS = 128 * 1024
 # A block where there is only one, in its core's second-level cache.
 ALONE_NUMBERS = 64 * 1024
 # With less to do than this, a second worker costs more than it brings.
@@ -105,8 +107,8 @@ def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) 
     for arrays in groups:
         if all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in arrays):
             numbers = [x.reshape(-1) for x in arrays]
-            starts = range(0, numbers[0].size, BLOCK_NUMBERS)
-            parts += [tuple(x[start : start + BLOCK_NUMBERS] for x in numbers) for start in starts]
+            starts = range(0, numbers[0].size, IN_PLACE_NUMBERS)
+            parts += [tuple(x[start : start + IN_PLACE_NUMBERS] for x in numbers) for start in starts]
         else:
             parts.append(arrays)
 
