@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks import report
 from benchmarks.cases import CASES, Case
 from benchmarks.machine import cores, cpu
+from tinysrgan.arguments import real, whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,17 +76,11 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1])
     add = result.add_argument
     add("--quick", action="store_true", help="a first impression in two minutes: one round, half a second each")
-    add("--rounds", type=int, default=3, metavar="N", help="processes for each library and row (3)")
-    add(
-        "--seconds",
-        type=float,
-        default=2.5,
-        metavar="X",
-        help="how long each of them measures, at least two runs (2.5)",
-    )
+    add("--rounds", type=whole(1), default=3, metavar="N", help="processes for each library and row (3)")
+    add("--seconds", type=real(0), default=2, metavar="X", help="how long each measures, at least two runs (2)")
     add("--rows", default="", metavar="TEXT", help="only the rows with this in their name")
-    add("--blocks", type=int, metavar="N", help="residual blocks in all rows, instead of each row's own")
-    add("--filters", type=int, metavar="N", help="channels in all rows")
+    add("--blocks", type=whole(1), metavar="N", help="residual blocks in all rows, instead of each row's own")
+    add("--filters", type=whole(1), metavar="N", help="channels in all rows")
     add("--out", type=Path, default=Path(__file__).parent / "results", metavar="DIR", help="(benchmarks/results)")
     return result
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinysrgan.arguments import real, whole
 from tinysrgan.data import Pairs, find_images, prefetch, split
 from tinysrgan.models import VGG19
 from tinysrgan.ops.parallel import single_threaded_blas
@@ -90,8 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m benchmarks.data_pipeline", description="Measure whether training waits for its data."
     )
     parser.add_argument("folder", type=Path, nargs="?", default=STARTER_SET, help="images (default: the starter set)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns for each row (5)")
-    parser.add_argument("--seconds", type=float, default=4, metavar="X", help="of a turn, either way (4)")
+    parser.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="turns for each row (5)")
+    parser.add_argument("--seconds", type=real(0), default=4, metavar="X", help="of a turn, either way (4)")
     words = parser.parse_args(arguments)
     print("| preset, augmentation | a batch, alone | step, batch ready | step with the pipeline | of it waiting |")
     print("| --- | ---: | ---: | ---: | ---: |")

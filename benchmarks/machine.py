@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 SIDE = 2048
 REPEATS = 4
@@ -31,6 +30,8 @@ def cpu() -> str:
 
 def blas() -> dict[str, Any]:
     """NumPy's BLAS: the core it has kernels for, and GFLOP/s of a product of two 2048x2048 float32 matrices."""
+    from threadpoolctl import ThreadpoolController
+
     controller = ThreadpoolController().select(user_api="blas")
     info = controller.info()[0] if len(controller) else {}
     with controller.limit(limits=1):

@@ -22,15 +22,15 @@ COLOURS = {
 
 # What every figure rests on; printed below the tables.
 NOTES = """\
-"Times as fast" is the peer's median time divided by tinysrgan's, in brackets the least and the most of any round.
-Rounds alternate: each takes every library once, in a fresh process with all cores, and discards the first run. PyTorch
-is eager, with fused Adam, in the memory layout that was faster for the row. GFLOP/s count a direct convolution's
-operations, of which Winograd's (tinysrgan's and, in places, the others') needs fewer. Memory is the process' peak. The
-training step: the generator makes fakes; the discriminator trains on fakes, then on real images; then the generator
-trains through discriminator and VGG19 (to block3_conv4); 128x128 images, three Adam steps in all. Upscaling:
-tinysrgan's is the call of what `tinysrgan.load()` returns, conversion from and to 8 bits included; it has batch-norm,
-PReLU, shortcuts and the enlargements folded into the convolutions (`tinysrgan/fold.py`). PyTorch's batch-norms are
-folded into the convolutions too, Keras' aren't."""
+Times are medians; "times as fast" is the other's time divided by tinysrgan's, the median of the rounds. In brackets:
+the least and the most. Rounds alternate: each takes every library once, in a fresh process with all cores, and
+discards the first run. PyTorch is eager, with fused Adam, in the memory layout that was faster for the row. GFLOP/s
+count a direct convolution's operations, of which Winograd's (tinysrgan's and, in places, the others') needs fewer.
+Memory is the process' peak. The training step: the generator makes fakes; the discriminator trains on fakes, then on
+real images; then the generator trains through discriminator and VGG19 (to block3_conv4); 128x128 images, three Adam
+steps in all. Upscaling: tinysrgan's is the call of what `tinysrgan.load()` returns, conversion from and to 8 bits
+included; it has batch-norm, PReLU, shortcuts and the enlargements folded into the convolutions (`tinysrgan/fold.py`).
+PyTorch's batch-norms are folded into the convolutions too, Keras' aren't."""
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "median": median(seconds),
         "least": min(seconds),
         "most": max(seconds),
+        "layout": rounds[0]["layout"],
         "runs": len(seconds),
         "rounds": [median(one["seconds"]) for one in rounds],
         "peak_memory": max(one["peak_memory"] for one in rounds),
@@ -47,9 +48,9 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def times_as_fast(ours: dict[str, Any], peer: dict[str, Any]) -> tuple[float, float, float]:
-    """The ratio of medians, and the least and the most of any round."""
+    """The ratio of the times: the median of the rounds, the least and the most."""
     rounds = [theirs / own for own, theirs in zip(ours["rounds"], peer["rounds"], strict=True)]
-    return peer["median"] / ours["median"], min(rounds), max(rounds)
+    return median(rounds), min(rounds), max(rounds)
 
 
 def markdown(results: dict[str, Any], picture: str) -> str:
@@ -71,7 +72,7 @@ def describe(blas: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]], ours: str, blas: dict[str, Any]) -> list[str]:
-    """A table of one column for tinysrgan and two for each peer: time; memory below GFLOP/s."""
+    """A row for each case: the times of tinysrgan and its peers, their ratios, and what that makes of the CPU."""
     peers = [peer for peer in PEERS if peer in rows[0]["results"]]
     head = ["", "tinysrgan", *peers, *(f"times as fast as {peer}" for peer in peers), "GFLOP/s", "of sgemm", "peak MB"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -101,7 +102,8 @@ def table(rows: list[dict[str, Any]], ours: str, blas: dict[str, Any]) -> list[s
 def duration(result: dict[str, Any]) -> str:
     """Median, least and most of the times, in seconds or milliseconds."""
     factor, unit = (1, "s") if result["median"] >= 1 else (1000, "ms")
-    numbers = [f"{factor * result[name]:.3g}" for name in ("median", "least", "most")]
+    values = [factor * result[name] for name in ("median", "least", "most")]
+    numbers = [f"{number:.3g}" if number < 100 else f"{number:.0f}" for number in values]
     return f"{numbers[0]} {unit} ({numbers[1]} to {numbers[2]})"
 
 
@@ -122,10 +124,11 @@ def draw(results: dict[str, Any], path: Path) -> None:
             less.append(max(0, ratio - least))
             more.append(max(0, most - ratio))
         places = [y + (i - (len(bars) - 1) / 2) * height for y in range(len(rows))]
-        label = f"{peer} (NumPy on BLAS core {machine['blas'][ours]['core']})"
+        label = f"{peer}, with BLAS kernels for {machine['blas'][ours]['core']}"
         axes.barh(places, ratios, height, xerr=(less, more), color=COLOURS[ours, peer], ecolor="#555555", label=label)
         for place, ratio, above in zip(places, ratios, more, strict=True):
-            axes.text(ratio + above + 0.03, place, f"{ratio:.2f}", va="center", fontsize=8)
+            text = axes.text(ratio + above + 0.03, place, f"{ratio:.2f}", va="center", fontsize=8)
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # over the line at 1
     axes.axvline(1, color="black", linewidth=1)
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}")
     axes.set_yticks(range(len(rows)), [row["case"]["name"] for row in rows])

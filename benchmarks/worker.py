@@ -47,7 +47,7 @@ def main() -> None:
     peer_name, layout, seconds, case = sys.argv[1:]
     peer = import_module(f"benchmarks.peers.{peer_name}")
     seconds_each = times(peer.prepare(Case(**json.loads(case)), layout), float(seconds))
-    print(json.dumps({"name": peer.NAME, "seconds": seconds_each, "peak_memory": peak_memory()}))
+    print(json.dumps({"name": peer.NAME, "layout": layout, "seconds": seconds_each, "peak_memory": peak_memory()}))
 
 
 if __name__ == "__main__":

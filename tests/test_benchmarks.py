@@ -132,10 +132,12 @@ def test_the_first_run_does_not_count():
 
 
 def test_ratios_and_their_spread():
-    ours = report.summary([{"seconds": [1, 1, 4], "peak_memory": 5}, {"seconds": [1, 2, 3], "peak_memory": 7}])
-    peer = report.summary([{"seconds": [2, 2, 2], "peak_memory": 5}, {"seconds": [6, 6, 6], "peak_memory": 5}])
-    assert (ours["median"], ours["least"], ours["most"], ours["peak_memory"]) == (1.5, 1, 4, 7)
-    assert report.times_as_fast(ours, peer) == (4 / 1.5, 2, 3)
+    def rounds(*seconds):
+        return report.summary([{"seconds": one, "peak_memory": sum(one), "layout": ""} for one in seconds])
+
+    ours, peer = rounds([1, 1, 4], [1, 2, 3], [2, 2]), rounds([2, 2, 2], [6, 6], [8, 8])
+    assert (ours["median"], ours["least"], ours["most"], ours["peak_memory"]) == (2, 1, 4, 6)
+    assert report.times_as_fast(ours, peer) == (3, 2, 4)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
