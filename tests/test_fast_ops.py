@@ -364,6 +364,17 @@ def test_work_inside_of_work_is_not_shared_again():
         assert parallel.workers() == 3
 
 
+def test_a_part_that_no_worker_has_begun_is_not_waited_for():
+    free = threading.Event()
+    with cut(2):
+        held_up = parallel._pool(1).submit(free.wait, 60)
+        try:
+            assert parallel.share(sum, [1, 2]) == [1, 2]
+            assert not held_up.done()
+        finally:
+            free.set()
+
+
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_an_error_in_any_part_comes_out(bad):
     def work(run):
@@ -379,7 +390,13 @@ def test_an_error_in_any_part_comes_out(bad):
 def test_only_our_own_threads_are_pinned(monkeypatch):
     monkeypatch.delenv("TINYSRGAN_THREADS", raising=False)
     cores = os.sched_getaffinity(0)
-    ours, *others = parallel.share(lambda run: os.sched_getaffinity(0), range(len(cores)))
+    barrier = threading.Barrier(len(cores))  # so that everybody takes a part
+
+    def work(run):
+        barrier.wait(60)
+        return os.sched_getaffinity(0)
+
+    ours, *others = parallel.share(work, range(len(cores)))
     assert ours == os.sched_getaffinity(0) == cores
     assert all(len(other) == 1 for other in others)
     assert len(set().union(*others)) == len(others) == len(cores) - 1

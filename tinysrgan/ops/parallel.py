@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
@@ -56,10 +56,11 @@ def share(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> li
         futures = [_pool(count - 1).submit(_work, work, run) for run in others]
         try:
             result = _work(work, first)
-        finally:
-            for future in futures:  # even where our own part failed, nobody may still write when we leave
-                future.exception()
-        return [result, *(future.result() for future in futures)]
+            return [result, *(_finish(future, work, run) for future, run in zip(futures, others, strict=True))]
+        finally:  # even where a part failed, nobody may still write when we leave
+            for future in futures:
+                if not future.cancel():
+                    future.exception()
 
 
 @contextmanager
@@ -100,6 +101,11 @@ def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Resu
         return work(run)
     finally:
         _this_thread.works = False
+
+
+def _finish(future: Future[Result], work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Result:
+    """The result of a worker's part. If it hasn't begun, perhaps because another program has its core, we do it."""
+    return _work(work, run) if future.cancel() else future.result()
 
 
 @cache
