@@ -325,7 +325,8 @@ def test_a_disk_that_fills_up(here):
     before = contents(here)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # noqa: E731
     done = command("generator.h5", "out.h5", preexec_fn=limit)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "out.h5 can't be written: File too large." in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "out.h5 can't be written: File too large." in done.stderr
     assert contents(here) == before
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinysrgan.arguments import Call
 from tinysrgan.data import Pairs
-from tinysrgan.options import Call, Options
+from tinysrgan.options import Options
 from tinysrgan.report import COLUMNS, Report, beside_bicubic, describe
 from tinysrgan.srgan import SRGAN
 

@@ -5,7 +5,7 @@ import pytest
 
 from tinysrgan.adam import Adam
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, LeakyReLU, PReLU, Tanh
-from tinysrgan.losses import FeatureLoss, mean_squared_error
+from tinysrgan.losses import PIXEL_LOSSES, FeatureLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.models.vgg19 import MEAN_BGR
 from tinysrgan.ops.geometry import same
@@ -71,10 +71,17 @@ def image(x):
     return x.permute(0, 2, 3, 1)
 
 
+PIXEL_LOSSES_OF_TORCH = {
+    "squares": functional.mse_loss,
+    "entropy": lambda y, target: functional.binary_cross_entropy((1 + y) / 2, (1 + target) / 2),
+}
+
+
 class TorchSRGAN:
     """The article's step, written with autograd."""
 
-    def __init__(self, srgan, vgg):
+    def __init__(self, srgan, vgg, pixel_loss):
+        self.pixel_loss = PIXEL_LOSSES_OF_TORCH[pixel_loss]
         self.generator, self.discriminator = TorchNet(srgan.generator), TorchNet(srgan.discriminator)
         self.vgg = TorchNet(vgg, frozen=True) if vgg else None
         adam = lambda net: torch.optim.Adam(net.leaves.values(), RATE, eps=1e-7)  # noqa: E731
@@ -82,7 +89,7 @@ class TorchSRGAN:
 
     def pretrain_step(self, lr, hr):
         self.generator_adam.zero_grad()
-        functional.mse_loss(image(self.generator(lr)), hr).backward()
+        self.pixel_loss(image(self.generator(lr)), hr).backward()
         self.generator_adam.step()
 
     def adversarial_step(self, lr, hr):
@@ -95,26 +102,30 @@ class TorchSRGAN:
             self.discriminator_adam.step()
         self.generator_adam.zero_grad()
         logits = self.discriminator(fake)
-        content = functional.mse_loss(self.vgg(fake), self.vgg(hr)) if self.vgg else functional.mse_loss(fake, hr)
+        content = functional.mse_loss(self.vgg(fake), self.vgg(hr)) if self.vgg else self.pixel_loss(fake, hr)
         (content + 1e-3 * bce(logits, torch.ones_like(logits))).backward()
         self.generator_adam.step()
 
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
-@pytest.mark.parametrize("content", ["pixels", "block2_conv1"])
-def test_ten_steps_as_in_pytorch(upscale, content):
+@pytest.mark.parametrize(
+    ("pixel_loss", "content"), [("squares", "pixels"), ("squares", "block2_conv1"), ("entropy", "pixels")]
+)
+def test_ten_steps_as_in_pytorch(upscale, pixel_loss, content):
     vgg = VGG19(content).astype(np.float64) if content != "pixels" else None
-    generator = Generator(2, 4, 4, upscale, seed=1).astype(np.float64)
+    output = "tanh" if pixel_loss == "entropy" else "linear"
+    generator = Generator(2, 4, 4, upscale, output, seed=1).astype(np.float64)
     discriminator = Discriminator(32, 4, 8, seed=2).astype(np.float64)
     srgan = SRGAN(
         generator,
         discriminator,
-        FeatureLoss(vgg) if vgg else mean_squared_error,
+        PIXEL_LOSSES[pixel_loss],
+        FeatureLoss(vgg) if vgg else PIXEL_LOSSES[pixel_loss],
         1e-3,
         Adam(generator.parameters(), RATE),
         Adam(discriminator.parameters(), RATE),
     )
-    reference = TorchSRGAN(srgan, vgg)
+    reference = TorchSRGAN(srgan, vgg, pixel_loss)
     rng = np.random.default_rng(3)
     for step in range(12):
         lr, hr = rng.uniform(-1, 1, (3, 8, 8, 3)), rng.uniform(-1, 1, (3, 32, 32, 3))

@@ -1,6 +1,7 @@
 """The command ``python -m tinysrgan.train``: what it makes, how it goes on after a stop, how it fails."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinysrgan import ops
+from tinysrgan.checkpoint import load_generator
 from tinysrgan.options import Options
 from tinysrgan.train import learning_rate, main
 
@@ -93,6 +96,38 @@ def test_four_steps_are_two_and_two_more(codes, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
+def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
+    """With the loss for black and white, whose net ends in tanh; the folder's images are then all held out."""
+    options = "--fresh-codes --augment hard --pixel-loss entropy --pretrain-steps 2 --save-every 2".split()
+    assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 2, "--out", tmp_path / "whole") == 0
+    assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 1, "--out", tmp_path / "parts") == 0
+    assert train("--resume", tmp_path / "parts", "--steps", 2) == 0
+    assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
+    assert load_generator(tmp_path / "whole" / "generator.h5").config["output"] == "tanh"
+
+
+def test_exact_is_kept_and_left(codes, tmp_path):
+    """A run with --exact goes on with direct convolutions; the next one without it doesn't."""
+    x, shape = np.zeros((1, 32, 32, 32), np.float32), (3, 3, 32, 32)
+    assert train(codes, *SMALL, "--exact", "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "exact") == 0
+    assert ops.choose(x, shape, 1) == "bands"
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "fast") == 0
+    assert ops.choose(x, shape, 1) == "winograd"
+    assert train("--resume", tmp_path / "exact", "--steps", 1) == 0
+    assert ops.choose(x, shape, 1) == "bands"
+    ops.exact(False)
+
+
+def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(codes, tmp_path):
+    out = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
+    with h5py.File(out / "checkpoint.h5", "r+") as file:
+        state = json.loads(file.attrs["state"])
+        del state["options"]["pixel_loss"]
+        file.attrs["state"] = json.dumps(state)
+    assert train("--resume", out, "--steps", 1) == 0
+
+
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(codes, tmp_path):
     steps = ["--pretrain-steps", "40", "--steps", "40"]
     command = [sys.executable, "-m", "tinysrgan.train", str(codes), *SMALL, *steps]

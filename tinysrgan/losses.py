@@ -28,6 +28,9 @@ def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
     return loss.mean(), (y - target) / xp.maximum(1 - y * y, 4 * near) / y.size
 
 
+PIXEL_LOSSES = {"squares": mean_squared_error, "entropy": pixel_cross_entropy}
+
+
 def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
     """-mean(label log p + (1 - label) log(1 - p)) with p = sigmoid(logits), and its gradient (p - label) / size.
 

@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any, Self
 
 from tinysrgan import checkpoint, scan
-from tinysrgan.data import Pairs
+from tinysrgan.arguments import Call
+from tinysrgan.data import Pairs, Stream
 from tinysrgan.errors import UserError
 from tinysrgan.files import write_whole
-from tinysrgan.options import Call, Options
+from tinysrgan.options import Options
 from tinysrgan.picture import loss_curves, save_picture
 from tinysrgan.srgan import SRGAN
 from tinysrgan.validation import Validation, table, upscale
@@ -35,7 +36,7 @@ class Report:
     checkpoint was saved. After a resume, rows beyond the checkpoint are dropped.
     """
 
-    def __init__(self, call: Call, options: Options, srgan: SRGAN, pairs: Pairs, held_out: Pairs, module: ModuleType):
+    def __init__(self, call: Call, options: Options, srgan: SRGAN, pairs: Stream, held_out: Pairs, module: ModuleType):
         self.call, self.options, self.srgan, self.module = call, options, srgan, module
         self.pairs, self.held_out = pairs, held_out
         self.folder, self.start = call.out, call.start

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinysrgan import checkpoint, device
 from tinysrgan.adam import Adam
-from tinysrgan.losses import ContentLoss, FeatureLoss, mean_squared_error
+from tinysrgan.losses import PIXEL_LOSSES, ContentLoss, FeatureLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.options import Options
 
@@ -20,6 +20,7 @@ class SRGAN:
 
     generator: Generator
     discriminator: Discriminator
+    pixel_loss: ContentLoss
     content: ContentLoss
     adversarial_weight: float
     generator_adam: Adam
@@ -29,19 +30,21 @@ class SRGAN:
     def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
         """New nets as the options have them, on the device of ``module`` (numpy or cupy).
 
-        Without ``vgg`` the content loss compares pixels: the paper's SRGAN-MSE.
+        Without ``vgg`` the content loss compares pixels, as pre-training does: the paper's SRGAN-MSE.
         """
         o = options
-        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, seed=o.seed)
+        pixel_loss = PIXEL_LOSSES[o.pixel_loss]
+        output = "tanh" if o.pixel_loss == "entropy" else "linear"  # whose logarithms must stay finite
+        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
-        content: ContentLoss = mean_squared_error
+        content: ContentLoss = pixel_loss
         for net in (generator, discriminator, vgg):
             if net is not None:
                 device.move(net, module)
         if vgg is not None:
             content = FeatureLoss(vgg, o.feature_scale)
         adams = Adam(generator.parameters()), Adam(discriminator.parameters())
-        return cls(generator, discriminator, content, o.adversarial_weight, *adams)
+        return cls(generator, discriminator, pixel_loss, content, o.adversarial_weight, *adams)
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""

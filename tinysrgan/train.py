@@ -12,14 +12,17 @@ from pathlib import Path
 from types import ModuleType
 
 from tinysrgan import device
+from tinysrgan.arguments import Call, parse
 from tinysrgan.command import command
-from tinysrgan.data import Pairs, find_images, prefetch, split
+from tinysrgan.data import Pairs, Stream, find_images, prefetch, split
 from tinysrgan.device import Array
 from tinysrgan.errors import UserError
-from tinysrgan.losses import binary_cross_entropy, mean_squared_error, perceptual_loss, probability
+from tinysrgan.fresh_codes import FreshCodes
+from tinysrgan.losses import binary_cross_entropy, perceptual_loss, probability
 from tinysrgan.models import VGG19
+from tinysrgan.ops import exact
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.options import Call, Options, augmentation, parse
+from tinysrgan.options import Options, augmentation
 from tinysrgan.report import Report
 from tinysrgan.signals import stop_on_signal
 from tinysrgan.srgan import SRGAN
@@ -34,7 +37,7 @@ def pretrain_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
     A GAN that starts without this seldom settles: the discriminator wins at once.
     """
     fake = srgan.generator.forward(lr)
-    loss, d_fake = mean_squared_error(fake, hr)
+    loss, d_fake = srgan.pixel_loss(fake, hr)
     srgan.generator.backward(d_fake)
     srgan.generator_adam.step()
     return {"pixel": loss}
@@ -90,7 +93,7 @@ def learning_rate(step: int, options: Options) -> float:
     return rate
 
 
-def train(srgan: SRGAN, pairs: Pairs, options: Options, module: ModuleType, start: int, report: Report) -> bool:
+def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, start: int, report: Report) -> bool:
     """Train from step ``start`` to the end of the run; False if Ctrl-C ended it before.
 
     ``report`` shows and saves. Raises UserError at the first loss that is not finite, before anything is saved.
@@ -137,8 +140,14 @@ def main(arguments: list[str] | None = None) -> int:
 def run(call: Call, options: Options, given: set[str]) -> int:
     """Set up what the options ask for, train it, and say where the results are."""
     module, where = device.choose_device(call.device)
-    training, held_out = split(find_images(call.data, options.limit))
-    pairs = Pairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
+    exact(options.exact)
+    paths = find_images(call.data, options.limit)
+    training, held_out = ([], paths) if options.fresh_codes else split(paths)
+    pairs: Stream
+    if options.fresh_codes:
+        pairs = FreshCodes(options.hr_size, options.scale, augmentation(options), options.seed)
+    else:
+        pairs = Pairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
     if call.start >= options.pretrain_steps + options.steps:
@@ -148,7 +157,8 @@ def run(call: Call, options: Options, given: set[str]) -> int:
     srgan = SRGAN.build(options, vgg, module)
     if call.resume:
         srgan.load(call.resume)
-    print(f"{len(training)} images to train on, {len(held_out)} held out, {where}. Results: {call.out}", flush=True)
+    what = "fresh QR codes" if options.fresh_codes else f"{len(training)} images"
+    print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}", flush=True)
 
     report = Report(call, options, srgan, pairs, Pairs(held_out, options.hr_size, options.scale), module)
     if not train(srgan, pairs, options, module, call.start, report):

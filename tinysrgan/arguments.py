@@ -1,0 +1,199 @@
+"""The command line of ``python -m tinysrgan.train``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tinysrgan import checkpoint
+from tinysrgan.device import DEVICES
+from tinysrgan.errors import UserError
+from tinysrgan.losses import PIXEL_LOSSES
+from tinysrgan.models.vgg19 import layer_names
+from tinysrgan.options import PRESETS, Options
+
+# What may differ when a run goes on; everything else would make it another run.
+CHANGEABLE = {"steps", "epochs", "pretrain_steps", "pretrain_rate", "learning_rate", "save_every"}
+
+
+@dataclass
+class Call:
+    """What concerns this call of the command alone: where things lie, and the device."""
+
+    data: Path
+    out: Path
+    device: str
+    vgg: Path | None
+    resume: Path | None  # the checkpoint to go on from
+    start: int  # and its step
+
+
+def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
+    """Read the command line. Returns the call, the run's options, and the names of the options given.
+
+    With ``--resume`` the options come from the checkpoint. Raises UserError; argparse itself exits with 2.
+    """
+    parser = _parser()
+    words = parser.parse_args(arguments)
+    given = {field.name: getattr(words, field.name) for field in fields(Options) if hasattr(words, field.name)}
+    if words.vgg and given.get("content") == "pixels":
+        parser.error("--vgg brings VGG19's weights and --content pixels doesn't use them: leave one of them out")
+    if "epochs" in given and "steps" in given:
+        parser.error("--epochs and --steps say the same thing: leave one of them out")
+    if words.resume:
+        call, options = _resume(words, given)
+    elif words.data is None:
+        parser.error("which folder of images? For example: python -m tinysrgan.train data/qr")
+    else:
+        options = Options(**PRESETS[given.get("preset", "qr")] | given)
+        if words.vgg and options.content == "pixels":
+            options.content = "block3_conv4"
+        call = Call(words.data, _results_folder(words.out), words.device, words.vgg, None, 0)
+    if "steps" in given:
+        options.epochs = None
+    if options.hr_size % options.scale:
+        raise UserError(f"--hr-size {options.hr_size} is not a multiple of --scale {options.scale}.")
+    return call, options, set(given)
+
+
+def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Options]:
+    path = words.resume / "checkpoint.h5" if words.resume.is_dir() else words.resume
+    state = checkpoint.read_state(path)
+    known = {field.name for field in fields(Options)}
+    if not {"options", "data", "step"} <= state.keys() or not state["options"].keys() <= known:
+        raise UserError(
+            f"{path} holds no run that this tinysrgan can go on with; give the folder or checkpoint.h5 of one."
+        )
+    saved = asdict(Options()) | state["options"]  # an older checkpoint knows fewer
+    changed = [name for name, value in given.items() if name not in CHANGEABLE and value != saved.get(name)]
+    if changed:
+        names = ", ".join(f"--{name.replace('_', '-')} (was {saved.get(name)})" for name in changed)
+        raise UserError(f"A resumed run keeps its options; leave out {names}, or start a new run without --resume.")
+    data = words.data or Path(state["data"])
+    vgg = words.vgg or (Path(state["vgg"]) if state.get("vgg") else None)
+    return Call(data, words.out or path.parent, words.device, vgg, path, state["step"]), Options(**saved | given)
+
+
+def _results_folder(out: Path | None) -> Path:
+    """``--out``, which must not hold a run already, or the next free runs/N."""
+    if out is None:
+        return next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
+    if (out / "checkpoint.h5").exists():
+        raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    qr = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m tinysrgan.train",
+        description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
+        "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
+        epilog="Numbers in brackets are those of the preset qr: a small net for QR codes, 10 minutes on a laptop. "
+        "article: the net and losses of the article (16 blocks, 64 channels, nearest upsampling, VGG19's block3_conv4; "
+        "one epoch, one image a step, no pre-training). paper: those of Ledig et al. 2017 (pixel shuffle, VGG19's "
+        "block5_conv4, a million steps of pre-training). Options given by name go before the preset's.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add("data", type=Path, nargs="?", default=None, help="folder of images, for example data/qr")
+    add("--preset", choices=PRESETS, help="where the other options start from (qr)")
+    add("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: the next free runs/N)")
+    add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
+    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add("--hr-size", type=whole(1), metavar="N", help=f"side of the clear images, in pixels ({qr.hr_size})")
+    add("--scale", type=int, choices=(2, 4, 8), help=f"how many times smaller the blurred ones are ({qr.scale})")
+    add(
+        "--augment",
+        choices=("none", "shift", "hard", "article"),
+        help=f"none; sub-pixel shifts; these, rotation, blur, dimming and noise; the article's ({qr.augment})",
+    )
+    add("--fresh-codes", action="store_true", help="train on new QR codes without end; the folder's images only judge")
+    add("--flip", action="store_true", help="mirror half of the images; a mirrored QR code is not a QR code")
+    add("--limit", type=whole(1), metavar="N", help="use only so many of the images")
+
+    group = parser.add_argument_group("nets and losses")
+    add = group.add_argument
+    add(
+        "--blocks",
+        type=whole(1, 64),
+        metavar="N",
+        help=f"the generator's residual blocks ({qr.blocks}; article and paper: 16)",
+    )
+    add(
+        "--filters",
+        type=whole(1, 512),
+        metavar="N",
+        help=f"the generator's channels ({qr.filters}; article and paper: 64)",
+    )
+    add("--upscale", choices=("shuffle", "nearest"), help=f"pixel shuffle, or the article's upsampling ({qr.upscale})")
+    add(
+        "--pixel-loss",
+        choices=PIXEL_LOSSES,
+        help=f"squares; or entropy, for black and white: fewer images, the net ends in tanh ({qr.pixel_loss})",
+    )
+    add("--content", choices=["pixels", *layer_names()], metavar="LAYER", help="pixels, or a layer of VGG19 (pixels)")
+    add("--vgg", type=Path, default=None, metavar="FILE", help="VGG19's Keras weights (default: found or downloaded)")
+    add(
+        "--adversarial-weight",
+        type=real(0),
+        metavar="X",
+        help=f"weight of the adversarial loss ({qr.adversarial_weight:g})",
+    )
+
+    group = parser.add_argument_group("schedule")
+    add = group.add_argument
+    add("--batch-size", type=whole(1), metavar="N", help=f"images a step ({qr.batch_size})")
+    add("--pretrain-steps", type=whole(0), metavar="N", help=f"steps on pixels alone ({qr.pretrain_steps})")
+    add("--steps", type=whole(0), metavar="N", help=f"adversarial steps ({qr.steps})")
+    add("--epochs", type=whole(0), metavar="N", help="the same in passes over the training images")
+    add(
+        "--pretrain-rate",
+        type=real(0),
+        metavar="X",
+        help=f"Adam's learning rate while pre-training ({qr.pretrain_rate:g})",
+    )
+    add("--learning-rate", type=real(0), metavar="X", help=f"and in the adversarial phase ({qr.learning_rate:g})")
+    add("--save-every", type=whole(1), metavar="N", help=f"steps between checkpoints ({qr.save_every})")
+    add("--exact", action="store_true", help="direct convolutions only: float32 errors of 1e-6 instead of 1e-5, slower")
+    add("--seed", type=whole(0), metavar="N", help=f"same seed, same run ({qr.seed})")
+    return parser
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            limits = f"{low} or more" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
+        return number
+
+    return read
+
+
+def real(low: float) -> Callable[[str], float]:
+    """A reader of finite numbers above ``low`` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
+        return number
+
+    return read
