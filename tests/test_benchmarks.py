@@ -95,22 +95,6 @@ def test_torch_computes_as_much(torch_peer, work, upscale):
     assert counter.get_total_flops() == flops(case)
 
 
-def test_torch_folds_batch_norm_without_changing_the_result(torch_peer):
-    import torch
-
-    case = tiny("inference", "shuffle")
-    net = torch_peer.generator(case)
-    net(torch.rand(4, 3, 8, 8))  # running statistics that are not 0 and 1
-    x = torch.rand(1, 3, 8, 8)
-    with torch.inference_mode():
-        expected = net.eval()(x)
-        torch_peer.fold_batch_norms(net)
-        folded = net(x)
-    assert folded.shape == (1, 3, 8 * SCALE, 8 * SCALE)
-    assert torch.allclose(folded, expected, atol=1e-5)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.modules())
-
-
 @pytest.mark.skipif(not (find_spec("keras") and find_spec("tensorflow")), reason="Keras, to compare with, is not there")
 @pytest.mark.parametrize("upscale", UPSCALES)
 def test_keras_has_as_many_parameters(upscale):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinysrgan.api import Upscaler
 from tinysrgan.data import Pairs, find_images
 from tinysrgan.images import DataError, bicubic, to_uint8, to_unit
 from tinysrgan.metrics import psnr, ssim
@@ -149,3 +150,14 @@ def test_a_table_lines_up():
 def test_a_table_has_only_the_versions_that_there_are(versions, columns):
     header = table({"SR": scores(*(("a", version, "a") for version in versions))}).splitlines()[0]
     assert header.split()[5:-1] == columns.split()
+
+
+def test_grey_stays_grey_as_when_upscaling():
+    """As ``Upscaler`` does it, so that training's last table and ``evaluate`` agree."""
+    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8), 3, axis=2)
+    colour = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    generator = Generator(1, 4, seed=1)
+    in_training = upscale(generator, [grey, colour], np)
+    assert (in_training[0] == in_training[0][..., :1]).all() and not (in_training[1] == in_training[1][..., :1]).all()
+    for image, result in zip((grey, colour), in_training, strict=True):
+        np.testing.assert_allclose(Upscaler(generator)(image).astype(int), result, atol=1)

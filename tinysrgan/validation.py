@@ -48,12 +48,18 @@ def code_of(path: Path) -> tuple[str | None, int | None]:
 
 
 def upscale(generator: Layer, images: Sequence[np.ndarray], module: ModuleType, batch: int = 8) -> list[np.ndarray]:
-    """Upscale uint8 images (H, W, 3) of one size with the generator in eval mode; leaves it in train mode."""
+    """Upscale uint8 images (H, W, 3) of one size with the generator in eval mode; leaves it in train mode.
+
+    Grey stays grey, as with ``api.Upscaler``.
+    """
     generator.eval()
     results: list[np.ndarray] = []
     for i in range(0, len(images), batch):
-        lr = device.to_device(to_unit(np.stack(images[i : i + batch])), module)
-        results += list(to_uint8(device.to_device(generator.forward(lr), np)))
+        pixels = np.stack(images[i : i + batch])
+        sr = device.to_device(generator.forward(device.to_device(to_unit(pixels), module)), np)
+        grey = (pixels == pixels[..., :1]).all(axis=(1, 2, 3))
+        sr[grey] = sr[grey].mean(axis=3, keepdims=True)
+        results += list(to_uint8(sr))
     generator.train()
     return results
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.cases import DENSE, LEARNING_RATE, SCALE, Case
 from tinysrgan.models.vgg19 import MEAN_BGR
@@ -73,16 +72,6 @@ def vgg19() -> nn.Sequential:
     return nn.Sequential(*layers).requires_grad_(False)
 
 
-def fold_batch_norms(net: nn.Module) -> None:
-    """Put every batch-norm into the convolution before it, in eval mode."""
-    for chain in net.modules():
-        if isinstance(chain, nn.Sequential):
-            for i, layer in enumerate(chain):
-                if isinstance(layer, nn.BatchNorm2d):
-                    convolution: Any = chain[i - 1]
-                    chain[i - 1], chain[i] = fuse_conv_bn_eval(convolution, layer), nn.Identity()
-
-
 def prepare(case: Case, layout: str = "channels last") -> Callable[[], object]:
     """What is timed."""
     if hasattr(os, "sched_getaffinity"):
@@ -92,7 +81,7 @@ def prepare(case: Case, layout: str = "channels last") -> Callable[[], object]:
     g: Any = generator(case).to(**memory)
     lr = torch.rand(case.batch, 3, case.size, case.size).to(**memory)
     if case.work == "inference":
-        fold_batch_norms(g.eval())
+        g.eval()
 
         def upscale() -> Tensor:
             with torch.inference_mode():
