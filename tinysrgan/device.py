@@ -54,7 +54,7 @@ def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
 def to_device(x: Array, module: ModuleType) -> Array:
     """Copy ``x`` to where ``module`` (numpy or cupy) keeps its arrays; as it is if it already lies there."""
     if module is np:
-        return x if isinstance(x, np.ndarray) else x.get()
+        return x.get() if hasattr(x, "get") else x
     return module.asarray(x)
 
 

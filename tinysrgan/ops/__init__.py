@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.device import Array, array_module
 from tinysrgan.ops import bands, im2col, thin, winograd
 from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
 from tinysrgan.ops.product import add_product, matmul
@@ -43,7 +43,7 @@ def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
     """Which convolution to take for x: (N, H, W, C) and w: (R, S, C, K)."""
     n, height, width, _ = x.shape
     r, s, c, k = w_shape
-    if not isinstance(x, np.ndarray) or n * height * width <= FEW_PIXELS:
+    if array_module(x) is not np or n * height * width <= FEW_PIXELS:
         return "im2col"
     if stride > 1 or r % 2 == 0 or s % 2 == 0:
         return "bands"

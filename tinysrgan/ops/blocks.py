@@ -41,7 +41,7 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
-    if not isinstance(first, np.ndarray):
+    if array_module(first) is not np:
         return formula(*arrays, *vectors)
     result = np.empty(first.shape, first.dtype)
 
@@ -61,7 +61,7 @@ def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vect
     _check_shapes(arrays, vectors)
     first = arrays[0]
     channels = first.shape[-1]
-    if not isinstance(first, np.ndarray):
+    if array_module(first) is not np:
         axes = tuple(range(first.ndim - 1))
         return array_module(first).stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
 
@@ -82,7 +82,7 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
     write what they do as a view with an axis for the inside of a cell, and a formula on that.
     """
     first = arrays[0]
-    if not isinstance(first, np.ndarray):
+    if array_module(first) is not np:
         return formula(*arrays)
     images, rows = shape[:2]
     result = np.empty(shape, first.dtype)
@@ -105,7 +105,7 @@ def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) 
     """Call a formula that writes into its arguments, arrays of one shape, for every group of them."""
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
-        if all(isinstance(x, np.ndarray) and x.flags.c_contiguous for x in arrays):
+        if all(array_module(x) is np and x.flags.c_contiguous for x in arrays):
             numbers = [x.reshape(-1) for x in arrays]
             starts = range(0, numbers[0].size, IN_PLACE_NUMBERS)
             parts += [tuple(x[start : start + IN_PLACE_NUMBERS] for x in numbers) for start in starts]

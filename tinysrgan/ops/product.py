@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.device import Array, array_module
 from tinysrgan.ops import parallel
 
 # With fewer multiplications than this, a second thread costs more than it brings.
@@ -19,7 +19,7 @@ BLOCK_NUMBERS = 128 * 1024
 def matmul(a: Array, b: Array) -> Array:
     """a b, for a: (M, K) and b: (K, N). The workers share the longest of the three sides."""
     (m, k), n = a.shape, b.shape[1]
-    if not isinstance(a, np.ndarray) or m * k * n < SHARED_PRODUCT:
+    if array_module(a) is not np or m * k * n < SHARED_PRODUCT:
         return a @ b
     if k > max(m, n):
         return reduce(
@@ -43,7 +43,7 @@ def add_product(total: Array, a: Array, b: Array) -> None:
 
     For the gradient of a large dense layer: a whole a b would be as large as the layer itself.
     """
-    if not isinstance(total, np.ndarray):
+    if array_module(total) is not np:
         total += a @ b
         return
     rows = max(1, BLOCK_NUMBERS // total.shape[1])

@@ -1,0 +1,28 @@
+"""Finds the kernels' source and has CuPy compile it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# A wheel carries the folder inside the package; in a checkout it lies beside it.
+_PACKAGE = Path(__file__).parents[2]
+KERNELS = _PACKAGE / "kernels" if (_PACKAGE / "kernels").is_dir() else _PACKAGE.parent / "kernels"
+
+Kernel = Callable[..., Any]  # called with (grid, block, arguments, shared_mem=bytes)
+
+
+@cache
+def source(file: str) -> str:
+    """A kernel file after what all of them share. Not by ``#include``: CuPy's cache wouldn't see that change."""
+    return (KERNELS / "common.cuh").read_text() + (KERNELS / file).read_text()
+
+
+@cache
+def kernel(cupy: ModuleType, file: str, name: str, **defines: int | str) -> Kernel:
+    """The kernel ``name`` of ``kernels/file``, compiled for the GPU at hand with these macros defined."""
+    options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in defines.items()))
+    return cupy.RawModule(code=source(file), options=options).get_function(name)
