@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from tinysrgan.augment import HARD, Augment, Source
 from tinysrgan.data import Pairs, find_images
-from tinysrgan.images import decode
+from tinysrgan.images import area_average, decode
 from tinysrgan.scan import read_code, version_of
 
 STARTER = Path(__file__).parents[1] / "data" / "qr"
@@ -272,6 +272,16 @@ def test_the_share_that_stays_upright():
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match="upright"):
             Augment(upright=share)
+
+
+def test_the_share_that_is_spared_blur_and_noise():
+    image = Image.fromarray(rng(1).integers(0, 256, (128, 128), np.uint8))
+    plain = area_average(image, 32)
+    augment = Augment(blur=0.7, gain=(0.7, 1), noise=6, clean=0.3)
+    spared = [np.array_equal(augment.degrade(image, 32, rng(seed)), plain) for seed in range(200)]
+    assert 0.2 < np.mean(spared) < 0.4
+    with pytest.raises(ValueError, match="clean"):
+        Augment(clean=1.1)
 
 
 # ---------------------------------------------------------------- the small image alone

@@ -50,8 +50,9 @@ class Augment:
     ``shear_range`` is; zoom: 0.2 means 0.8 to 1.2, for width and height by themselves; flip: mirror one in two;
     brightness: factors; shift: in LR pixels, either way.
 
-    The last three are for the small image alone and make the task harder than plain shrinking: blur: the largest sigma
-    of a Gaussian, in LR pixels; gain: factors of brightness; noise: the largest standard deviation, of 255.
+    What follows is for the small image alone and makes the task harder than plain shrinking: blur: the largest sigma of
+    a Gaussian, in LR pixels; gain: factors of brightness; noise: the largest standard deviation, of 255; clean: the
+    share of variants that are spared all three.
     """
 
     rotation: float = 40.0
@@ -64,12 +65,13 @@ class Augment:
     gain: tuple[float, float] = (1.0, 1.0)
     noise: float = 0.0
     upright: float = 0.0
+    clean: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1):
             raise ValueError(f"Zoom and shift must be at least 0 and less than 1, not {self.zoom} and {self.shift}.")
-        if not 0 <= self.upright <= 1:
-            raise ValueError(f"The share that stays upright must be from 0 to 1, not {self.upright}.")
+        if not (0 <= self.upright <= 1 and 0 <= self.clean <= 1):
+            raise ValueError(f"Upright and clean are shares from 0 to 1, not {self.upright} and {self.clean}.")
 
     def turn(self, rng: np.random.Generator) -> float:
         """By how many degrees a variant is rotated."""
@@ -120,6 +122,8 @@ class Augment:
 
     def degrade(self, image: Image.Image, lr_size: int, rng: np.random.Generator) -> np.ndarray:
         """Shrink a variant to (lr_size, lr_size), uint8, by area, with blur before it and gain and noise after it."""
+        if self.clean and rng.random() < self.clean:
+            return area_average(image, lr_size)
         sigma = rng.uniform(0, self.blur)
         if sigma:  # at four times the size, fine enough for a blur of a fraction of an LR pixel
             image = Image.fromarray(area_average(image, 4 * lr_size))
@@ -132,7 +136,7 @@ class Augment:
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-# What a camera does to small codes, as in the tracks "hard" and "rot" of benchmarks/qr.
+# What a camera does to small codes: the four tracks of benchmarks/qr and what lies between them.
 HARD = Augment(
-    rotation=40, upright=0.5, shear=0, zoom=0, brightness=(1, 1), shift=0.5, blur=0.7, gain=(0.7, 1), noise=6
+    rotation=40, upright=0.5, shear=0, zoom=0, brightness=(1, 1), shift=0.5, blur=0.7, gain=(0.7, 1), noise=6, clean=0.4
 )
