@@ -71,7 +71,7 @@ class Augment:
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1):
             raise ValueError(f"Zoom and shift must be at least 0 and less than 1, not {self.zoom} and {self.shift}.")
         if not (0 <= self.upright <= 1 and 0 <= self.clean <= 1):
-            raise ValueError(f"Upright and clean are shares from 0 to 1, not {self.upright} and {self.clean}.")
+            raise ValueError(f"The shares upright and clean are from 0 to 1, not {self.upright} and {self.clean}.")
 
     def turn(self, rng: np.random.Generator) -> float:
         """By how many degrees a variant is rotated."""
