@@ -1,0 +1,196 @@
+"""A stand-in for CuPy on NumPy, so that the package's GPU path runs, unmodified, where there is no GPU.
+
+Its arrays are NumPy's under another name, its kernels run in ``runner``. As on a GPU, they don't mix with NumPy's own
+arrays: ``+`` or a kernel with one of each raises TypeError, and so does reading a number off one within ``no_reading``.
+That is how a hidden way over the host is found.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from cuda_on_cpu import runner
+from tinysrgan.ops.cuda import module as kernels
+
+COMPUTE_CAPABILITY = "90"
+_reading_allowed = True
+
+
+class ndarray(np.ndarray):  # CuPy's name
+    """An array "on the GPU"."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
+        check(inputs, out)
+        results = getattr(ufunc, method)(
+            *map(plain, inputs), **options | ({"out": tuple(map(plain, out))} if out else {})
+        )
+        return out[0] if len(out) == 1 else on_device(results)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} is given an array that lies on the GPU.")
+
+    def get(self) -> np.ndarray:
+        """A copy for NumPy."""
+        return np.array(plain(self))
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    def _read(self, kind: Any) -> Any:
+        if not _reading_allowed:
+            raise TypeError("A number is read off the GPU where nothing should wait for it.")
+        return kind(plain(self).item())
+
+    def item(self) -> Any:
+        return self._read(lambda number: number)
+
+    def __float__(self) -> float:
+        return self._read(float)
+
+    def __int__(self) -> int:
+        return self._read(int)
+
+    def __bool__(self) -> bool:
+        return self._read(bool)
+
+    def _reduce(self, name: str, *arguments: Any, **options: Any) -> Any:
+        return on_device(np.asarray(getattr(plain(self), name)(*arguments, **options)))
+
+    def sum(self, *arguments: Any, **options: Any) -> Any:
+        return self._reduce("sum", *arguments, **options)
+
+    def mean(self, *arguments: Any, **options: Any) -> Any:
+        return self._reduce("mean", *arguments, **options)
+
+    def max(self, *arguments: Any, **options: Any) -> Any:
+        return self._reduce("max", *arguments, **options)
+
+    def min(self, *arguments: Any, **options: Any) -> Any:
+        return self._reduce("min", *arguments, **options)
+
+    def __matmul__(self, other: Any) -> Any:
+        raise TypeError("CuPy's own matrix product needs cuBLAS, which is not installed with tinysrgan.")
+
+    __rmatmul__ = __matmul__
+
+
+def plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, ndarray) else value
+
+
+def on_device(value: Any) -> Any:
+    """NumPy's results as the stand-in's arrays; numbers become arrays without axes, as in CuPy."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(on_device, value))
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value).view(ndarray)
+    return value
+
+
+def check(*groups: Any) -> None:
+    for group in groups:
+        for value in group:
+            if isinstance(value, np.ndarray) and not isinstance(value, ndarray):
+                raise TypeError(f"An array of NumPy, of shape {value.shape}, meets arrays that lie on the GPU.")
+
+
+class RawKernel(runner.RawKernel):
+    def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
+        for value in arguments:
+            if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, ndarray):
+                raise TypeError(f"{self.name} is given an array of NumPy, of shape {value.shape}.")
+        super().__call__(grid, block, [plain(value) for value in arguments], shared_mem=shared_mem)
+
+
+class RawModule(runner.RawModule):
+    def get_function(self, name: str) -> RawKernel:
+        function = super().get_function(name)
+        return RawKernel(self.library, function.name, self.plain)
+
+
+class Device:
+    compute_capability = COMPUTE_CAPABILITY
+
+    def __init__(self, number: int = 0):
+        self.id = number
+
+
+class Cupy(ModuleType):
+    """The module: what isn't listed is NumPy's function, with results on the device."""
+
+    ndarray = ndarray
+    RawModule = RawModule
+    __version__ = "on the CPU"
+    float32, float64, int32, int64, uint8, uint64 = np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint64
+    cuda = SimpleNamespace(
+        Device=Device,
+        runtime=SimpleNamespace(
+            getDeviceProperties=lambda number: {"name": b"CPU in disguise", "major": 9, "minor": 0},
+        ),
+    )
+    lib = SimpleNamespace(
+        stride_tricks=SimpleNamespace(
+            as_strided=lambda x, shape, strides: on_device(np.lib.stride_tricks.as_strided(plain(x), shape, strides))
+        )
+    )
+
+    @staticmethod
+    def asarray(value: Any, dtype: Any = None) -> ndarray:
+        return on_device(np.array(plain(value), dtype)) if not isinstance(value, ndarray) else value
+
+    array = asarray
+
+    @staticmethod
+    def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
+        """Filled with NaN: what nobody writes shows."""
+        return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0x5A, dtype))
+
+    def empty_like(self, x: ndarray, dtype: Any = None) -> ndarray:
+        return self.empty(x.shape, dtype or x.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        if isinstance(function, np.ufunc):
+            return function
+
+        def on_numpy(*arguments: Any, **options: Any) -> Any:
+            flat = [item for value in arguments for item in (value if isinstance(value, list | tuple) else [value])]
+            check(flat)
+            bare = [[plain(v) for v in a] if isinstance(a, list) else plain(a) for a in arguments]
+            return on_device(function(*bare, **options))
+
+        return on_numpy
+
+
+@contextmanager
+def cupy_on_cpu() -> Iterator[ModuleType]:
+    """Put the stand-in where ``import cupy`` finds it."""
+    before = sys.modules.get("cupy")
+    module = Cupy("cupy")
+    sys.modules["cupy"] = module
+    try:
+        yield module
+    finally:
+        kernels.kernel.cache_clear()
+        if before is None:
+            del sys.modules["cupy"]
+        else:
+            sys.modules["cupy"] = before
+
+
+@contextmanager
+def no_reading() -> Iterator[None]:
+    """Within it, to read a number off the device raises TypeError."""
+    global _reading_allowed
+    _reading_allowed = False
+    try:
+        yield
+    finally:
+        _reading_allowed = True

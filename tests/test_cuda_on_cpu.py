@@ -1,0 +1,217 @@
+"""The runner that proves kernels without a GPU: does it do what a GPU does, and see what a GPU would not forgive?"""
+
+import numpy as np
+import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from cuda_on_cpu.runner import CudaError, RawModule, order
+
+from tinysrgan.device import array_module, choose_device, to_device
+
+pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+REVERSE = """
+extern "C" __global__ void reverse(const float *x, float *y) {
+  __shared__ float tile[64];
+  int first = blockIdx.x * 64;
+  tile[threadIdx.x] = x[first + threadIdx.x];
+  __syncthreads();
+  y[first + threadIdx.x] = tile[63 - threadIdx.x];
+}"""
+
+ADD_ONE = """
+extern "C" __global__ void add_one(const float *x, float *y, int count) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < count) y[i] = x[i] + 1;
+}"""
+
+COPY = """
+extern "C" __global__ void copy(const float *x, float *y) {
+  __shared__ __align__(16) float tile[256];
+  for (int part = 0; part < 2; part++) {
+    copy_16(tile + part * 128 + threadIdx.x * 4, x + part * 128 + threadIdx.x * 4, threadIdx.x < 31);
+    copy_commit();
+  }
+  copy_wait<PENDING>();
+  for (int part = 0; part < 2; part++)
+    for (int i = 0; i < 4; i++) y[part * 128 + threadIdx.x * 4 + i] = tile[part * 128 + threadIdx.x * 4 + i];
+  copy_wait<0>();
+}"""
+
+# Each lane fetches what the layout of mma.m16n8k8 gives it.
+PRODUCT = """
+extern "C" __global__ void product(const float *a, const float *b, float *c) {
+  int i = threadIdx.x / 4, j = threadIdx.x % 4;
+  unsigned left[4], right[2];
+  for (int n = 0; n < 4; n++) left[n] = to_tf32(a[(i + n % 2 * 8) * 8 + j + n / 2 * 4]);
+  for (int n = 0; n < 2; n++) right[n] = to_tf32(b[(j + n * 4) * 8 + i]);
+  float sum[4] = {};
+  multiply_add(sum, left, right);
+  for (int n = 0; n < 4; n++) c[(i + n / 2 * 8) * 8 + 2 * j + n % 2] = sum[n];
+}"""
+
+
+def run(code, name, grid, block, *arguments, options=(), **more) -> None:
+    RawModule(code, options).get_function(name)(grid, block, arguments, **more)
+
+
+def floats(*shape, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
+def test_a_barrier_is_kept_and_its_absence_is_seen(turns):
+    x = floats(128)
+    with order(turns):
+        y = np.full_like(x, np.nan)
+        run(REVERSE, "reverse", (2,), (64,), x, y)
+        np.testing.assert_array_equal(y, x.reshape(2, 64)[:, ::-1].ravel())
+        y = np.full_like(x, np.nan)
+        run(REVERSE.replace("__syncthreads();", ""), "reverse", (2,), (64,), x, y)
+        assert np.isnan(y).any()
+
+
+def test_a_write_outside_of_an_array_is_an_error_and_a_read_gives_nan():
+    x, y = floats(100), np.zeros(100, np.float32)
+    run(ADD_ONE, "add_one", (4,), (32,), x, y, np.int32(100))
+    np.testing.assert_array_equal(y, x + 1)
+    with pytest.raises(CudaError, match="add_one wrote outside of array number 1"):
+        run(ADD_ONE.replace("<", "<="), "add_one", (4,), (32,), x, y, np.int32(100))
+    shorter = np.zeros(101, np.float32)
+    run(ADD_ONE, "add_one", (4,), (32,), x, shorter, np.int32(101))
+    assert np.isnan(shorter[100])
+
+
+def test_arguments_are_as_wide_as_the_kernel_takes_them():
+    x = floats(8)
+    with pytest.raises(CudaError, match="8 bytes"):
+        run(ADD_ONE, "add_one", (1,), (32,), x, x.copy(), 8)
+    with pytest.raises(CudaError, match="another number of arguments"):
+        run(ADD_ONE, "add_one", (1,), (32,), x, x.copy())
+    with pytest.raises(CudaError, match="contiguous"):
+        run(ADD_ONE, "add_one", (1,), (32,), x[::2], x.copy(), np.int32(4))
+    with pytest.raises(CudaError, match="no kernel add_two"):
+        RawModule(ADD_ONE).get_function("add_two")
+    with pytest.raises(CudaError, match="1 to 1024 threads"):
+        run(ADD_ONE, "add_one", (1,), (1025,), x, x.copy(), np.int32(8))
+
+
+def test_one_array_given_twice_is_one_array():
+    x = floats(8)
+    y = x.copy()
+    run(ADD_ONE, "add_one", (1,), (32,), y, y, np.int32(8))
+    np.testing.assert_array_equal(y, x + 1)
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+def test_copies_arrive_when_they_are_waited_for_and_not_before(wait):
+    x, y = floats(256), np.full(256, np.nan, np.float32)
+    run(COPY, "copy", (1,), (32,), x, y, options=[f"-DPENDING={wait}"])
+    expected = x.reshape(2, 32, 4).copy()
+    expected[:, 31] = 0  # where there was nothing to copy
+    np.testing.assert_array_equal(y[:128], expected[0].ravel())
+    if wait:
+        assert np.isnan(y[128:]).all()
+    else:
+        np.testing.assert_array_equal(y[128:], expected[1].ravel())
+
+
+def test_copies_that_nobody_waits_for_or_that_are_not_aligned_are_errors():
+    x, y = floats(256), np.zeros(256, np.float32)
+    with pytest.raises(CudaError, match="never waited for"):
+        run(COPY.replace("copy_wait<0>();", ""), "copy", (1,), (32,), x, y, options=["-DPENDING=1"])
+    with pytest.raises(CudaError, match="not aligned to 16"):
+        code = COPY.replace("x + part", "x + 1 + part")
+        run(code, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
+
+
+def test_tensor_cores_multiply_as_ptx_lays_their_numbers_out():
+    a, b, c = floats(16, 8, seed=1), floats(8, 8, seed=2), np.full((16, 8), np.nan, np.float32)
+    run(PRODUCT, "product", (1,), (32,), a, b, c)
+    round_to_tf32 = [((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32).astype(float) for x in (a, b)]
+    np.testing.assert_allclose(c, round_to_tf32[0] @ round_to_tf32[1], rtol=1e-5, atol=1e-6)
+    assert np.abs(c - a.astype(float) @ b).max() > 1e-5  # tf32 has 10 bits, and that shows
+    code = PRODUCT.replace("i + n % 2 * 8", "i + n / 2 * 8").replace("j + n / 2 * 4]", "j + n % 2 * 4]", 1)
+    wrong = np.full_like(c, np.nan)
+    run(code, "product", (1,), (32,), a, b, wrong)
+    assert not np.allclose(wrong, c, atol=1e-2)
+
+
+def test_lanes_of_a_warp_see_each_other():
+    code = """
+    extern "C" __global__ void sums(const float *x, float *y) {
+      float sum = x[threadIdx.x];
+      for (int distance = 16; distance; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+      y[threadIdx.x] = sum;
+    }"""
+    for turns in runner.ORDERS:
+        x, y = np.arange(64, dtype=np.float32), np.full(64, np.nan, np.float32)
+        with order(turns):
+            run(code, "sums", (1,), (64,), x, y)
+        np.testing.assert_array_equal(y, np.repeat(x.reshape(2, 32).sum(axis=1), 32))
+
+
+def test_threads_that_wait_for_ever_are_an_error():
+    code = 'extern "C" __global__ void wait() { if (threadIdx.x < 3) __syncthreads(); else __syncwarp(); }'
+    with pytest.raises(CudaError, match="deadlock"):
+        run(code, "wait", (1,), (64,))
+
+
+def test_shared_memory_has_its_limits():
+    code = """
+    extern "C" __global__ void fill(float *y) {
+      DYNAMIC_SHARED(float, tile);
+      tile[threadIdx.x] = 1;
+      __syncthreads();
+      y[threadIdx.x] = tile[threadIdx.x] + tile[32];
+    }"""
+    y = np.zeros(32, np.float32)
+    run(code, "fill", (1,), (32,), y, shared_mem=256)
+    assert np.isnan(y).all()  # nobody wrote tile[32]
+    with pytest.raises(CudaError, match="max_dynamic_shared_size_bytes"):
+        run(code, "fill", (1,), (32,), y, shared_mem=60_000)
+    kernel = RawModule(code).get_function("fill")
+    kernel.max_dynamic_shared_size_bytes = 240_000
+    with pytest.raises(CudaError, match="227 KiB"):
+        kernel((1,), (32,), (y,), shared_mem=240_000)
+    large = 'extern "C" __global__ void large(float *y) { __shared__ float tile[12289]; *y = tile[int(*y)]; }'
+    with pytest.raises(CudaError, match="48 KiB"):
+        run(large, "large", (1,), (1,), y)
+
+
+def test_what_the_compiler_says_is_told():
+    with pytest.raises(CudaError, match="undeclared"):
+        RawModule('extern "C" __global__ void wrong() { undeclared = 1; }')
+
+
+# ---------------------------------------------------------------- the stand-in for CuPy
+
+
+def test_the_package_takes_the_stand_in_for_a_gpu():
+    with cupy_on_cpu() as cupy:
+        module, where = choose_device("cuda")
+        assert module is cupy and "CPU in disguise" in where
+        x = to_device(floats(3, 4), module)
+        assert array_module(x) is cupy and array_module(x * 2 + cupy.ones(4, np.float32)) is cupy
+        assert array_module(x.sum(axis=0)) is cupy and array_module(x.mean()) is cupy
+        assert array_module(cupy.maximum(x, 0)) is cupy and array_module(cupy.stack([x, x])) is cupy
+        assert type(to_device(x, np)) is np.ndarray
+        assert np.isnan(cupy.empty((2, 2), np.float32).get()).all()
+
+
+def test_arrays_of_the_cpu_and_of_the_gpu_do_not_mix():
+    with cupy_on_cpu() as cupy:
+        x = cupy.asarray(floats(4))
+        for mix in (
+            lambda: x + floats(4),
+            lambda: np.concatenate([x, x]),
+            lambda: cupy.concatenate([x, floats(4)]),
+            lambda: x.__iadd__(floats(4)),
+            lambda: x @ x,
+            lambda: cupy.RawModule(code=ADD_ONE).get_function("add_one")((1,), (4,), (x, floats(4), np.int32(4))),
+        ):
+            with pytest.raises(TypeError):
+                mix()
+        with no_reading(), pytest.raises(TypeError, match="read off"):
+            float(x.sum())
+        assert float(x.sum()) == pytest.approx(float(x.get().sum()))
