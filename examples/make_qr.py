@@ -7,7 +7,7 @@
 Half of the codes are of the kind of the article's public set: a random number of four digits, error correction M, the
 same number in versions 1 to 4 (``7209-v4.png``). The other half has mixed payloads, which leave little to learn by
 heart: digits, capitals or addresses that fill 60 to 100 % of what a symbol holds, at all four levels of error
-correction (``mixed-0007-v3.png``). Four-digit numbers that end in 7 are never made: they are kept for benchmarks.
+correction (``mixed-0007-v3.png``). No text ends in 7: those are kept for ``benchmarks/qr``.
 
 Needs ``pip install qrcode``. The same seed gives the same codes. The starter set was made by
 ``python examples/make_qr.py data/qr --count 600 --seed 0``.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import string
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,69 +25,25 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-try:
-    import qrcode
-    from qrcode import constants, util
-except ImportError:
-    if __name__ != "__main__":
-        raise
-    sys.exit("make_qr: Making QR codes needs the package qrcode: install it with `pip install qrcode`.")
+from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
-LEVELS = {
-    "L": constants.ERROR_CORRECT_L,
-    "M": constants.ERROR_CORRECT_M,
-    "Q": constants.ERROR_CORRECT_Q,
-    "H": constants.ERROR_CORRECT_H,
-}
-VERSIONS = (1, 2, 3, 4)
-KINDS = ("digits", "capitals", "address")
-CAPITALS = string.digits + string.ascii_uppercase + " $%*+-./:"  # QR's alphanumeric mode
-ADDRESS = string.ascii_lowercase + string.digits
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
 
 Item = TypeVar("Item")
 
 
 def make(text: str, version: int, level: str) -> Image.Image:
-    """A QR code as a black-and-white image, 10 pixels a module, with a border of 4 modules.
+    """A QR code as a black-and-white image, 10 pixels a module, with its quiet zone.
 
-    Raises ValueError where the text is too long for the version.
+    Raises ValueError where the text is too long for the version, ImportError without qrcode.
     """
-    code = qrcode.QRCode(version, LEVELS[level], box_size=10, border=4)
-    code.add_data(text, optimize=0)
-    try:
-        code.make(fit=False)
-    except qrcode.exceptions.DataOverflowError:
-        raise ValueError(f"'{text}' is too long for a QR code of version {version}-{level}.") from None
-    return code.make_image().get_image().convert("1")
-
-
-def capacity(version: int, level: str, kind: str) -> int:
-    """How many characters of a kind a symbol holds (ISO/IEC 18004, versions 1 to 9)."""
-    header = {"digits": 4 + 10, "capitals": 4 + 9, "address": 4 + 8}[kind]
-    bits = util.BIT_LIMIT_TABLE[LEVELS[level]][version] - header
-    if kind == "digits":  # 10 bits for three, 7 for two, 4 for one
-        return 3 * (bits // 10) + (bits % 10 >= 4) + (bits % 10 >= 7)
-    if kind == "capitals":  # 11 bits for two, 6 for one
-        return 2 * (bits // 11) + (bits % 11 >= 6)
-    return bits // 8
-
-
-def payload(rng: np.random.Generator, version: int, level: str, kind: str) -> str:
-    """Random text of a kind that fills 60 to 100 % of the symbol, which is always more than four characters."""
-    most = capacity(version, level, kind)
-    length = int(rng.integers(-(-most * 6 // 10), most + 1))
-    if kind == "digits":
-        return "".join(rng.choice(list(string.digits), length))
-    if kind == "capitals":  # no space at either end, since readers may drop it
-        return "A" + "".join(rng.choice(list(CAPITALS), length - 2)) + "Z"
-    prefix = next((p for p in ("https://", "a.co/", "u/") if len(p) + 3 <= length), "")
-    return prefix + "".join(rng.choice(list(ADDRESS), length - len(prefix)))
+    light = np.pad(modules(text, version, level), QUIET) == 0
+    return Image.fromarray(np.kron(light, np.ones((10, 10), bool)))
 
 
 def public(rng: np.random.Generator, numbers: int) -> Iterator[tuple[str, str, int, str]]:
     """The public set's kind: (file name, text, version, level) of four-digit numbers, each in all versions."""
-    allowed = [number for number in range(1000, 10000) if number % 10 != 7]
+    allowed = [number for number in range(1000, 10000) if not is_reserved(str(number))]
     for number in rng.permutation(allowed)[:numbers]:
         for version in VERSIONS:
             yield f"{number}-v{version}.png", str(number), version, "M"
@@ -97,7 +52,7 @@ def public(rng: np.random.Generator, numbers: int) -> Iterator[tuple[str, str, i
 def mixed(rng: np.random.Generator, count: int) -> Iterator[tuple[str, str, int, str]]:
     """Mixed payloads: (file name, text, version, level), all versions, levels and kinds alike."""
     for i in range(count):
-        version, level, kind = VERSIONS[i % 4], "LMQH"[i // 4 % 4], KINDS[i // 16 % 3]
+        version, level, kind = VERSIONS[i % 4], list(LEVELS)[i // 4 % 4], KINDS[i // 16 % 3]
         yield f"mixed-{i:04d}-v{version}.png", payload(rng, version, level, kind), version, level
 
 
@@ -128,9 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     if others:
         parser.error(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder")
     try:
+        make("0", 1, "L")  # no folder without qrcode
         folder.mkdir(parents=True, exist_ok=True)
         for name, text, version, level in progress(recipe(count, options.seed, options.public)):
             make(text, version, level).save(folder / name, optimize=True)
+    except ImportError as error:
+        parser.exit(2, f"make_qr: {error}\n")
     except OSError as error:
         parser.exit(2, f"make_qr: {folder} can't be filled: {error.strerror or error}.\n")
     print(f"{count} QR codes in {folder}")
