@@ -63,13 +63,20 @@ class Report:
         self.bar.close()
         self.log.close()
 
+    def is_due(self, done: int) -> bool:
+        """Whether anything is written after step number ``done``: a row of the log at least."""
+        return done % LOG_EVERY == 0 or self._saves(done) or done % (5 * self.steps_per_epoch) == 0
+
+    def _saves(self, done: int) -> bool:
+        return done % self.options.save_every == 0 or done in (self.options.pretrain_steps, self.total)
+
     def step(self, done: int, losses: dict[str, float]) -> None:
         """Take note of the losses of step number ``done``, counted from 1; save where it is due."""
         for name, value in losses.items():
             self.sums[name].append(value)
         self.bar.set_postfix_str(describe(losses), refresh=False)
         self.bar.update(self.options.batch_size)
-        if done % self.options.save_every == 0 or done in (self.options.pretrain_steps, self.total):
+        if self._saves(done):
             self.save(done)
         elif done % LOG_EVERY == 0:
             self._write_row(done, {})

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from tinysrgan import device
 from tinysrgan.arguments import Call, parse
 from tinysrgan.command import command
@@ -100,13 +102,19 @@ def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, sta
     """
     steps = range(start, options.pretrain_steps + options.steps)
     batches = prefetch(lambda step: pairs.batch(step, options.batch_size), steps)
+    unread: list[tuple[int, dict[str, Array]]] = []
     with stop_on_signal() as stopped, single_threaded_blas(), report:
         for step, (lr, hr) in zip(steps, batches, strict=True):
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             rate = learning_rate(step, options)
             srgan.generator_adam.learning_rate = srgan.discriminator_adam.learning_rate = rate
             losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
-            report.step(step + 1, finite(losses, step + 1))
+            unread.append((step + 1, losses))
+            # To read a number off a GPU is to wait for it. So there, its next steps are queued meanwhile.
+            if module is np or stopped() or report.is_due(step + 1):
+                for done, losses in unread:
+                    report.step(done, finite(losses, done))
+                unread.clear()
             if stopped():
                 report.save(step + 1)
                 return False

@@ -9,7 +9,8 @@ repeated to the length of a line. Number i of any line then belongs to channel i
 are added up, and only the last one is folded to C numbers. That also keeps many small numbers from being added to one
 large sum, which would cost float32 its last digits.
 
-Formulas are functions of arrays, then vectors; on the GPU they are called with the whole arrays as they are.
+Formulas are functions of arrays, then vectors. On the GPU a kernel of our own does what the formula says, where one is
+given; elsewhere, and for float64, the formula is called with the whole arrays as they are.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ ALONE_NUMBERS = 64 * 1024
 SHARED_NUMBERS = 256 * 1024
 
 
-def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
+def elementwise(
+    formula: Callable[..., Array],
+    *arrays: Array,
+    vectors: Sequence[Array] = (),
+    kernel: Callable[..., Array] | None = None,
+) -> Array:
     """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,), or (1,) for all channels.
 
-    The result has the shape and dtype of the first array. Raises ValueError where shapes don't match.
+    The result has the shape and dtype of the first array. ``kernel`` says the same for float32 on a GPU. Raises
+    ValueError where shapes don't match.
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
     if array_module(first) is not np:
-        return formula(*arrays, *vectors)
+        return (kernel if kernel and first.dtype == np.float32 else formula)(*arrays, *vectors)
     result = np.empty(first.shape, first.dtype)
 
     def work(blocks: Sequence[slice]) -> None:
@@ -53,7 +60,12 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
     return result
 
 
-def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
+def channel_sums(
+    formula: Callable[..., tuple[Array, ...]],
+    *arrays: Array,
+    vectors: Sequence[Array] = (),
+    kernel: Callable[..., Array] | None = None,
+) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
     Arguments and errors are those of ``elementwise``. float32 sums are good to six digits or more.
@@ -62,6 +74,8 @@ def channel_sums(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vect
     first = arrays[0]
     channels = first.shape[-1]
     if array_module(first) is not np:
+        if kernel and first.dtype == np.float32:
+            return kernel(*arrays, *vectors)
         axes = tuple(range(first.ndim - 1))
         return array_module(first).stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
 
