@@ -88,6 +88,9 @@ def test_arguments_are_as_wide_as_the_kernel_takes_them():
         run(ADD_ONE, "add_one", (1,), (32,), x, x.copy(), 8)
     with pytest.raises(CudaError, match="another number of arguments"):
         run(ADD_ONE, "add_one", (1,), (32,), x, x.copy())
+    for argument in (None, np.zeros((), [("n", np.int32)])[()]):
+        with pytest.raises(TypeError, match="takes arrays, numbers, and records"):
+            run(ADD_ONE, "add_one", (1,), (32,), x, x.copy(), argument)
     with pytest.raises(CudaError, match="contiguous"):
         run(ADD_ONE, "add_one", (1,), (32,), x[::2], x.copy(), np.int32(4))
     with pytest.raises(CudaError, match="no kernel add_two"):

@@ -104,7 +104,7 @@ class RawKernel:
         guarded: dict[tuple[int, int], Guarded] = {}
         values: list[np.ndarray] = []
         for argument in arguments:
-            if isinstance(argument, np.ndarray) and argument.ndim | argument.size > 0 and argument.dtype.names is None:
+            if isinstance(argument, np.ndarray) and argument.dtype.names is None:
                 key = (argument.ctypes.data, argument.nbytes)
                 if key not in guarded:
                     guarded[key] = Guarded(argument, len(guarded))
@@ -133,17 +133,15 @@ class RawKernel:
 
 def scalar(value: Any) -> np.ndarray:
     """An argument passed by value, as wide as CuPy passes it."""
-    if value is None:
-        return np.array(0, np.uint64)
     if isinstance(value, bool | np.bool_):
         return np.array(value, np.bool_)
     if isinstance(value, int):
         return np.array(value, np.int64)
     if isinstance(value, float):
         return np.array(value, np.float64)
-    if isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, np.generic | np.ndarray) and not isinstance(value, np.void):
         return np.array(value)
-    raise TypeError(f"A kernel takes arrays and numbers, not {type(value).__name__}.")
+    raise TypeError(f"A kernel takes arrays, numbers, and records as arrays without axes, not {type(value).__name__}.")
 
 
 class Guarded:

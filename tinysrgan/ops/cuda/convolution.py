@@ -44,9 +44,9 @@ class Geometry(NamedTuple):
     top: int
     left: int
 
-    def record(self) -> np.void:
-        """As a kernel takes it, by value."""
-        return np.array(tuple(self), RECORD)[()]
+    def record(self) -> np.ndarray:
+        """As a kernel takes it, by value: CuPy passes an array of NumPy's without axes so."""
+        return np.array(tuple(self), RECORD)
 
 
 RECORD = np.dtype([(name, np.int32) for name in Geometry._fields])

@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 # A wheel carries the folder inside the package; in a checkout it lies beside it.
 _PACKAGE = Path(__file__).parents[2]
 KERNELS = _PACKAGE / "kernels" if (_PACKAGE / "kernels").is_dir() else _PACKAGE.parent / "kernels"
 
-Kernel = Callable[..., Any]  # called with (grid, block, arguments, shared_mem=bytes)
+NULL = np.uint64(0)  # CuPy doesn't take None for a pointer
+Kernel = Callable[..., None]  # called with (grid, block, arguments, shared_mem=bytes)
 
 
 @cache
@@ -23,6 +26,19 @@ def source(file: str) -> str:
 
 @cache
 def kernel(cupy: ModuleType, file: str, name: str, **defines: int | str) -> Kernel:
-    """The kernel ``name`` of ``kernels/file``, compiled for the GPU at hand with these macros defined."""
+    """The kernel ``name`` of ``kernels/file``, compiled for the GPU at hand with these macros defined.
+
+    Where a kernel takes a pointer, None is the null pointer. Other numbers must be as wide as the kernel takes them.
+    """
     options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in defines.items()))
-    return cupy.RawModule(code=source(file), options=options).get_function(name)
+    function = cupy.RawModule(code=source(file), options=options).get_function(name)
+
+    def launch(
+        grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        if shared_mem > function.max_dynamic_shared_size_bytes:
+            function.max_dynamic_shared_size_bytes = shared_mem
+        pointers_and_numbers = tuple(NULL if argument is None else argument for argument in arguments)
+        function(grid, block, pointers_and_numbers, shared_mem=shared_mem)
+
+    return launch
