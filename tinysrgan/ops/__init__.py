@@ -1,7 +1,7 @@
 """The engine room: whatever has more than one implementation. Layers call these names and never choose.
 
-All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what arrays on the GPU take and all that
-have few pixels.
+All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what all take that have few pixels. Arrays
+on a GPU go to ``cuda``, which launches our own kernels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from tinysrgan.device import Array, array_module
 from tinysrgan.ops import bands, im2col, thin, winograd
 from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
+from tinysrgan.ops.cuda import convolution as cuda
 from tinysrgan.ops.product import add_product, matmul
 
 __all__ = [
@@ -34,7 +35,10 @@ _exact = False
 
 
 def exact(on: bool = True) -> None:
-    """Keep to direct convolutions from now on (or no longer): float32 errors of 1e-6 instead of Winograd's 1e-5."""
+    """Keep to direct convolutions from now on (or no longer): float32 errors of 1e-6 instead of Winograd's 1e-5.
+
+    On a GPU: float32 throughout, instead of tensor cores, which round to TF32 (errors of 1e-3) before they multiply.
+    """
     global _exact
     _exact = on
 
@@ -43,7 +47,9 @@ def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
     """Which convolution to take for x: (N, H, W, C) and w: (R, S, C, K)."""
     n, height, width, _ = x.shape
     r, s, c, k = w_shape
-    if array_module(x) is not np or n * height * width <= FEW_PIXELS:
+    if array_module(x) is not np:
+        return "cuda"
+    if n * height * width <= FEW_PIXELS:
         return "im2col"
     if stride > 1 or r % 2 == 0 or s % 2 == 0:
         return "bands"
@@ -57,6 +63,8 @@ def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
 def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Array:
     """y: (N, P, Q, K) = x: (N, H, W, C) convolved with w: (R, S, C, K), plus bias: (K,); "same" padding."""
     match choose(x, w.shape, stride):
+        case "cuda":
+            return cuda.conv2d(x, w, stride, bias, exact=_exact)
         case "thin":
             return thin.conv2d(x, w, bias)
         case "winograd":
@@ -70,6 +78,8 @@ def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Ar
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
     match choose(x, w_shape, stride):
+        case "cuda":
+            return cuda.conv2d_grad_weight(x, dy, w_shape, stride, exact=_exact)
         case "thin":
             return thin.conv2d_grad_weight(x, dy, w_shape)
         case "winograd":
@@ -83,6 +93,8 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
     """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K). With stride 1 it is a convolution of dy, K to C."""
     r, s, c, k = w.shape
     match choose(dy, (r, s, k, c), stride):
+        case "cuda":
+            return cuda.conv2d_grad_input(dy, w, x_shape, stride, exact=_exact)
         case "thin":
             return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
         case "winograd":

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinysrgan.device import Array, array_module
 from tinysrgan.ops import parallel
+from tinysrgan.ops.cuda import convolution as cuda
 
 # With fewer multiplications than this, a second thread costs more than it brings.
 SHARED_PRODUCT = 2**22
@@ -19,7 +20,9 @@ BLOCK_NUMBERS = 128 * 1024
 def matmul(a: Array, b: Array) -> Array:
     """a b, for a: (M, K) and b: (K, N). The workers share the longest of the three sides."""
     (m, k), n = a.shape, b.shape[1]
-    if array_module(a) is not np or m * k * n < SHARED_PRODUCT:
+    if array_module(a) is not np:
+        return cuda.matmul(a, b)
+    if m * k * n < SHARED_PRODUCT:
         return a @ b
     if k > max(m, n):
         return reduce(
@@ -44,7 +47,7 @@ def add_product(total: Array, a: Array, b: Array) -> None:
     For the gradient of a large dense layer: a whole a b would be as large as the layer itself.
     """
     if array_module(total) is not np:
-        total += a @ b
+        cuda.add_product(total, a, b)
         return
     rows = max(1, BLOCK_NUMBERS // total.shape[1])
     multiply = np.matmul if a.shape[1] > 1 else np.multiply  # NumPy's matmul is slow at outer products
