@@ -5,6 +5,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from tinysrgan.ops.cuda.module import OPTIONS
+
 
 @cache
 def library() -> ctypes.CDLL | None:
@@ -27,7 +29,7 @@ def compile(text: str, architecture: int, *options: str) -> tuple[bool, str]:
     assert nvrtc is not None
     program = ctypes.c_void_p()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None) == 0
-    words = [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "--ptxas-options=-v", *options]
+    words = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS, *options]
     worked = nvrtc.nvrtcCompileProgram(
         program, len(words), (ctypes.c_char_p * len(words))(*[w.encode() for w in words])
     )

@@ -1,7 +1,7 @@
 """The engine room: whatever has more than one implementation. Layers call these names and never choose.
 
-All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what all take that have few pixels. Arrays
-on a GPU go to ``cuda``, which launches our own kernels.
+All convolutions give what ``naive`` gives; ``im2col`` is the one to read, and what all take that have few pixels.
+Arrays on a GPU go to ``cuda``, which launches our own kernels.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 _PACKAGE = Path(__file__).parents[2]
 KERNELS = _PACKAGE / "kernels" if (_PACKAGE / "kernels").is_dir() else _PACKAGE.parent / "kernels"
 
+OPTIONS = ("-std=c++17", "-default-device")  # of NVRTC; small functions need no __device__ of their own
 NULL = np.uint64(0)  # CuPy doesn't take None for a pointer
 Kernel = Callable[..., None]  # called with (grid, block, arguments, shared_mem=bytes)
 
@@ -30,7 +31,7 @@ def kernel(cupy: ModuleType, file: str, name: str, **defines: int | str) -> Kern
 
     Where a kernel takes a pointer, None is the null pointer. Other numbers must be as wide as the kernel takes them.
     """
-    options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in defines.items()))
+    options = (*OPTIONS, *(f"-D{macro}={value}" for macro, value in defines.items()))
     function = cupy.RawModule(code=source(file), options=options).get_function(name)
 
     def launch(
