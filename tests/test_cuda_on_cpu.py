@@ -71,15 +71,23 @@ def test_a_barrier_is_kept_and_its_absence_is_seen(turns):
         assert np.isnan(y).any()
 
 
-def test_a_write_outside_of_an_array_is_an_error_and_a_read_gives_nan():
+def test_what_lies_outside_of_an_array_is_neither_read_nor_written():
     x, y = floats(100), np.zeros(100, np.float32)
     run(ADD_ONE, "add_one", (4,), (32,), x, y, np.int32(100))
     np.testing.assert_array_equal(y, x + 1)
-    with pytest.raises(CudaError, match="add_one wrote outside of array number 1"):
-        run(ADD_ONE.replace("<", "<="), "add_one", (4,), (32,), x, y, np.int32(100))
-    shorter = np.zeros(101, np.float32)
-    run(ADD_ONE, "add_one", (4,), (32,), x, shorter, np.int32(101))
-    assert np.isnan(shorter[100])
+    longer = np.zeros(101, np.float32)
+    with pytest.raises(CudaError, match=r"block \(3, 0, 0\), thread \(4, 0, 0\) .*near argument 0"):
+        run(ADD_ONE, "add_one", (4,), (32,), x, longer, np.int32(101))
+    with pytest.raises(CudaError, match="near argument 1"):
+        run(ADD_ONE.replace("<", "<="), "add_one", (4,), (32,), longer, y, np.int32(100))
+    with pytest.raises(CudaError, match="add_one wrote outside of argument 1"):
+        run(ADD_ONE.replace("y[i]", "y[i - 1]"), "add_one", (4,), (32,), x, y, np.int32(100))
+    # The end of an array whose size is no multiple of 16 bytes is next to some NaN.
+    shorter = np.full(99, np.nan, np.float32)
+    with pytest.raises(CudaError, match="add_one wrote outside of argument 1"):
+        run(ADD_ONE, "add_one", (4,), (32,), x, shorter, np.int32(100))
+    run(ADD_ONE, "add_one", (4,), (32,), x[:99], y, np.int32(100))
+    assert np.isnan(y[99])
 
 
 def test_arguments_are_as_wide_as_the_kernel_takes_them():

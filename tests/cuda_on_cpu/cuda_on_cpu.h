@@ -1,394 +1,529 @@
-// CUDA's execution model on the CPU, to prove kernels where there is no GPU: put in front of a .cu file's text, it makes
-// C++17 of it. Every CUDA thread is a fibre, a stack of its own; the scheduler below runs them in turns on one core, and
-// switches where threads wait for each other. What a GPU may do at its leisure is done here at the worst moment:
+// CUDA on the CPU: compiles a .cu file as ordinary C++17 and runs it, every CUDA thread a fibre of its own.
 //
-//   shared memory        holds NaN until it is written, in every block anew
-//   asynchronous copies  arrive only when they are waited for; until then there is NaN
-//   threads              run in ascending, descending or random order from barrier to barrier
-//   tensor cores         see only the bits of a tf32 number, and only what each lane really holds
+// For proofs, not for speed. What a GPU leaves open is settled here in the least convenient way:
 //
-// A missing barrier or wait thus shows in the numbers in one of the orders at least.
+//   shared memory        is full of NaN when a block begins
+//   asynchronous copies  arrive when they are waited for and no earlier; until then there is NaN
+//   threads              run in any order one asks for, from one meeting point to the next
+//   tensor cores         see only the bits of a tf32 number, and of the matrices only what each lane really holds
+//
+// What is forbidden ends the launch with a message that names the thread and the line.
+//
+// The model in short. A grid is many blocks, which know nothing of each other. A block is up to 1024 threads, which share
+// memory and meet at barriers. 32 neighbours of a block are a warp; its lanes hand each other values and multiply matrices.
 #pragma once
-#include <setjmp.h>
-#include <ucontext.h>
-
-#include <algorithm>
-#include <cfloat>
+#include <csetjmp>
+#include <csignal>
 #include <cmath>
+#include <cstdarg>
 #include <cstdint>
-#include <cstdlib>
+#include <cstdio>
 #include <cstring>
-#include <new>
+#include <pthread.h>
+#include <type_traits>
+#include <ucontext.h>
 #include <utility>
-#include <vector>
+
+// --- Words of the language.
 
 #define CUDA_ON_CPU 1
-
-// ---------------------------------------------------------------- what the compiler of CUDA knows by itself
-
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#ifndef __CUDA_ARCH__
+#define __CUDA_ARCH__ 900
+#endif
 #define __global__
 #define __device__
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline
-#define __launch_bounds__(...)
-#define __align__(n) __attribute__((aligned(n)))
+#define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
-#define __shared__ static __attribute__((section("shared_memory")))  // one stretch of memory, to be filled with NaN
-#define DYNAMIC_SHARED(type, name) type *name = (type *)cuda::scheduler.dynamic
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+// One section holds all shared arrays of a kernel, so that they can be measured and filled with NaN.
+#define __shared__ static __attribute__((section("cuda_shared")))
+#define DYNAMIC_SHARED(type, name) type *const name = (type *)cuda::now.dynamic_shared
 
 struct uint3 { unsigned x, y, z; };
-struct dim3 { unsigned x = 1, y = 1, z = 1; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+typedef uint3 dim3;
 struct alignas(8) int2 { int x, y; };
 struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) double2 { double x, y; };
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline double2 make_double2(double x, double y) { return {x, y}; }
+
+extern "C" {  // the linker's names: where the section begins and ends, and where the library does
+__attribute__((weak, visibility("hidden"))) extern char __start_cuda_shared[], __stop_cuda_shared[];
+__attribute__((visibility("hidden"))) extern const char __ehdr_start[];
+}
 
 namespace cuda {
 
-constexpr int WARP = 32;
+constexpr int WARP = 32, MAX_THREADS = 1024, MAX_COPIES = 256;
 constexpr size_t STACK = 64 * 1024;
-constexpr size_t MOST_STATIC = 48 * 1024, MOST_SHARED = 227 * 1024;  // of an H100's shared memory, for one block
+constexpr uint32_t POISON = 0x7fffdead;  // a NaN in float32, two of them a NaN in float64, and no sensible index
 
-// ---------------------------------------------------------------- threads, and who runs when
+inline void poison(void *memory, size_t bytes) {
+  for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char *)memory + i, &POISON, 4);
+}
+
+// --- What the runner asks for and gets back; runner.py has the same structure.
+
+enum Order { ASCENDING, DESCENDING, RANDOM };
+
+struct Array {
+  const char *fence, *begin, *end, *other_fence;  // between the fences and the array there is nothing for a kernel
+};
+
+struct Request {
+  dim3 grid, block;
+  char *dynamic_shared;
+  size_t dynamic_bytes;
+  void **arguments;
+  int order;
+  uint32_t seed;
+  char *stacks;  // STACK bytes for every thread of a block
+  const Array *arrays;
+  int array_count;
+  // Filled in by fail.
+  char message[512];
+  int line;              // of the kernel's text; or else
+  size_t place;          // of the instruction in the library
+  const void *address;   // that it wanted
+};
+
+// --- A launch: its threads, its warps, and who runs.
 
 enum State { READY, AT_BARRIER, IN_WARP, DONE };
 
-struct Copy { void *to; const void *from; bool inside; };
+struct Copy {
+  void *shared;
+  const void *global;
+  bool inside;
+  int group;
+};
 
 struct Thread {
   uint3 index;
-  int number, lane;
+  int number, fibre, line;  // the line where it last met others
   State state;
-  bool begun;
-  jmp_buf place;       // where it was when it last gave way
-  ucontext_t context;  // its stack
-  char *stack = nullptr;
-  std::vector<Copy> begun_copies;               // not committed yet
-  std::vector<std::vector<Copy>> copy_groups;   // committed, the oldest first
+  int group, copy_count;
+  Copy copies[MAX_COPIES];  // asynchronous copies under way, oldest first
 };
 
 struct Warp {
-  int live, arrived;                        // lanes that still run; of them, those that have come to the exchange
-  unsigned round;                           // counts exchanges
-  // What every lane shows the others. In turns: who is ahead shows the next while others still read the last.
-  alignas(16) unsigned char post[2][WARP][64];
+  unsigned lanes;  // that still run
+  // An exchange of values. There are two sets, used in turn: a lane that is ahead writes the next while others still read
+  // the last.
+  const char *operation;
+  unsigned mask, generation, arrived[2];
+  unsigned synchronizations;
+  alignas(16) char deposit[2][WARP][32];
 };
 
-struct Scheduler {
-  std::vector<Thread> threads;
-  std::vector<Warp> warps;
-  Thread *current = nullptr;
-  jmp_buf place;
-  uint3 block;
-  dim3 grid_size, block_size;
-  void (*kernel)(void *) = nullptr;
-  void *arguments = nullptr;
-  char *dynamic = nullptr;
-  size_t dynamic_bytes = 0;
-  int live = 0, waiting = 0;
-  int order = 0;  // 0 ascending, 1 descending, 2 random
-  unsigned random = 1;
-  const char *error = nullptr;
+struct Fibre {
+  jmp_buf context;
+  bool begun;
 };
-inline Scheduler scheduler;
 
-inline void give_way() {
-  if (!_setjmp(scheduler.current->place)) _longjmp(scheduler.place, 1);
+struct Launch : Request {
+  uint3 block_index;
+  void (*kernel)(void **);
+  Thread threads[MAX_THREADS], *thread;
+  Warp warps[MAX_THREADS / WARP];
+  Fibre fibres[MAX_THREADS];
+  int idle[MAX_THREADS], idle_count;
+  int count, done, at_barrier;
+  jmp_buf scheduler, failed;
+  uint32_t random;
+  unsigned barriers;
+  bool running;
+  pthread_t worker;
+};
+inline Launch now;  // a library holds one kernel and runs one launch at a time
+
+inline int lane() { return now.thread->number % WARP; }
+inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
+
+// Ends the launch. The fibres' stacks are simply left.
+[[noreturn]] inline void fail(int line, const char *format, ...) {
+  const uint3 b = now.block_index, t = now.thread->index;
+  const int n = snprintf(now.message, sizeof now.message, "block (%u, %u, %u), thread (%u, %u, %u) ", b.x, b.y, b.z, t.x, t.y, t.z);
+  va_list values;
+  va_start(values, format);
+  vsnprintf(now.message + n, sizeof now.message - n, format, values);
+  va_end(values);
+  now.line = line;
+  _longjmp(now.failed, 1);
 }
 
-// End the launch with an error; the thread never goes on.
-[[noreturn]] inline void fail(const char *message) {
-  scheduler.error = message;
-  _longjmp(scheduler.place, 1);
+// --- Fibres. makecontext gives each a stack; from then on setjmp and longjmp change between them, which takes nanoseconds,
+// for unlike swapcontext they don't ask the operating system.
+
+// Let others run; returns when the scheduler takes up this thread again.
+inline void pause() {
+  if (!_setjmp(now.fibres[now.thread->fibre].context)) _longjmp(now.scheduler, 1);
 }
 
-inline void thread_main() {
-  scheduler.kernel(scheduler.arguments);
-  Thread &thread = *scheduler.current;
-  if (!thread.begun_copies.empty() || !thread.copy_groups.empty())
-    fail("a thread ended with asynchronous copies that it never waited for");
-  thread.state = DONE;
-  give_way();
-}
+// --- Where threads meet.
 
-inline void run(Thread &thread) {
-  scheduler.current = &thread;
-  if (_setjmp(scheduler.place)) return;  // the thread gave way
-  if (thread.begun) _longjmp(thread.place, 1);
-  thread.begun = true;
-  setcontext(&thread.context);
-}
-
-inline unsigned dice() {  // xorshift
-  unsigned &x = scheduler.random;
-  x ^= x << 13, x ^= x >> 17, x ^= x << 5;
-  return x;
-}
-
-template <class T> void shuffle(std::vector<T> &items) {
-  for (size_t i = items.size(); i > 1; i--) std::swap(items[i - 1], items[dice() % i]);
-}
-
-inline void poison(void *memory, size_t bytes) {  // with NaN
-  uint32_t *word = (uint32_t *)memory;
-  for (size_t i = 0; i < bytes / 4; i++) word[i] = 0x7fc0dead;
-}
-
-extern "C" {  // the linker's names for the ends of the section
-extern char __start_shared_memory[] __attribute__((weak));
-extern char __stop_shared_memory[] __attribute__((weak));
-}
-inline size_t static_bytes() { return __start_shared_memory ? __stop_shared_memory - __start_shared_memory : 0; }
-
-inline void begin_block() {
-  Scheduler &s = scheduler;
-  if (static_bytes()) poison(__start_shared_memory, static_bytes());
-  poison(s.dynamic, s.dynamic_bytes);
-  int count = (int)s.threads.size();
-  for (int i = 0; i < count; i++) {
-    Thread &thread = s.threads[i];
-    unsigned x = s.block_size.x, y = s.block_size.y;
-    thread.index = {i % x, i / x % y, i / x / y};
-    thread.number = i, thread.lane = i % WARP, thread.state = READY, thread.begun = false;
-    thread.begun_copies.clear(), thread.copy_groups.clear();
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack;
-    thread.context.uc_stack.ss_size = STACK;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, thread_main, 0);
-  }
-  for (size_t i = 0; i < s.warps.size(); i++) {
-    s.warps[i].arrived = 0;
-    s.warps[i].live = std::min(WARP, count - (int)i * WARP);
-  }
-  s.live = count, s.waiting = 0;
-}
-
-// Run all threads of a block, from barrier to barrier.
-inline void run_block() {
-  Scheduler &s = scheduler;
-  begin_block();
-  std::vector<int> turns(s.threads.size());
-  for (size_t i = 0; i < turns.size(); i++) turns[i] = (int)(s.order == 1 ? turns.size() - 1 - i : i);
-  while (s.live) {
-    if (s.order == 2) shuffle(turns);
-    bool progress = false;
-    for (int i : turns) {
-      Thread &thread = s.threads[i];
-      Warp &warp = s.warps[i / WARP];
-      if (thread.state != READY && thread.state != IN_WARP) continue;
-      unsigned round = warp.round;
-      bool waited = thread.state == IN_WARP;
-      thread.state = READY;
-      run(thread);
-      if (s.error) return;
-      progress |= !waited || thread.state != IN_WARP || warp.round != round;
-      if (thread.state == DONE) s.live--, warp.live--;
+// Nobody goes on before all threads of the block are here, at the same line.
+inline void barrier(int line) {
+  now.thread->line = line;
+  now.thread->state = AT_BARRIER;
+  if (++now.at_barrier == now.count) {
+    for (int i = 0; i < now.count; i++) {
+      if (now.threads[i].line != line) fail(line, "waits at this barrier, another one at that of line %d", now.threads[i].line);
+      now.threads[i].state = READY;
     }
-    if (s.live && s.waiting == s.live) {
-      s.waiting = 0, progress = true;
-      for (Thread &thread : s.threads)
-        if (thread.state == AT_BARRIER) thread.state = READY;
-    }
-    if (s.live && !progress) {
-      s.error = "deadlock: some threads wait for others that never come (__syncthreads, or a warp's exchange)";
-      return;
-    }
+    now.at_barrier = 0;
+    now.barriers++;
   }
+  pause();
 }
 
-// Kernels whose threads never wait for each other need no fibres.
-inline void run_block_plainly() {
-  Scheduler &s = scheduler;
-  Thread &thread = s.threads[0];
-  int count = (int)(s.block_size.x * s.block_size.y * s.block_size.z);
-  unsigned x = s.block_size.x, y = s.block_size.y;
-  s.current = &thread;
-  for (int i = 0; i < count; i++) {
-    int turn = s.order == 0 ? i : count - 1 - i;
-    thread.index = {turn % x, turn / x % y, turn / x / y};
-    s.kernel(s.arguments);
-  }
+// Let the lanes go on if all have come that are still to come.
+inline bool complete(Warp &w) {
+  const int set = w.generation & 1;
+  if (!w.arrived[set] || w.arrived[set] != (w.mask & w.lanes)) return false;
+  w.arrived[!set] = 0;
+  w.generation++;
+  Thread *first = now.threads + (&w - now.warps) * WARP;
+  for (int i = 0; i < WARP; i++)
+    if (w.arrived[set] >> i & 1) first[i].state = READY;
+  return true;
 }
 
-inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int order, bool plain, void (*kernel)(void *),
-                          void *arguments) {
-  Scheduler &s = scheduler;
-  size_t count = (size_t)block.x * block.y * block.z;
-  if (count == 0 || count > 1024) return "a block has 1 to 1024 threads";
-  if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535)
-    return "a grid has at least one block, and at most 65535 along y and z";
-  if (static_bytes() > MOST_STATIC) return "more static shared memory than the 48 KiB that a block may have";
-  if (static_bytes() + dynamic > MOST_SHARED) return "more shared memory than the 227 KiB that a block may have";
-  s.error = nullptr, s.order = order, s.random = 2654435761u;
-  s.grid_size = grid, s.block_size = block, s.kernel = kernel, s.arguments = arguments;
-  s.dynamic_bytes = dynamic;
-  s.dynamic = (char *)std::aligned_alloc(128, (dynamic + 128) / 128 * 128);
-  for (Thread &thread : s.threads) std::free(thread.stack);
-  s.threads = std::vector<Thread>(plain ? 1 : count);
-  for (Thread &thread : s.threads) thread.stack = (char *)std::malloc(STACK);
-  s.warps.resize((count + WARP - 1) / WARP);
-
-  std::vector<uint3> blocks;
-  for (unsigned z = 0; z < grid.z; z++)
-    for (unsigned y = 0; y < grid.y; y++)
-      for (unsigned x = 0; x < grid.x; x++) blocks.push_back({x, y, z});
-  if (order == 1) std::reverse(blocks.begin(), blocks.end());
-  if (order == 2) shuffle(blocks);
-  for (uint3 at : blocks) {
-    s.block = at;
-    plain ? run_block_plainly() : run_block();
-    if (s.error) break;
-  }
-  std::free(s.dynamic);
-  return s.error;
+// Every lane in the mask leaves a value and waits until all of them have. Returns the set of deposits that holds them.
+inline int exchange(const char *operation, int line, unsigned mask, const void *value, size_t bytes) {
+  Warp &w = warp();
+  const int set = w.generation & 1;
+  const unsigned me = 1u << lane();
+  now.thread->line = line;
+  if (!(mask & me)) fail(line, "calls %s, but isn't in its own mask %08x", operation, mask);
+  if (!w.arrived[set]) w.mask = mask, w.operation = operation;
+  if (w.mask != mask || w.operation != operation)
+    fail(line, "calls %s (mask %08x) while its warp is in %s (mask %08x)", operation, mask, w.operation, w.mask);
+  if (bytes) memcpy(w.deposit[set][lane()], value, bytes);
+  w.arrived[set] |= me;
+  now.thread->state = IN_WARP;
+  if (!complete(w)) pause();
+  return set;
 }
 
-// ---------------------------------------------------------------- a kernel's arguments, checked as CuPy can't
-
-template <class... A, size_t... I> void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
-  kernel(*(std::remove_reference_t<A> *)arguments[I]...);
-}
-
-// grid and block: three numbers each. sizes: of every argument in bytes. What went wrong, or null.
-template <class... A>
-const char *launch_kernel(void (*kernel)(A...), const unsigned *grid, const unsigned *block, size_t dynamic, int order,
-                          bool plain, void **arguments, const int *sizes, int count) {
-  const int expected[] = {(int)sizeof(A)..., 0};
-  if (count != (int)sizeof...(A)) return "another number of arguments than the kernel has";
-  for (int i = 0; i < count; i++)
-    if (sizes[i] != expected[i]) return "an argument of another width than the kernel's (CuPy passes Python's int as 8 bytes)";
-  auto body = [&] { call(kernel, arguments, std::index_sequence_for<A...>{}); };
-  return launch({grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, dynamic, order, plain,
-                [](void *body_) { (*(decltype(body) *)body_)(); }, &body);
-}
-
-// ---------------------------------------------------------------- what threads do together
-
-inline void barrier() {
-  scheduler.current->state = AT_BARRIER;
-  scheduler.waiting++;
-  give_way();
-}
-
-// Every lane of a warp shows `bytes` to the others, and goes on when all have: what lane i shows is at [i].
-inline unsigned char (*exchange(const void *value, size_t bytes, unsigned mask = 0xffffffffu))[64] {
-  Thread &thread = *scheduler.current;
-  Warp &warp = scheduler.warps[thread.number / WARP];
-  if (!(mask >> thread.lane & 1)) fail("a lane calls a warp's exchange without being in its mask");
-  unsigned round = warp.round;
-  auto post = warp.post[round & 1];
-  if (value) std::memcpy(post[thread.lane], value, bytes);
-  if (++warp.arrived == std::min(__builtin_popcount(mask), warp.live)) {
-    warp.arrived = 0, warp.round++;
-  } else {
-    while (warp.round == round) {
-      thread.state = IN_WARP;
-      give_way();
-    }
-  }
-  return post;
-}
-
-template <class T> T from_lane(unsigned mask, T value, int lane, int width) {
-  auto post = exchange(&value, sizeof value, mask);
-  int first = scheduler.current->lane / width * width;
-  bool there = lane >= first && lane < first + width &&
-               scheduler.current->number / WARP * WARP + lane < (int)scheduler.threads.size();
-  if (there) std::memcpy(&value, post[lane], sizeof value);
+template <class T> T shuffle(const char *operation, int line, unsigned mask, T value, int source, int width) {
+  static_assert(sizeof(T) <= sizeof now.warps->deposit[0][0], "a shuffle takes 4 or 8 bytes");
+  const int set = exchange(operation, line, mask, &value, sizeof value), first = lane() / width * width;
+  if (source < first || source >= first + width) return value;
+  if (warp().arrived[set] >> source & 1)
+    memcpy(&value, warp().deposit[set][source], sizeof value);
+  else
+    poison(&value, sizeof value);  // the register of a lane that isn't there
   return value;
 }
 
-inline int lane() { return scheduler.current->lane; }
+// The life of a fibre: one thread after the other.
+inline void fibre() {
+  for (;;) {
+    now.kernel(now.arguments);
+    Thread &thread = *now.thread;
+    if (thread.copy_count) fail(thread.line, "ends with asynchronous copies that it never waited for");
+    thread.state = DONE;
+    now.done++;
+    now.idle[now.idle_count++] = thread.fibre;
+    warp().lanes &= ~(1u << lane());
+    complete(warp());
+    pause();
+  }
+}
+
+inline void resume(Thread &thread) {
+  now.thread = &thread;
+  if (thread.fibre < 0) thread.fibre = now.idle[--now.idle_count];
+  Fibre &mine = now.fibres[thread.fibre];
+  if (_setjmp(now.scheduler)) return;
+  if (mine.begun) _longjmp(mine.context, 1);
+  mine.begun = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = now.stacks + thread.fibre * STACK;
+  context.uc_stack.ss_size = STACK - thread.fibre % 32 * 128;  // not all at the same place in the processor's cache
+  context.uc_link = nullptr;
+  makecontext(&context, fibre, 0);
+  setcontext(&context);
+}
+
+// --- Blocks and grids.
+
+inline uint32_t random_below(uint32_t n) {  // xorshift
+  now.random ^= now.random << 13;
+  now.random ^= now.random >> 17;
+  now.random ^= now.random << 5;
+  return now.random % n;
+}
+
+// Fill `list` with 0 .. n - 1 in the order asked for.
+inline void arrange(int *list, int n) {
+  for (int i = 0; i < n; i++) list[i] = now.order == DESCENDING ? n - 1 - i : i;
+  if (now.order == RANDOM)
+    for (int i = n - 1; i > 0; i--) std::swap(list[i], list[random_below(i + 1)]);
+}
+
+inline void begin_block() {
+  if (__start_cuda_shared) poison(__start_cuda_shared, __stop_cuda_shared - __start_cuda_shared);
+  poison(now.dynamic_shared, now.dynamic_bytes);
+  now.done = now.at_barrier = 0;
+  now.barriers++;
+  for (int i = 0; i < now.count; i++) {
+    Thread &thread = now.threads[i];
+    const unsigned x = now.block.x, y = now.block.y;
+    thread.index = {i % x, i / x % y, i / x / y};
+    thread.number = i;
+    thread.fibre = -1;
+    thread.state = READY;
+    thread.line = thread.group = thread.copy_count = 0;
+  }
+  for (int i = 0; i * WARP < now.count; i++) {
+    Warp &w = now.warps[i];
+    const int lanes = now.count - i * WARP;
+    w.lanes = lanes < WARP ? (1u << lanes) - 1 : ~0u;
+    w.generation = w.arrived[0] = w.arrived[1] = 0;
+  }
+}
+
+// Nobody can go on: name one who waits.
+[[noreturn]] inline void deadlock() {
+  for (int i = 0; i < now.count; i++) {
+    now.thread = &now.threads[i];
+    const int line = now.thread->line;
+    if (now.thread->state == IN_WARP) fail(line, "waits in %s for lanes of its warp that never come: deadlock", warp().operation);
+    if (now.thread->state == AT_BARRIER) fail(line, "waits at a barrier that only %d of %d threads reach: deadlock", now.at_barrier, now.count);
+  }
+  __builtin_unreachable();
+}
+
+// In ascending and descending order a warp runs as far as it can before the next begins; in random order they take turns.
+inline void run_block() {
+  const int warps = (now.count + WARP - 1) / WARP;
+  int warp_order[MAX_THREADS / WARP], lane_order[WARP];
+  begin_block();
+  while (now.done < now.count) {
+    bool progress = false;
+    arrange(warp_order, warps);
+    for (int i = 0; i < warps; i++) {
+      for (bool again = true; again;) {
+        again = false;
+        arrange(lane_order, WARP);
+        for (int j = 0; j < WARP; j++) {
+          const int number = warp_order[i] * WARP + lane_order[j];
+          if (number >= now.count || now.threads[number].state != READY) continue;
+          resume(now.threads[number]);
+          progress = true;
+          again = now.order != RANDOM;
+        }
+      }
+    }
+    if (!progress) deadlock();
+  }
+}
+
+inline int run(Request &request, void (*kernel)(void **)) {
+  (Request &)now = request;
+  now.kernel = kernel;
+  now.count = now.block.x * now.block.y * now.block.z;
+  now.thread = now.threads;
+  now.idle_count = now.count;
+  for (int i = 0; i < now.count; i++) now.idle[i] = now.count - 1 - i, now.fibres[i].begun = false;
+  now.worker = pthread_self();
+  now.running = true;
+  const unsigned x = now.grid.x, y = now.grid.y;
+  const long long blocks = (long long)x * y * now.grid.z;
+  const int failed = _setjmp(now.failed);
+  if (!failed)
+    for (long long i = 0; i < blocks; i++) {
+      const unsigned b = now.order == DESCENDING ? blocks - 1 - i : i;
+      now.block_index = {b % x, b / x % y, b / x / y};
+      now.random = 2654435761u * (now.seed + b + 1) | 1;
+      run_block();
+    }
+  now.running = false;
+  request = now;
+  return failed;
+}
+
+// --- What the launcher must know of a kernel: its parameters, and how to call it with pointers to their values.
+
+struct Parameter {
+  int pointer, kind, bytes;  // kind: f, i or V, as in NumPy; of a pointer, of what it points to
+};
+template <class T> constexpr Parameter parameter() {
+  using Value = std::remove_cv_t<std::remove_pointer_t<T>>;
+  constexpr int kind = std::is_floating_point_v<Value> ? 'f' : std::is_integral_v<Value> ? 'i' : 'V';
+  if constexpr (std::is_void_v<Value>)
+    return {1, 'V', 0};
+  else
+    return {std::is_pointer_v<T>, kind, sizeof(Value)};
+}
+template <class... T> int parameters(void (*)(T...), Parameter *list) {
+  const Parameter all[] = {parameter<T>()..., {}};
+  memcpy(list, all, sizeof all - sizeof *all);
+  return sizeof...(T);
+}
+EXPORT __attribute__((used)) inline int static_shared() {
+  return __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
+}
+template <class... T, size_t... i> void call(void (*kernel)(T...), void **values, std::index_sequence<i...>) {
+  kernel(*(T *)values[i]...);
+}
+template <class... T> void call(void (*kernel)(T...), void **values) { call(kernel, values, std::index_sequence_for<T...>{}); }
+
+// --- What is forbidden.
+
+// Memory ends at forbidden pages, so that an access beyond arrives as a signal. If it isn't ours, it goes on to whom it
+// would have gone to.
+inline struct sigaction others[NSIG];
+inline void caught(int signal, siginfo_t *info, void *context) {
+  if (now.running && pthread_equal(now.worker, pthread_self())) {
+#if defined(__x86_64__)
+    now.place = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] - (size_t)__ehdr_start;
+#elif defined(__aarch64__)
+    now.place = ((ucontext_t *)context)->uc_mcontext.pc - (size_t)__ehdr_start;
+#endif
+    now.address = info->si_addr;
+    fail(0, "reads or writes what is none of its memory");
+  }
+  struct sigaction &other = others[signal];
+  if (other.sa_flags & SA_SIGINFO)
+    other.sa_sigaction(signal, info, context);
+  else if (other.sa_handler == SIG_DFL || other.sa_handler == SIG_IGN)
+    sigaction(signal, &other, nullptr);  // back to the same instruction, which now ends the process
+  else
+    other.sa_handler(signal);
+}
+__attribute__((constructor)) inline void catch_signals() {
+  struct sigaction action = {};
+  action.sa_sigaction = caught;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  for (int signal : {SIGSEGV, SIGBUS}) sigaction(signal, &action, &others[signal]);
+}
+
+// The compiler's own checks (-fsanitize=alignment,bounds,...) call these. All hand over where that was first.
+struct Where {
+  const char *file;
+  unsigned line, column;
+};
+extern "C" {
+__attribute__((used)) inline void __ubsan_handle_type_mismatch_v1_abort(Where *at, void *) { fail(at->line, "uses an address that is not aligned to its type"); }
+__attribute__((used)) inline void __ubsan_handle_out_of_bounds_abort(Where *at, void *i) { fail(at->line, "has an index outside of the array: %ld", (long)i); }
+__attribute__((used)) inline void __ubsan_handle_divrem_overflow_abort(Where *at, void *, void *) { fail(at->line, "divides by zero"); }
+__attribute__((used)) inline void __ubsan_handle_shift_out_of_bounds_abort(Where *at, void *, void *n) { fail(at->line, "shifts by %ld bits", (long)n); }
+}
 
 }  // namespace cuda
 
-#define threadIdx (cuda::scheduler.current->index)
-#define blockIdx (cuda::scheduler.block)
-#define blockDim (cuda::scheduler.block_size)
-#define gridDim (cuda::scheduler.grid_size)
+#define threadIdx (cuda::now.thread->index)
+#define blockIdx (cuda::now.block_index)
+#define blockDim (cuda::now.block)
+#define gridDim (cuda::now.grid)
+#define warpSize 32
 
-inline void __syncthreads() { cuda::barrier(); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda::exchange(nullptr, 0, mask); }
-template <class T> T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
-  return cuda::from_lane(mask, value, cuda::lane() / width * width + lane % width, width);
+// --- Functions of the language. __builtin_LINE() is the line of the call.
+
+inline void __syncthreads(int line = __builtin_LINE()) { cuda::barrier(line); }
+inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
+  cuda::exchange("__syncwarp", line, mask, nullptr, 0);
 }
-template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
-  return cuda::from_lane(mask, value, cuda::lane() ^ bits, width);
+template <class T> T __shfl_sync(unsigned mask, T value, int source, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_sync", line, mask, value, cuda::lane() / width * width + (source & (width - 1)), width);
 }
-template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width = 32) {
-  return cuda::from_lane(mask, value, cuda::lane() + (int)distance, width);
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_xor_sync", line, mask, value, cuda::lane() ^ bits, width);
 }
-template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = 32) {
-  return cuda::from_lane(mask, value, cuda::lane() - (int)distance, width);
+template <class T> T __shfl_down_sync(unsigned mask, T value, int distance, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_down_sync", line, mask, value, cuda::lane() + distance, width);
 }
+template <class T> T __shfl_up_sync(unsigned mask, T value, int distance, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_up_sync", line, mask, value, cuda::lane() - distance, width);
+}
+
 template <class T> T __ldg(const T *address) { return *address; }
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+template <class T> T min(T a, T b) { return b < a ? b : a; }
+template <class T> T max(T a, T b) { return a < b ? b : a; }
+inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+inline float __expf(float x) { return expf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline unsigned __float_as_uint(float x) {
   unsigned bits;
-  std::memcpy(&bits, &x, 4);
+  memcpy(&bits, &x, 4);
   return bits;
 }
 inline float __uint_as_float(unsigned bits) {
   float x;
-  std::memcpy(&x, &bits, 4);
+  memcpy(&x, &bits, 4);
   return x;
 }
-using std::max;
-using std::min;
 
-// ---------------------------------------------------------------- common.cuh's functions for tensor cores and copies
+// --- Tensor cores and asynchronous copies, under the names that common.cuh gives the instructions.
 
-// Round to 10 bits of mantissa, halves away from zero (PTX: cvt.rna.tf32.f32).
+// cvt.rna: to the nearest, half way cases away from zero. Infinities and NaN stay what they are.
 inline unsigned to_tf32(float x) {
-  unsigned bits = __float_as_uint(x);
-  bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-  return finite ? (bits + 0x1000u) & 0xffffe000u : bits;
+  const unsigned bits = __float_as_uint(x);
+  return std::isfinite(x) ? (bits + 0x1000) & 0xffffe000 : bits;
 }
 
-inline void multiply_add(float sum[4], const unsigned a[4], const unsigned b[2]) {
-  struct { unsigned a[4], b[2]; } held, other;
-  std::memcpy(held.a, a, sizeof held.a);
-  std::memcpy(held.b, b, sizeof held.b);
-  auto post = cuda::exchange(&held, sizeof held);
-  int i = cuda::lane() / 4, j = cuda::lane() % 4;
-  for (int n = 0; n < 4; n++) {  // this lane's four numbers of the sum
-    int row = i + (n >= 2 ? 8 : 0), column = 2 * j + n % 2;
-    for (int k = 0; k < 8; k++) {
-      std::memcpy(&other, post[row % 8 * 4 + k % 4], sizeof other);
-      unsigned left = other.a[(row >= 8) + 2 * (k >= 4)];
-      std::memcpy(&other, post[column * 4 + k % 4], sizeof other);
-      unsigned right = other.b[k >= 4];
-      const unsigned looked_at = 0xffffe000u;  // the hardware ignores the lowest 13 bits
-      sum[n] = std::fma(__uint_as_float(left & looked_at), __uint_as_float(right & looked_at), sum[n]);
+// mma.m16n8k8: each lane computes its four sums from everybody's a and b.
+inline void multiply_add(float sum[4], const unsigned a[4], const unsigned b[2], int line = __builtin_LINE()) {
+  struct Fragments {
+    unsigned a[4], b[2];
+  } mine;
+  memcpy(mine.a, a, sizeof mine.a);
+  memcpy(mine.b, b, sizeof mine.b);
+  const int set = cuda::exchange("multiply_add", line, ~0u, &mine, sizeof mine), i = cuda::lane() / 4, j = cuda::lane() % 4;
+  const auto of_lane = [&](int lane) { return (const Fragments *)cuda::warp().deposit[set][lane]; };
+  // The tensor cores don't look at the lowest 13 bits. The product of two such numbers is exact.
+  const auto number = [](unsigned bits) { return __uint_as_float(bits & 0xffffe000); };
+  for (int k = 0; k < 8; k++)
+    for (int n = 0; n < 4; n++) {  // rows i and i + 8, columns 2 j and 2 j + 1
+      const unsigned left = of_lane(4 * i + k % 4)->a[n / 2 + k / 4 * 2];
+      const unsigned right = of_lane(4 * (2 * j + n % 2) + k % 4)->b[k / 4];
+      sum[n] += number(left) * number(right);
     }
-  }
 }
 
-inline void copy_16(void *shared, const void *global, bool inside) {
-  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) cuda::fail("an asynchronous copy of 16 bytes is not aligned to 16");
+inline void copy_16(void *shared, const void *global, bool inside, int line = __builtin_LINE()) {
+  cuda::Thread &thread = *cuda::now.thread;
+  thread.line = line;
+  if ((uintptr_t)shared % 16) cuda::fail(line, "copies to shared memory that is not aligned to 16 bytes");
+  if ((uintptr_t)global % 16) cuda::fail(line, "copies from memory that is not aligned to 16 bytes");
+  if (thread.copy_count == cuda::MAX_COPIES) cuda::fail(line, "has %d copies under way", thread.copy_count);
   cuda::poison(shared, 16);
-  cuda::scheduler.current->begun_copies.push_back({shared, global, inside});
+  thread.copies[thread.copy_count++] = {shared, global, inside, thread.group};
 }
-inline void copy_commit() {
-  cuda::Thread &thread = *cuda::scheduler.current;
-  thread.copy_groups.push_back(std::move(thread.begun_copies));
-  thread.begun_copies.clear();
-}
+inline void copy_commit() { cuda::now.thread->group++; }
+
+// Only now do copies arrive, and no more of them than must.
 template <int pending> void copy_wait() {
-  auto &groups = cuda::scheduler.current->copy_groups;
-  while ((int)groups.size() > pending) {
-    for (const cuda::Copy &copy : groups[0]) {
-      if (copy.inside) std::memcpy(copy.to, copy.from, 16);
-      else std::memset(copy.to, 0, 16);
-    }
-    groups.erase(groups.begin());
+  cuda::Thread &thread = *cuda::now.thread;
+  int arrived = 0;
+  for (; arrived < thread.copy_count && thread.copies[arrived].group < thread.group - pending; arrived++) {
+    const cuda::Copy &copy = thread.copies[arrived];
+    if (copy.inside)
+      memcpy(copy.shared, copy.global, 16);
+    else
+      memset(copy.shared, 0, 16);
   }
+  thread.copy_count -= arrived;
+  memmove(thread.copies, thread.copies + arrived, thread.copy_count * sizeof *thread.copies);
 }

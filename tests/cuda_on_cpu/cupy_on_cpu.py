@@ -111,8 +111,7 @@ class RawKernel(runner.RawKernel):
 
 class RawModule(runner.RawModule):
     def get_function(self, name: str) -> RawKernel:
-        function = super().get_function(name)
-        return RawKernel(self.library, function.name, self.plain)
+        return RawKernel(self, super().get_function(name).name)
 
 
 class Device:
