@@ -1,16 +1,21 @@
 """Whole training steps with our own kernels, run on the CPU, beside the same steps in NumPy."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
-from tinysrgan import ops
+from tinysrgan import checkpoint, ops
+from tinysrgan.api import Upscaler
 from tinysrgan.device import array_module, to_device
-from tinysrgan.models import VGG19
+from tinysrgan.layers import BatchNorm
+from tinysrgan.models import VGG19, Generator
 from tinysrgan.options import Options
 from tinysrgan.srgan import SRGAN
-from tinysrgan.train import adversarial_step, pretrain_step
+from tinysrgan.train import adversarial_step, main, pretrain_step
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
@@ -63,8 +68,8 @@ def test_a_training_step_gives_numpy_s_numbers(name, exactly):
             (expected.generator_adam, srgan.generator_adam),
             (expected.discriminator_adam, srgan.discriminator_adam),
         ):
-            # The moments are sums of gradients. What stands before a batch-norm has biases whose gradient is nothing but
-            # rounding, hence the second term.
+            # The moments are sums of gradients. That of a bias before a batch-norm is nothing but rounding, hence the
+            # second term.
             largest = max(np.abs(m).max() for m in adam.m.values())
             for key, m in adam.m.items():
                 assert array_module(other.m[key]) is cupy
@@ -72,3 +77,40 @@ def test_a_training_step_gives_numpy_s_numbers(name, exactly):
                 assert far <= 1e-3 * np.abs(m).max() + 1e-6 * largest, key
         for net in (srgan.generator, srgan.discriminator):
             assert all(np.isfinite(tensor.value.get()).all() for tensor in net.tensors().values())
+
+
+@pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
+def test_upscaling_gives_numpy_s_image(upscale, exactly):
+    generator = Generator(2, 8, 4, upscale, seed=3)
+    for layer in generator.layers():
+        if isinstance(layer, BatchNorm):
+            layer.mean.value += 0.1
+            layer.variance.value *= 1.5
+    image = np.random.default_rng(4).integers(0, 256, (9, 13, 3), np.uint8)
+    expected = Upscaler(generator, "cpu")(image)
+    with cupy_on_cpu():
+        on_gpu = Upscaler(generator, "cuda")
+        assert "CPU in disguise" in on_gpu.where
+        assert np.abs(on_gpu(image).astype(int) - expected).max() <= 1
+
+
+def test_a_run_moves_freely_between_cpu_and_gpu(tmp_path, capsys):
+    size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 2 --steps 2 --seed 1".split()
+    data = str(Path(__file__).parents[1] / "data" / "qr")
+
+    def losses(run: str) -> list[list[float]]:
+        with open(tmp_path / run / "log.csv", newline="") as file:
+            return [[float(row[name] or 0) for name in ("pixel", "content", "D(fake)")] for row in csv.DictReader(file)]
+
+    assert main([data, *size, "--out", str(tmp_path / "cpu"), "--device", "cpu"]) == 0
+    assert main([data, *size, "--out", str(tmp_path / "mixed"), "--device", "cpu", "--steps", "0"]) == 0
+    with cupy_on_cpu():
+        resume = ["--resume", str(tmp_path / "mixed")]
+        assert main([*resume, "--device", "cuda", "--steps", "1"]) == 0
+        assert "CPU in disguise" in capsys.readouterr().out
+        generator = checkpoint.load_generator(tmp_path / "mixed" / "generator.h5")
+        assert all(type(tensor.value) is np.ndarray for tensor in generator.tensors().values())
+    assert main([*resume, "--device", "cpu", "--steps", "2"]) == 0
+    alone, mixed = losses("cpu"), losses("mixed")
+    np.testing.assert_allclose(np.array(mixed[0]), np.array(alone[0]), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(mixed[1:], axis=0), alone[-1], rtol=0.02)

@@ -24,6 +24,7 @@ __all__ = [
     "elementwise",
     "exact",
     "in_place",
+    "is_exact",
     "matmul",
 ]
 
@@ -41,6 +42,11 @@ def exact(on: bool = True) -> None:
     """
     global _exact
     _exact = on
+
+
+def is_exact() -> bool:
+    """What was last asked of ``exact``."""
+    return _exact
 
 
 def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from tinysrgan import ops
 from tinysrgan.device import Array, array_module
 from tinysrgan.ops import bands, winograd
+from tinysrgan.ops.cuda import convolution as cuda
 
 
 class Filter:
@@ -27,6 +28,8 @@ class Filter:
         bias and slope: (K,); shortcut: as y. Without a slope no PReLU is applied, without a shortcut none is added.
         """
         match ops.choose(x, self.w.shape, 1):
+            case "cuda":
+                return cuda.conv2d(x, self.w, 1, bias, slope, shortcut, exact=ops.is_exact())
             case "winograd":
                 return winograd.convolve(x, self.transformed, bias, slope, shortcut)
             case "bands":
