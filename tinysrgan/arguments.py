@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tinysrgan import checkpoint
+from tinysrgan.command import printable
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
 from tinysrgan.losses import PIXEL_LOSSES
@@ -58,39 +60,82 @@ def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
         options.epochs = None
     if options.hr_size % options.scale:
         raise UserError(f"--hr-size {options.hr_size} is not a multiple of --scale {options.scale}.")
+    if call.vgg and options.content == "pixels":
+        raise UserError(
+            f"The run that --resume goes on with compares pixels and can't use --vgg {call.vgg}: leave it out."
+        )
     return call, options, set(given)
 
 
 def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Options]:
     path = words.resume / "checkpoint.h5" if words.resume.is_dir() else words.resume
     state = checkpoint.read_state(path)
-    known = {field.name for field in fields(Options)}
-    if not {"options", "data", "step"} <= state.keys() or not state["options"].keys() <= known:
+    if not _is_run(state):
         raise UserError(
             f"{path} holds no run that this tinysrgan can go on with; give the folder or checkpoint.h5 of one."
         )
-    saved = asdict(Options()) | state["options"]  # an older checkpoint knows fewer
+    saved = asdict(Options()) | _saved_options(state["options"], path)  # an older checkpoint knows fewer
     changed = [name for name, value in given.items() if name not in CHANGEABLE and value != saved.get(name)]
     if changed:
         names = ", ".join(f"--{name.replace('_', '-')} (was {saved.get(name)})" for name in changed)
         raise UserError(f"A resumed run keeps its options; leave out {names}, or start a new run without --resume.")
     data = words.data or Path(state["data"])
     vgg = words.vgg or (Path(state["vgg"]) if state.get("vgg") else None)
-    return Call(data, words.out or path.parent, words.device, vgg, path, state["step"]), Options(**saved | given)
+    out = path.parent
+    if words.out and words.out.resolve() != out.resolve():
+        out = _results_folder(words.out)
+    return Call(data, out, words.device, vgg, path, state["step"]), Options(**saved | given)
+
+
+def _is_run(state: dict[str, Any]) -> bool:
+    """Whether a checkpoint's state is a run's, and knows no option that isn't known here."""
+    kinds = {"options": dict, "data": str, "vgg": str, "step": int}
+    right = all(type(({"vgg": ""} | state).get(name)) is kind for name, kind in kinds.items())
+    return right and state["step"] >= 0 and state["options"].keys() <= {field.name for field in fields(Options)}
+
+
+def _saved_options(options: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A checkpoint's options, read as if they were a command line: a file is to be trusted no more than that."""
+    parser = _parser(_SavedOptions)
+    add = parser.add_argument  # what only the presets decide
+    add("--discriminator-filters", type=whole(1, 512))
+    add("--discriminator-dense", type=whole(1, 8192))
+    add("--slope", type=real(0))
+    add("--feature-scale", type=real(0))
+    add("--decay", choices=("cosine", "step", "none"))
+    given = {name.replace("_", "-"): value for name, value in options.items() if value != getattr(Options(), name)}
+    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+    try:
+        read = vars(parser.parse_args(words))
+    except UserError as error:
+        raise UserError(f"{path} is of no use: {printable(str(error))[:200]}.") from None
+    return {name: value for name, value in read.items() if name in options}
+
+
+class _SavedOptions(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def _results_folder(out: Path | None) -> Path:
-    """``--out``, which must not hold a run already, or the next free runs/N."""
+    """``--out``, where no run's results may be, or the next free runs/N. Raises UserError if it can't be written to."""
     if out is None:
-        return next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
+        out = next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
     if (out / "checkpoint.h5").exists():
         raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
+    if out.is_dir() and (results := sorted(out.glob("generator*.h5"))):
+        raise UserError(f"{out} holds a run's {results[0].name} already: give another --out.")
+    place = next(path for path in (out, *out.parents) if path.exists() or path.is_symlink())
+    if not place.is_dir():
+        raise UserError(f"{place} is not a folder, so results can't go to {out}: give another --out.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{place} doesn't allow to write results to {out}: give another --out.")
     return out
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     qr = Options()
-    parser = argparse.ArgumentParser(
+    parser = kind(
         prog="python -m tinysrgan.train",
         description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
         "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
@@ -109,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("data")
     add = group.add_argument
-    add("--hr-size", type=whole(1), metavar="N", help=f"side of the clear images, in pixels ({qr.hr_size})")
+    add("--hr-size", type=whole(1, 2048), metavar="N", help=f"side of the clear images, in pixels ({qr.hr_size})")
     add("--scale", type=int, choices=(2, 4, 8), help=f"how many times smaller the blurred ones are ({qr.scale})")
     add(
         "--augment",
@@ -151,10 +196,10 @@ def _parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("schedule")
     add = group.add_argument
-    add("--batch-size", type=whole(1), metavar="N", help=f"images a step ({qr.batch_size})")
-    add("--pretrain-steps", type=whole(0), metavar="N", help=f"steps on pixels alone ({qr.pretrain_steps})")
-    add("--steps", type=whole(0), metavar="N", help=f"adversarial steps ({qr.steps})")
-    add("--epochs", type=whole(0), metavar="N", help="the same in passes over the training images")
+    add("--batch-size", type=whole(1, 4096), metavar="N", help=f"images a step ({qr.batch_size})")
+    add("--pretrain-steps", type=whole(0, 10**9), metavar="N", help=f"steps on pixels alone ({qr.pretrain_steps})")
+    add("--steps", type=whole(0, 10**9), metavar="N", help=f"adversarial steps ({qr.steps})")
+    add("--epochs", type=whole(0, 10**9), metavar="N", help="the same in passes over the training images")
     add(
         "--pretrain-rate",
         type=real(0),

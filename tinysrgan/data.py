@@ -64,7 +64,10 @@ def split(paths: list[Path], validation: float = 0.33, seed: int = 12) -> tuple[
     Raises DataError for fewer than 2 images.
     """
     if len(paths) < 2:
-        raise DataError("There must be at least 2 images: one to train on, one to hold out for validation.")
+        raise DataError(
+            "There must be at least 2 images, one to train on and one to hold out for validation: add some, or give a "
+            "larger --limit."
+        )
     order = np.random.default_rng(seed).permutation(len(paths))
     held_out = min(max(1, round(validation * len(paths))), len(paths) - 1)
     return [paths[i] for i in order[held_out:]], [paths[i] for i in order[:held_out]]

@@ -10,6 +10,7 @@ import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from tinysrgan.files import write_whole
 from tinysrgan.keras_h5 import WeightsError, load_vgg19
@@ -88,9 +89,15 @@ def download(target: Path, url: str = URL, size: int = SIZE, md5: str = MD5, tim
         write_whole(target, memoryview(content))
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(
-            f"VGG19's weights could not be downloaded ({str(error).strip('<>')}). "
+            f"VGG19's weights could not be downloaded ({_reason(error)}). "
             f"Put the file {url} into {WEIGHTS}, or try again."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, if possible in the system's words."""
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
+    return getattr(cause, "strerror", None) or str(cause)
 
 
 def _progress(total: int) -> AbstractContextManager[Any]:

@@ -1,0 +1,396 @@
+"""``python -m tinysrgan.train`` and every mistake that a user can make: one sentence, exit code 2, and nothing lost."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from test_checkpoint import circle, compressed, external_link, external_storage, texts, vast, virtual
+from test_upscale import png
+
+from tinysrgan import vgg_weights
+from tinysrgan.checkpoint import save_generator
+from tinysrgan.models import Generator
+from tinysrgan.train import main
+
+ROOT = Path(__file__).parents[1]
+CODES = sorted((ROOT / "data" / "qr").glob("*.png"))[:6]
+
+SMALL = "--blocks 1 --filters 2 --batch-size 2 --hr-size 16 --device cpu".split()
+BRIEF = ["--pretrain-steps", "1", "--steps", "0"]
+NEW = ["images", "--out", "new", *SMALL, *BRIEF]
+AGAIN = ["--resume", "run", "--steps", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """A folder with six images and a run of one step in run/, made once."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "images").mkdir()
+    for path in CODES:
+        with Image.open(path) as image:
+            image.resize((40, 40)).save(folder / "images" / path.name)
+    assert main([str(folder / "images"), "--out", str(folder / "run"), *SMALL, *BRIEF]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, template, monkeypatch):
+    """A copy of it to work in, where the run knows its images by their path from there; no VGG19, no network."""
+    place = tmp_path / "here"
+    shutil.copytree(template, place)
+    monkeypatch.chdir(place)
+    says(data="images")
+    monkeypatch.setattr(vgg_weights, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setenv("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return place
+
+
+def contents() -> dict[str, bytes | str]:
+    """Everything below the current folder by its path: a file's bytes, or what else it is."""
+    found: dict[str, bytes | str] = {}
+    for path in Path().rglob("*"):
+        if path.is_symlink():
+            found[str(path)] = "link to " + os.readlink(path)
+        else:
+            found[str(path)] = path.read_bytes() if path.is_file() else "folder" if path.is_dir() else "other"
+    return found
+
+
+def run(arguments) -> int:
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse shows the usage first
+        return stop.code
+
+
+def check_sentence(err: str, words: str) -> None:
+    """One sentence with these words, after argparse's usage or by itself."""
+    *usage, error = err.splitlines()
+    assert words in error, error
+    assert error.startswith(("tinysrgan: ", "python -m tinysrgan.train: error: ")), error
+    assert all(line.startswith(("usage: ", "    ", "Downloading ")) for line in usage), err
+    assert "Traceback" not in err and "Errno" not in err and error.isprintable() and len(error) < 6000, err
+    assert error.endswith((".", "`")) or usage, error
+
+
+def refuse(arguments, words: str, capsys) -> None:
+    """Exit code 2, one sentence, and nothing anywhere is lost, new or changed."""
+    before = contents()
+    code = run(arguments)
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    check_sentence(printed.err, words)
+    after = contents()
+    assert after.keys() == before.keys() and after == before
+
+
+# ---------------------------------------------------------------- what is prepared
+
+
+def nothing() -> None: ...
+
+
+def images(content: bytes):
+    """All images hold this instead."""
+    return lambda: [path.write_bytes(content) for path in Path("images").iterdir()]
+
+
+def cut_images() -> None:
+    for path in Path("images").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+
+
+def small_images() -> None:
+    for path in Path("images").iterdir():
+        Image.new("L", (15, 40)).save(path)
+
+
+def pipes() -> None:
+    for path in Path("images").iterdir():
+        path.unlink()
+        os.mkfifo(path)
+
+
+def one_image() -> None:
+    for path in sorted(Path("images").iterdir())[1:]:
+        path.unlink()
+
+
+def no_images() -> None:
+    shutil.rmtree("images")
+    Path("images").mkdir()
+    Path("images/notes.txt").write_text("hello")
+
+
+def folder(name: str):
+    return lambda: Path(name).mkdir()
+
+
+def text(name: str):
+    return lambda: Path(name).write_text("hello")
+
+
+def checkpoint(content: bytes):
+    return lambda: Path("run/checkpoint.h5").write_bytes(content)
+
+
+def cut_checkpoint(length: int):
+    return lambda: os.truncate("run/checkpoint.h5", length)
+
+
+def edited(edit):
+    """The checkpoint is changed by this."""
+
+    def apply() -> None:
+        with h5py.File("run/checkpoint.h5", "a") as file:
+            edit(file)
+
+    return apply
+
+
+def says(options=None, **changes) -> None:
+    """The checkpoint's state says something else; None: nothing at all."""
+    with h5py.File("run/checkpoint.h5", "a") as file:
+        state = json.loads(file.attrs["state"]) | changes
+        state["options"] |= options or {}
+        file.attrs["state"] = json.dumps({name: value for name, value in state.items() if value is not None})
+
+
+def state(**changes):
+    return lambda: says(**changes)
+
+
+def with_bias(plant):
+    """The generator's last bias, three numbers, is put by this instead."""
+
+    def edit(file):
+        with h5py.File("other.h5", "w") as other:
+            other["x"] = np.ones(3, np.float32)
+        del file["generator/tail/b"]
+        plant(file, "generator/tail/b", Path().resolve())
+
+    return edited(edit)
+
+
+def array(value):
+    return with_bias(lambda file, name, folder: file.create_dataset(name, data=np.array(value)))
+
+
+def other_group(file) -> None:
+    del file["discriminator"]
+    file["discriminator"] = h5py.ExternalLink("other.h5", "discriminator")
+
+
+def deep(file) -> None:
+    for _ in range(40):
+        file = file.create_group("deeper")
+
+
+def without(name: str):
+    return edited(lambda file: file.pop(name))
+
+
+def header(**attributes):
+    return edited(lambda file: file.attrs.update(**attributes))
+
+
+def vgg(**arrays):
+    """A Keras file of these layers."""
+
+    def make() -> None:
+        with h5py.File("vgg.h5", "w") as file:
+            for layer, shapes in arrays.items():
+                for i, shape in enumerate(shapes):
+                    file[f"{layer}/{i}"] = np.zeros(shape, np.float32)
+
+    return make
+
+
+def generator_only() -> None:
+    save_generator(Path("generator.h5"), Generator(1, 2), {})
+
+
+def second_run() -> None:
+    shutil.copytree("run", "second")
+
+
+def only_generator_left() -> None:
+    shutil.copytree("run", "new")
+    os.remove("new/checkpoint.h5")
+
+
+NAMED = ["images", "--out", "new", "--device", "cpu"]
+VGG = [*NEW, "--vgg", "vgg.h5", "--content", "block1_conv2"]
+
+# What is prepared, the arguments, words of the sentence.
+BAD = {
+    # folders
+    "nothing at all": (nothing, [], "which folder of images?"),
+    "no folder": (nothing, ["nowhere", *NEW[1:]], "nowhere doesn't exist: give a folder of images"),
+    "a file": (text("notes"), ["notes", *NEW[1:]], "notes is a file, not a folder"),
+    "an empty folder": (folder("empty"), ["empty", *NEW[1:]], "empty holds no images"),
+    "no images": (no_images, NEW, "images holds no images"),
+    "one image": (one_image, NEW, "at least 2 images"),
+    "one image by --limit": (nothing, [*NEW, "--limit", 1], "--limit"),
+    "empty images": (images(b""), NEW, "None of the held-out images can be"),
+    "texts as images": (images(b"hello"), NEW, "None of the held-out images can be"),
+    "HDF5 as images": (images(b"\x89HDF\r\n\x1a\n" + bytes(99)), NEW, "None of the held-out images can be"),
+    "cut images": (cut_images, NEW, "None of the held-out images can be"),
+    "vast images": (images(png(60_000, 60_000)), NEW, "None of the held-out images can be"),
+    "images without rows": (images(png(30, 30)), NEW, "None of the held-out images can be"),
+    "small images": (small_images, NEW, "None of the held-out images can be"),
+    "pipes as images": (pipes, NEW, "None of the held-out images can be"),
+    "a name too long": (nothing, ["x" * 5000, *NEW[1:]], "name too long"),
+    "a circle of links": (lambda: os.symlink("circle", "circle"), ["circle", *NEW[1:]], "circle"),
+    "two folders": (nothing, [*NEW, "images"], "unrecognized arguments: images"),
+    # options
+    "an unknown option": (nothing, [*NEW, "--colour"], "unrecognized arguments: --colour"),
+    "an option without its value": (nothing, [*NAMED, "--steps"], "--steps: expected one argument"),
+    "an unknown device": (nothing, [*NEW, "--device", "tpu"], "invalid choice: 'tpu'"),
+    "an unknown preset": (nothing, [*NEW, "--preset", "huge"], "invalid choice: 'huge'"),
+    "an unknown layer": (nothing, [*NEW, "--content", "block9_conv9"], "invalid choice: 'block9_conv9'"),
+    "a scale of 3": (nothing, [*NEW, "--scale", 3], "invalid choice: 3"),
+    "a scale of none": (nothing, [*NEW, "--scale", "x"], "invalid int value: 'x'"),
+    "no multiple": (nothing, [*NAMED, "--hr-size", 30], "--hr-size 30 is not a multiple of --scale 4"),
+    "a side too small": (nothing, [*NAMED, "--hr-size", 8], "8"),
+    "a vast side": (nothing, [*NAMED, "--hr-size", 1_000_000], "--hr-size: '1000000' is not a whole number, from"),
+    "a vast batch": (nothing, [*NAMED, "--batch-size", 10**9], "--batch-size: '1000000000' is not a whole number"),
+    "steps beyond numbers": (nothing, [*NAMED, "--steps", "9" * 400], "--steps"),
+    "a number beyond Python's": (nothing, [*NAMED, "--seed", "9" * 5000], "--seed"),
+    "a rate that overflows": (nothing, [*NAMED, "--learning-rate", "1e999"], "--learning-rate: '1e999'"),
+    **{
+        f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a whole number")
+        for option in ("--hr-size", "--limit", "--blocks", "--filters", "--batch-size", "--save-every")
+        for value in ("0", "-1", "many", "nan", "1.5", "")
+    },
+    **{
+        f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a whole number")
+        for option in ("--pretrain-steps", "--steps", "--epochs", "--seed")
+        for value in ("-1", "many", "inf")
+    },
+    **{
+        f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a number")
+        for option in ("--pretrain-rate", "--learning-rate", "--adversarial-weight")
+        for value in ("-1", "many", "nan", "inf", "")
+    },
+    "65 blocks": (nothing, [*NAMED, "--blocks", 65], "--blocks: '65' is not a whole number, from 1 to 64"),
+    "513 filters": (nothing, [*NAMED, "--filters", 513], "--filters: '513' is not a whole number, from 1 to 512"),
+    "no steps": (nothing, ["images", "--out", "new", *SMALL, "--pretrain-steps", 0, "--steps", 0], "--steps"),
+    # options that contradict each other
+    "epochs and steps": (nothing, [*NEW, "--epochs", 1], "--epochs and --steps say the same thing"),
+    "weights that nothing uses": (nothing, [*NEW, "--vgg", "v", "--content", "pixels"], "--vgg brings VGG19's weights"),
+    "mirrored codes": (nothing, [*NEW, "--fresh-codes", "--flip"], "without --flip"),
+    "codes turned as photos": (nothing, [*NEW, "--fresh-codes", "--augment", "article"], "take --augment hard"),
+    # checkpoints to go on from
+    "no run": (nothing, ["--resume", "nowhere"], "no file nowhere"),
+    "an empty folder as run": (folder("empty"), ["--resume", "empty"], "no file empty/checkpoint.h5"),
+    "images as run": (nothing, ["--resume", "images"], "no file images/checkpoint.h5"),
+    "a text as run": (text("notes"), ["--resume", "notes"], "notes is not an HDF5 file"),
+    "a pipe as run": (lambda: os.mkfifo("pipe"), ["--resume", "pipe"], "pipe"),
+    "a generator as run": (generator_only, ["--resume", "generator.h5"], "generator.h5 holds no run"),
+    "a run that is done": (nothing, ["--resume", "run"], "give it more with --steps"),
+    "fewer steps than done": (nothing, ["--resume", "run", "--pretrain-steps", 0], "give it more with --steps"),
+    "an empty checkpoint": (checkpoint(b""), AGAIN, "run/checkpoint.h5 is not an HDF5 file"),
+    "a signature alone": (cut_checkpoint(8), AGAIN, "run/checkpoint.h5"),
+    "a cut checkpoint": (cut_checkpoint(100_000), AGAIN, "run/checkpoint.h5 is damaged or cut short"),
+    "another program's": (header(format="x"), AGAIN, "not one that tinysrgan wrote"),
+    "of the future": (header(version=9), AGAIN, "Update tinysrgan"),
+    "a state without an end": (header(state="[" * 99999), AGAIN, "is damaged"),
+    "a state that is a list": (header(state="[1, 2]"), AGAIN, "run/checkpoint.h5"),
+    "a missing tensor": (without("generator/tail/b"), AGAIN, "generator.tail.b is missing"),
+    "a tensor too many": (edited(lambda file: file["generator"].update(x=[1.0])), AGAIN, "generator.x is unexpected"),
+    "a wrong shape": (array(np.zeros(4, np.float32)), AGAIN, "generator.tail.b has shape (4,), not (3,)"),
+    "a wrong type": (array(np.zeros(3)), AGAIN, "generator.tail.b holds float64, not float32"),
+    "not a number": (array(np.full(3, np.nan, np.float32)), AGAIN, "not all numbers are finite in generator.tail.b"),
+    "no discriminator": (without("discriminator"), AGAIN, "it has no discriminator"),
+    "no optimiser": (without("adam_generator"), AGAIN, "it has no adam_generator"),
+    "no count of steps": (edited(lambda file: file["adam_generator"].attrs.pop("steps")), AGAIN, "damaged"),
+    "deep groups": (edited(deep), AGAIN, "nested more than 20 deep"),
+    "another file's nets": (edited(other_group), AGAIN, "it has no discriminator"),
+    **{
+        f"a tensor: {plant.__name__}": (with_bias(plant), AGAIN, "generator.tail.b")
+        for plant in (external_link, external_storage, virtual, compressed, vast, texts, circle)
+    },
+    # states that lie
+    "no step": (state(step=None), AGAIN, "holds no run"),
+    "a step that is a text": (state(step="1"), AGAIN, "run/checkpoint.h5"),
+    "a step before the first": (state(step=-5), AGAIN, "run/checkpoint.h5"),
+    "a folder that is a number": (state(data=5), AGAIN, "run/checkpoint.h5"),
+    "VGG19 that is a number": (state(vgg=5), AGAIN, "run/checkpoint.h5"),
+    "options that are a list": (header(state='{"options": [], "data": "images", "step": 1}'), AGAIN, "holds no run"),
+    "an unknown saved option": (state(options={"colour": 1}), AGAIN, "holds no run"),
+    **{
+        f"a saved {name} of {value}": (
+            state(options={name.replace("-", "_"): value}),
+            AGAIN,
+            f"run/checkpoint.h5 is of no use: argument --{name}: ",
+        )
+        for name, value in {
+            "blocks": 10**9,
+            "filters": "many",
+            "hr-size": 10**6,
+            "scale": 3,
+            "batch-size": 10**9,
+            "upscale": "__import__",
+            "augment": "x",
+            "preset": "x",
+            "pixel-loss": None,
+            "content": "block9_conv9",
+            "pretrain-rate": float("nan"),
+            "learning-rate": None,
+            "decay": "never",
+            "limit": -1,
+            "epochs": "x",
+            "seed": -1,
+            "flip": 7,
+            "exact": "x",
+            "save-every": 0,
+            "slope": float("inf"),
+            "feature-scale": "x",
+            "discriminator-filters": 10**9,
+            "discriminator-dense": 0,
+        }.items()
+    },
+    "the images are gone": (lambda: shutil.rmtree("images"), AGAIN, "images doesn't exist: give a folder of images"),
+    # what a resumed run may not change
+    "another size of net": (nothing, [*AGAIN, "--filters", 4], "leave out --filters (was 2)"),
+    "another batch": (nothing, [*AGAIN, "--batch-size", 3], "leave out --batch-size (was 2)"),
+    "another preset and seed": (nothing, [*AGAIN, "--preset", "paper", "--seed", 9], "(was qr), --seed (was 0)"),
+    "VGG19 for a run on pixels": (vgg(), [*AGAIN, "--vgg", "vgg.h5"], "--vgg"),
+    "into another run": (second_run, [*AGAIN, "--out", "second"], "second holds a run already"),
+    # VGG19
+    "no VGG19": (nothing, VGG, "There is no file vgg.h5"),
+    "a folder as VGG19": (nothing, [*NEW, "--vgg", "images"], "images is a folder"),
+    "a text as VGG19": (text("vgg.h5"), VGG, "vgg.h5 is not an HDF5 file"),
+    "an empty VGG19": (vgg(), VGG, "vgg.h5 can't give VGG19 up to block1_conv2"),
+    "half of VGG19": (vgg(block1_conv1=[(3, 3, 3, 64), (64,)]), VGG, "It serves block1_conv1"),
+    "VGG19 of wrong shapes": (
+        vgg(block1_conv1=[(3, 3, 3, 64), (64,)], block1_conv2=[(3, 3, 64, 63), (64,)]),
+        VGG,
+        "kernel has shape (3, 3, 64, 63)",
+    ),
+    "a run's checkpoint as VGG19": (nothing, [*NEW, "--vgg", "run/checkpoint.h5"], "can't give VGG19"),
+    "VGG19 by name, and offline": (nothing, [*NEW, "--content", "block3_conv4"], "could not be downloaded"),
+    # results
+    "a run already": (nothing, [*NEW, "--out", "run"], "run holds a run already: go on with it by --resume run"),
+    "a generator already": (only_generator_left, NEW, "new holds"),
+    "a file as results": (text("notes"), [*NEW, "--out", "notes"], "notes is not a folder"),
+    "results below a file": (text("notes"), [*NEW, "--out", "notes/a/b"], "notes"),
+    "results of a name too long": (nothing, [*NEW, "--out", "x" * 300], "name too long"),
+    "results on a device": (nothing, [*NEW, "--out", os.devnull], os.devnull),
+    "a dead link as results": (lambda: os.symlink("nowhere/x", "dead"), [*NEW, "--out", "dead"], "dead"),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes, links")
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_sentence_and_nothing_is_lost(here, name, capsys):
+    prepare, arguments, words = BAD[name]
+    prepare()
+    refuse(arguments, words, capsys)
