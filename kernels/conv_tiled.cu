@@ -124,23 +124,22 @@ template <int DIRECTION> struct Windows : AlongDepth<ROWS, VECTOR_LEFT> {
   const float *images;
   int height, width;
   Tap tap;
-  long long origin[COUNT];
-  int top[COUNT], left[COUNT];
+  int above[COUNT], top[COUNT], left[COUNT];  // above: the rows of all images before this one
 
   __device__ Windows(const float *images, int height, int width, Tap tap)
       : images(images), height(height), width(width), tap(tap) {}
 
   __device__ void begin(int i, bool exists, int n, int row, int column) {
-    top[i] = exists ? row : -(1 << 30), left[i] = column;  // so high up that all of the window is outside
-    origin[i] = (((long long)n * height + row) * width + column) * tap.channels;
+    above[i] = n * height, left[i] = column;
+    top[i] = exists ? row : -(1 << 30);  // so high up that all of the window is outside
   }
   __device__ void next() {
-    int down = DIRECTION * tap.r, right = DIRECTION * tap.s;
-    long long away = ((long long)down * width + right) * tap.channels + tap.channel;
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-      bool inside = tap.exists() && (unsigned)(top[i] + down) < height && (unsigned)(left[i] + right) < width;
-      load<VECTOR_LEFT>(held[i], inside ? images + (origin[i] + away) : nullptr);
+      int row = top[i] + DIRECTION * tap.r, column = left[i] + DIRECTION * tap.s;
+      bool inside = tap.exists() && (unsigned)row < height && (unsigned)column < width;
+      long long pixel = (above[i] + row) * width + column;
+      load<VECTOR_LEFT>(held[i], inside ? images + (pixel * tap.channels + tap.channel) : nullptr);
     }
     tap.advance();
   }
@@ -291,7 +290,7 @@ __device__ __forceinline__ void write(float *result, const float *sums, long lon
 
 // Blocks: tiles of rows, tiles of columns, parts of the depth. With more than one part y is (parts, N, P, Q, K) and
 // bias, slope and shortcut are null: add_parts brings them in.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_forward(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
              const float *__restrict__ slope, const float *shortcut, float *y, Geometry g) {
   int rows = g.N * g.P * g.Q, depth = g.R * g.S * g.C;
@@ -331,7 +330,7 @@ struct Phase {
 
 // Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth for each of the stride x stride
 // phases. With more than one part dx is (parts, N, H, W, C).
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float *dx, Geometry g) {
   int phases = g.stride * g.stride, phase = blockIdx.z % phases;
   Phase down(g.H, g.R, g.top, g.stride, phase / g.stride), right(g.W, g.S, g.left, g.stride, phase % g.stride);
@@ -363,7 +362,7 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
 
 // Blocks: tiles of rows, tiles of columns, parts of the depth. With more than one part dw is (parts, R, S, C, K) and
 // `before`, which is added otherwise unless it is null, is null.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, const float *before, float *dw, Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
   Part part(depth, blockIdx.z, gridDim.z);

@@ -10,8 +10,9 @@ Arrays of CuPy in, new arrays of CuPy out, of the type of the first argument; no
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +20,10 @@ from tinysrgan.device import Array, array_module
 from tinysrgan.ops.cuda.module import kernel
 from tinysrgan.ops.geometry import same
 
-# With fewer multiplications than this, a tile would be mostly empty.
-TINY = 2**14
-# The blocks that a large GPU wants, some for each of its 100 or so multiprocessors. Fixed, not asked of the GPU at hand,
-# so that all GPUs add in the same order.
+# With fewer multiplications than this, a tile would be nearly empty, and no thread has to wait for long.
+TINY = 2**10
+# The blocks that a large GPU wants, some for each of its 100 or so multiprocessors. Fixed, not asked of the GPU at
+# hand, so that all GPUs add in the same order.
 BLOCKS = 512
 # The fewest slices of a depth that are worth a block of their own.
 SLICES = 8
@@ -121,7 +122,7 @@ class Plan(NamedTuple):
 
 
 @cache
-def plan(operation: str, g: Geometry, aligned: tuple[bool, bool, bool]) -> Plan:
+def plan(operation: str, g: Geometry, aligned: tuple[bool, ...]) -> Plan:
     """For an operation whose left, right and result arrays begin, or don't, at multiples of 16 bytes."""
     p = product(operation, g)
     vectors = [4 if channels % 4 == 0 and fits else 1 for channels, fits in zip(p[-3:], aligned, strict=True)]
@@ -140,13 +141,23 @@ def rung(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, dtype:
 
     "reference", "tiled" or, unless ``exact`` forbids TF32, "tensor_cores".
     """
-    if dtype != np.float32 or _multiplications(geometry(x_shape, w_shape, stride)) < TINY:
+    if not _worth_tiles(geometry(x_shape, w_shape, stride), dtype):
         return "reference"
-    return "tiled"
+    above = None if exact else _tensor_cores()
+    return "tensor_cores" if above and above.takes(x_shape, w_shape, stride) else "tiled"
 
 
-def _multiplications(g: Geometry) -> int:
-    return g.N * g.P * g.Q * g.R * g.S * g.C * g.K
+def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
+    return dtype == np.float32 and g.N * g.P * g.Q * g.R * g.S * g.C * g.K >= TINY
+
+
+@cache
+def _tensor_cores() -> Any:
+    """The module of the rung above, or None where it isn't there."""
+    try:
+        return import_module("tinysrgan.ops.cuda.tensor_cores")
+    except ModuleNotFoundError:
+        return None
 
 
 def conv2d(
@@ -163,6 +174,8 @@ def conv2d(
 
     x: (N, H, W, C); w: (R, S, C, K); "same" padding; bias: (K,), slope: (K,) and shortcut: (N, P, Q, K) may be absent.
     """
+    if rung(x.shape, w.shape, stride, x.dtype, exact) == "tensor_cores":
+        return _tensor_cores().conv2d(x, w, stride, bias, slope, shortcut)
     g = geometry(x.shape, w.shape, stride)
     y = array_module(x).empty((g.N, g.P, g.Q, g.K), x.dtype)
     return _run("conv_forward", g, (x, w), (bias, slope, shortcut), y)
@@ -170,12 +183,16 @@ def conv2d(
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1, *, exact: bool = False) -> Array:
     """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
+    if rung(x_shape, w.shape, stride, dy.dtype, exact) == "tensor_cores":
+        return _tensor_cores().conv2d_grad_input(dy, w, x_shape, stride)
     dx = array_module(dy).empty(x_shape, dy.dtype)
     return _run("conv_grad_input", geometry(x_shape, w.shape, stride), (dy, w), (), dx)
 
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1, *, exact: bool = False) -> Array:
     """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
+    if rung(x.shape, w_shape, stride, x.dtype, exact) == "tensor_cores":
+        return _tensor_cores().conv2d_grad_weight(x, dy, w_shape, stride)
     dw = array_module(x).empty(w_shape, x.dtype)
     return _run("conv_grad_weight", geometry(x.shape, w_shape, stride), (x, dy), (None,), dw)
 
@@ -192,7 +209,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def add_product(total: Array, a: Array, b: Array) -> None:
-    """total += a b, for total: (M, N), contiguous, a: (M, K), b: (K, N); best for an ``a`` that is a transposed view."""
+    """total += a b, for total: (M, N), contiguous, a: (M, K), b: (K, N); fastest where a.T is contiguous."""
     _run("conv_grad_weight", _one_by_one(len(b), *total.shape), (a.T, b), (total,), total)
 
 
@@ -201,28 +218,27 @@ def _one_by_one(pixels: int, c: int, k: int) -> Geometry:
     return geometry((1, 1, pixels, c), (1, 1, c, k), 1)
 
 
-def _run(
-    operation: str, g: Geometry, operands: tuple[Array, Array], extras: tuple[Array | None, ...], result: Array
-) -> Array:
-    """Launch a kernel; ``extras`` is what its epilogue adds. Arrays may have any shape that holds their numbers."""
+def _run(operation: str, g: Geometry, operands: tuple[Array, Array], extras: tuple[Any, ...], result: Array) -> Array:
+    """Launch a kernel; ``extras`` is what its epilogue takes. Arrays may have any shape that holds their numbers."""
     xp = array_module(result)
-    left, right, *others = [
-        None if array is None else xp.ascontiguousarray(array, result.dtype) for array in (*operands, *extras)
-    ]
-    if result.dtype != np.float32 or _multiplications(g) < TINY:
+    left, right = (xp.ascontiguousarray(array, result.dtype) for array in operands)
+    arrays: tuple[Any, ...] = (left, right, result)
+    extras = tuple(None if array is None else xp.ascontiguousarray(array, result.dtype) for array in extras)
+    one_number_a_thread = (ceil(result.size / 256),), (256,)
+    if not _worth_tiles(g, result.dtype):
         real = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}[result.dtype]
         launch = kernel(xp, "conv_reference.cu", operation, REAL=real)
-        launch((ceil(result.size / 256),), (256,), (left, right, *others, result, g.record()))
+        launch(*one_number_a_thread, (left, right, *extras, result, g.record()))
         return result
-    p = plan(operation, g, tuple(array.data.ptr % 16 == 0 for array in (left, right, result)))
+    p = plan(operation, g, tuple(array.data.ptr % 16 == 0 for array in arrays))
     launch = kernel(xp, "conv_tiled.cu", operation, **p.defines)
     if p.parts == 1:
-        launch(p.grid, (p.threads,), (left, right, *others, result, g.record()))
+        launch(p.grid, (p.threads,), (left, right, *extras, result, g.record()))
         return result
     parts = xp.empty((p.parts, *result.shape), np.float32)
-    launch(p.grid, (p.threads,), (left, right, *[None] * len(others), parts, g.record()))
-    bias, slope, shortcut = [*[None] * (3 - len(others)), *others]
+    launch(p.grid, (p.threads,), (left, right, *(None for _ in extras), parts, g.record()))
+    bias_slope_shortcut = (None, None, None, *extras)[-3:]
     sizes = np.int32(p.parts), np.int64(result.size), np.int32(result.shape[-1])
-    add = kernel(xp, "conv_tiled.cu", "add_parts", **p.defines)
-    add((ceil(result.size / 256),), (256,), (parts, bias, slope, shortcut, result, *sizes))
+    launch = kernel(xp, "conv_tiled.cu", "add_parts", **p.defines)
+    launch(*one_number_a_thread, (parts, *bias_slope_shortcut, result, *sizes))
     return result
