@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -14,7 +17,9 @@ from test_upscale import png
 
 from tinysrgan import vgg_weights
 from tinysrgan.checkpoint import save_generator
+from tinysrgan.data import find_images, split
 from tinysrgan.models import Generator
+from tinysrgan.report import Report
 from tinysrgan.train import main
 
 ROOT = Path(__file__).parents[1]
@@ -70,8 +75,8 @@ def run(arguments) -> int:
 
 
 def check_sentence(err: str, words: str) -> None:
-    """One sentence with these words, after argparse's usage or by itself."""
-    *usage, error = err.splitlines()
+    """One sentence with these words, after argparse's usage or the progress bar."""
+    *usage, error = (line for line in err.splitlines() if line.strip() and "images/s" not in line)
     assert words in error, error
     assert error.startswith(("tinysrgan: ", "python -m tinysrgan.train: error: ")), error
     assert all(line.startswith(("usage: ", "    ", "Downloading ")) for line in usage), err
@@ -394,3 +399,342 @@ def test_a_mistake_is_one_sentence_and_nothing_is_lost(here, name, capsys):
     prepare, arguments, words = BAD[name]
     prepare()
     refuse(arguments, words, capsys)
+
+
+def test_every_image_is_named_whatever_its_name(here, capsys):
+    """Broken files among good ones are left out, each with its reason on one line, and the run goes on."""
+    Path("images/deeper").mkdir()
+    for i, path in enumerate(sorted(Path("images").glob("*.png"))[:3]):  # two files of one name
+        shutil.copy(path, f"images/deeper/{path.name}")
+        path.write_bytes(b"broken")
+        Path(f"images/{i}\n\x1b[2J.png").write_bytes(b"broken")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("images/pipe.png")
+    assert run(["images", "--out", "new", *SMALL, "--pretrain-steps", 6, "--steps", 0]) == 0
+    out = capsys.readouterr().out
+    assert out.count("skipped") == len([line for line in out.splitlines() if line.startswith("skipped")]) >= 6
+    assert "\x1b" not in out and out.count("\\x1b[2J.png: is not an image") == 3
+    assert hasattr(os, "mkfifo") is False or "pipe.png: is not a file" in out
+
+
+# ---------------------------------------------------------------- what the machine lacks
+
+
+def test_a_gpu_and_packages_that_are_not_there(here, monkeypatch, capsys):
+    for name in ("cupy", "qrcode"):
+        monkeypatch.setitem(sys.modules, name, None)
+    refuse([*NEW, "--device", "cuda"], "--device cuda doesn't work here: CuPy is not installed", capsys)
+    refuse([*AGAIN, "--device", "cuda"], "or use --device cpu", capsys)
+    refuse([*NEW, "--fresh-codes"], "`pip install qrcode`", capsys)
+
+
+def python(*arguments, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    words = [sys.executable, *map(str, arguments)]
+    return subprocess.run(words, env=environment, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_no_traceback_from_a_real_shell(here):
+    """As above, but through a process of its own, where nothing is caught by pytest."""
+    Path("qrcode.py").write_text("raise ImportError")
+    before = contents()
+    for line, words in (
+        (["nowhere", *NEW[1:]], "nowhere doesn't exist"),
+        ([*NEW, "--fresh-codes"], "pip install qrcode"),
+        ([*NEW, "--blocks", "0"], "--blocks: '0' is not a whole number"),
+    ):
+        code = f"import sys; sys.path.insert(0, '.'); from tinysrgan.train import main; sys.exit(main({line!r}))"
+        done = python("-B", "-c", code, stdout=subprocess.PIPE)
+        assert (done.returncode, done.stdout) == (2, "")
+        check_sentence(done.stderr, words)
+        assert contents() == before
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from tinysrgan.train import main
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 400_000_000,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited the Linux way")
+@pytest.mark.parametrize("options", [("--filters", 512, "--blocks", 64), ("--hr-size", 2048, "--batch-size", 1)])
+def test_too_little_memory(here, options):
+    before = contents()
+    done = python("-c", LITTLE_MEMORY, *NEW, *options)
+    assert done.returncode == 2
+    check_sentence(done.stderr, "too little memory for this; try a smaller --batch-size, --hr-size or --filters.")
+    assert contents() == before
+
+
+def test_too_little_memory_in_a_step(here, monkeypatch, capsys):
+    """Whatever a run had saved before is whole, and a new one leaves room for another try."""
+
+    def no_memory(*arguments):
+        raise MemoryError
+
+    before = contents()
+    monkeypatch.setattr("tinysrgan.data.Pairs.batch", no_memory)
+    for arguments in (NEW, AGAIN):
+        assert run(arguments) == 2
+        check_sentence(capsys.readouterr().err, "too little memory")
+    assert contents() == before | {"new": "folder", "new/log.csv": contents()["new/log.csv"]}
+    monkeypatch.undo()
+    os.chdir(here)
+    assert run(NEW) == run(AGAIN) == 0
+
+
+def test_no_more_threads(here, monkeypatch, capsys):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    assert run(AGAIN) == 2
+    check_sentence(capsys.readouterr().err, "too little memory for another thread")
+
+
+def test_a_number_of_threads_that_is_none(here, monkeypatch, capsys):
+    pytest.importorskip("threadpoolctl")
+    monkeypatch.setenv("TINYSRGAN_THREADS", "many")
+    before = contents()
+    assert run(AGAIN) == 2
+    check_sentence(capsys.readouterr().err, "TINYSRGAN_THREADS is the number of worker threads")
+    assert contents() == before
+
+
+# ---------------------------------------------------------------- what the system refuses
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize(
+    ("locked", "arguments", "words"),
+    [
+        ("images", NEW, "images can't be listed: Permission denied."),
+        (".", NEW, ". doesn't allow to write results to new: give another --out."),
+        ("run", [*NEW, "--out", "run/deeper/new"], "run doesn't allow to write results to run/deeper/new"),
+        ("run", AGAIN, "run/log.csv: Permission denied."),
+        ("run/checkpoint.h5", AGAIN, "run/checkpoint.h5 can't be read: Permission denied."),
+        ("vgg.h5", VGG, "vgg.h5 can't be read: Permission denied."),
+        ("images/*", NEW, "None of the held-out images can be"),
+    ],
+)
+def test_no_permission(template, monkeypatch, capsys, locked, arguments, words):
+    place = Path(tempfile.mkdtemp()) / "here"  # whose parents anybody may pass, unlike pytest's
+    shutil.copytree(template, place)
+    place.parent.chmod(0o755)
+    monkeypatch.chdir(place)
+    says(data="images")
+    Path("vgg.h5").touch()
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    before = contents()
+    closed = sorted(place.glob(locked)) if locked != "." else [place]
+    for path in closed:
+        path.chmod(0o555 if locked in (".", "run") else 0)
+    user = os.geteuid()
+    if user == 0:  # root may do anything, and os.access asks what the real user may
+        monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o2))
+        os.seteuid(65534)
+    try:
+        assert run(arguments) == 2
+    finally:
+        os.seteuid(user)
+        for path in closed:
+            path.chmod(0o777)
+        after = contents()
+        monkeypatch.chdir("/")
+        shutil.rmtree(place.parent)
+    check_sentence(capsys.readouterr().err, words)
+    assert after == before
+
+
+@pytest.fixture
+def limit(request):
+    """Files of this process may not grow beyond what the returned function is told: a disk that is nearly full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_before_the_first_checkpoint(here, limit, capsys):
+    before = contents()
+    limit(10_000)
+    assert run(NEW) == 2
+    check_sentence(capsys.readouterr().err, "new/checkpoint.h5 can't be written: File too large.")
+    left = contents()
+    assert left == before | {"new": "folder", "new/log.csv": left["new/log.csv"]}
+    limit(-1)
+    assert run(NEW) == 0  # which is in nobody's way
+
+
+def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(here, limit, monkeypatch, capsys):
+    """The first save goes well, the second doesn't; a run that goes on from it ends as one that was never stopped."""
+    steps = ["--pretrain-steps", 1, "--steps", 2, "--save-every", 1]
+    assert run(["images", *SMALL, *steps, "--out", "whole"]) == 0
+    kept = {}
+
+    def save(self, done, save=Report.save):
+        if done == 2:
+            kept.update(contents())
+            limit(100_000)
+        save(self, done)
+
+    monkeypatch.setattr(Report, "save", save)
+    assert run(["images", *SMALL, *steps, "--out", "new"]) == 2
+    limit(-1)
+    check_sentence(capsys.readouterr().err, "new/checkpoint.h5 can't be written: File too large. What was there")
+    assert contents() == kept
+    monkeypatch.undo()
+    os.chdir(here)
+    assert run(["--resume", "new"]) == 0
+    assert Path("new/generator.h5").read_bytes() == Path("whole/generator.h5").read_bytes()
+
+
+def test_a_full_disk_under_each_of_the_other_files(here, limit, monkeypatch, capsys):
+    """The log that is begun, its rows, a picture, the curves: each is named, and the checkpoint is whole."""
+    saved = Path("run/checkpoint.h5").read_bytes()
+    limit(10)
+    assert run(AGAIN) == 2
+    limit(-1)
+    check_sentence(capsys.readouterr().err, "run/log.csv: File too large.")
+    assert Path("run/checkpoint.h5").read_bytes() == saved
+
+    def fill(function):
+        def call(*arguments):
+            limit(os.path.getsize("new/log.csv"))
+            return function(*arguments)
+
+        return call
+
+    for place, words in (
+        ("tinysrgan.report.encode", "new/pictures/step-000001.png can't be written: File too large."),
+        ("tinysrgan.report.Report._write_row", "new/log.csv can't be written: File too large."),
+        ("tinysrgan.report.loss_curves", "new/losses.png can't be written: File too large. All the rest is there."),
+    ):
+        if "curves" in place:
+            pytest.importorskip("matplotlib")
+        with monkeypatch.context() as patch:
+            module, name = place.rsplit(".", 1)
+            patch.setattr(place, fill(getattr(Report if "Report" in module else sys.modules[module], name)))
+            assert run(NEW) == 2
+        limit(-1)
+        check_sentence(capsys.readouterr().err, words)
+        assert run(["--resume", "new", "--steps", 1, "--device", "cpu"]) == 0
+        assert [path for path in Path("new").rglob("*.tmp")] == []
+        capsys.readouterr()
+        shutil.rmtree("new")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_standard_output_that_takes_nothing(here):
+    before = contents()
+    with open("/dev/full", "w") as full:
+        done = python("-m", "tinysrgan.train", *NEW, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == "tinysrgan: standard output can't be written: No space left on device.\n"
+    assert contents() == before
+
+
+FULL_IN_THE_MIDDLE = """
+import os, sys
+from tinysrgan.report import Report
+from tinysrgan.train import main
+
+def save(self, done, save=Report.save):
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    save(self, done)
+
+Report.save = save
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_standard_output_that_fills_up_in_the_middle(here):
+    """What is saved by then is whole, and the run can go on."""
+    done = python("-c", FULL_IN_THE_MIDDLE, *NEW, stdout=subprocess.PIPE)
+    assert done.returncode == 2 and "images to train on" in done.stdout
+    check_sentence(done.stderr, "standard output can't be written: No space left on device.")
+    assert run(["--resume", "new", "--steps", 1, "--device", "cpu"]) == 0
+
+
+def test_pictures_that_cannot_be_put_anywhere(here, capsys):
+    Path("new").mkdir()
+    Path("new/pictures").write_text("hello")
+    assert run(NEW) == 2
+    check_sentence(capsys.readouterr().err, "new/pictures: File exists.")
+    os.remove("new/pictures")
+    assert run(["--resume", "new", "--steps", 1, "--device", "cpu"]) == 0
+
+
+def test_a_log_that_cannot_be_begun(here, capsys):
+    Path("new/log.csv").mkdir(parents=True)
+    before = contents()
+    assert run(NEW) == 2
+    check_sentence(capsys.readouterr().err, "new/log.csv: Is a directory.")
+    assert contents() == before
+
+
+# ---------------------------------------------------------------- what happens in the middle of a run
+
+
+def test_held_out_images_that_go_in_the_middle(here, monkeypatch, capsys):
+    """One is named, be it left out or the end of the run; by then all is saved, the generator too."""
+    _, held_out = split(find_images(Path("images")))
+
+    def finish(self, finish=Report.finish):
+        held_out[0].unlink()
+        finish(self)
+
+    monkeypatch.setattr(Report, "finish", finish)
+    code = run(NEW)
+    printed = capsys.readouterr()
+    assert f"{held_out[0]}: can't be read" in (printed.err.splitlines()[-1] if code else printed.out)
+    assert code in (0, 2) and "Traceback" not in printed.err
+    assert Path("new/generator.h5").is_file() and Path("new/checkpoint.h5").is_file()
+
+
+def test_all_images_go_in_the_middle(here, monkeypatch, capsys):
+    def save(self, done, save=Report.save):
+        shutil.rmtree("images", ignore_errors=True)
+        self.pairs.sources.kept.clear()
+        save(self, done)
+
+    monkeypatch.setattr(Report, "save", save)
+    assert run(["images", *SMALL, "--pretrain-steps", 90, "--steps", 0, "--save-every", 1, "--out", "new"]) == 2
+    check_sentence(capsys.readouterr().err, "None of the 4 images to train on can be used, for example: images")
+    assert Path("new/checkpoint.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [(["--pretrain-steps", 3, "--pretrain-rate", 1e300], "pixel"), (["--adversarial-weight", 1e300], "adversarial")],
+)
+def test_numbers_that_overflow(here, options, name, capsys):
+    """What there was stays as it was; a new run has nothing to keep."""
+    start = ["--pretrain-steps", 0, "--steps", 3]
+    assert run(["images", *SMALL, *start, *options, "--out", "new"]) == 2
+    error = capsys.readouterr().err
+    check_sentence(error, "Training stopped at step ")
+    assert name in error and "--learning-rate" in error
+    assert sorted(path.name for path in Path("new").iterdir()) == ["log.csv"]
+
+
+def test_a_first_image_that_is_the_only_bad_one(here, capsys):
+    """All of the images to train on are broken, and only those: found with the first batch, and said the same way."""
+    for path in split(find_images(Path("images")))[0]:
+        path.write_bytes(b"broken")
+    assert run(NEW) == 2
+    check_sentence(capsys.readouterr().err, "None of the 4 images to train on can be used, for example: images")
+    assert sorted(path.name for path in Path("new").iterdir()) == ["log.csv"]
+
+
+def test_help_is_read_in_a_minute(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and len(text.split()) < 600 and len(text.splitlines()) < 90

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.augment import Augment, Source
+from tinysrgan.errors import UserError
 from tinysrgan.images import ENDINGS, DataError, area_average, decode, to_unit
 
 Item = TypeVar("Item")
@@ -240,7 +241,10 @@ def prefetch(make: Callable[[int], Item], steps: Iterable[int], workers: int = 1
     waiting: deque[Future[Item]] = deque()
     try:
         for step in steps:
-            waiting.append(pool.submit(make, step))
+            try:
+                waiting.append(pool.submit(make, step))
+            except RuntimeError as error:  # Python can't start the thread
+                raise UserError("There is too little memory for another thread, or no more are allowed.") from error
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:

@@ -15,11 +15,12 @@ from typing import Any, Self
 
 from tinysrgan import checkpoint, scan
 from tinysrgan.arguments import Call
+from tinysrgan.command import printable, taken_by, write
 from tinysrgan.data import Pairs, Stream
 from tinysrgan.errors import UserError
 from tinysrgan.files import write_whole
 from tinysrgan.options import Options
-from tinysrgan.picture import loss_curves, save_picture
+from tinysrgan.picture import encode, loss_curves
 from tinysrgan.srgan import SRGAN
 from tinysrgan.validation import Validation, table, upscale
 
@@ -52,7 +53,7 @@ class Report:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         _begin_log(self.folder / "log.csv", self.start)
-        self.log = open(self.folder / "log.csv", "a", newline="", encoding="utf-8")
+        self.log = open(str(self.folder / "log.csv"), "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.log, COLUMNS, restval="")
         self.bar = _progress_bar(self.start, self.total, self.options.batch_size)
         self.began = self.row_began = time.perf_counter()
@@ -92,8 +93,10 @@ class Report:
         self.srgan.save(self.folder / "checkpoint.h5", {"step": done, "options": asdict(self.options)} | places)
         sr = upscale(self.srgan.generator, self.validation.lr, self.module)
         scores = self.validation.score(sr).row()
-        save_picture(self.validation.picture(sr), self.folder / "pictures" / f"step-{done:06d}.png")
-        self.bar.write(f"step {done:>6} of {self.total}: " + beside_bicubic(scores, self.bicubic))
+        picture = self.folder / "pictures" / f"step-{done:06d}.png"
+        picture.parent.mkdir(exist_ok=True)
+        write(picture, encode(self.validation.picture(sr), picture))
+        self._tell(f"step {done:>6} of {self.total}: " + beside_bicubic(scores, self.bicubic))
         self._write_row(done, scores | {f"{name} bicubic": value for name, value in self.bicubic.items()})
         self._tell_skipped()
 
@@ -103,26 +106,34 @@ class Report:
         checkpoint.save_generator(self.folder / name, self.srgan.generator, info)
 
     def finish(self) -> None:
-        """The end of a run: the generator, the loss curves, and the table over (up to 400 of) the held-out images."""
+        """The end of a run: the generator, the table over (up to 400 of) the held-out images, and the loss curves."""
         self.save_generator("generator.h5", self.total)
-        try:
-            loss_curves(self.folder / "log.csv", self.folder / "losses.png")
-        except (ImportError, UserError) as error:
-            print(error, file=sys.stderr)
         everything = Validation(self.held_out, limit=400)
         self._tell_skipped()
         sr = upscale(self.srgan.generator, everything.lr, self.module)
         results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
-        print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
+        with taken_by(sys.stdout):
+            print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
+        curves = self.folder / "losses.png"
+        try:
+            loss_curves(self.folder / "log.csv", curves)
+        except (ImportError, UserError) as error:
+            print(error, file=sys.stderr)
+        except OSError as error:
+            raise UserError(f"{curves} can't be written: {error.strerror}. All the rest is there.") from error
         made = ", ".join(sorted(path.name for path in self.folder.iterdir()))
-        print(f"\nEverything is in {self.folder}: {made}")
+        with taken_by(sys.stdout):
+            print(f"\nEverything is in {self.folder}: {made}")
 
     def _tell_skipped(self) -> None:
         for path, reason in (self.pairs.skipped | self.held_out.skipped).items():
             if path not in self.told:
-                text = f"skipped {reason}".encode(errors="backslashreplace")  # a name may be no Unicode
-                self.bar.write(text.decode())
+                self._tell(printable(f"skipped {reason}"))
                 self.told.add(path)
+
+    def _tell(self, line: str) -> None:
+        with taken_by(sys.stdout):
+            self.bar.write(line)
 
     def _write_row(self, done: int, scores: dict[str, float]) -> None:
         now = time.perf_counter()
@@ -136,8 +147,8 @@ class Report:
             "seconds": f"{now - self.began:.1f}",
             "images/s": f"{steps * self.options.batch_size / max(now - self.row_began, 1e-9):.1f}",
         }
-        self.writer.writerow(row)
-        self.log.flush()
+        with taken_by(self.log, self.log.name):
+            self.writer.writerow(row)
         self.sums.clear()
         self.row_began = now
 
@@ -174,7 +185,10 @@ def _begin_log(path: Path, start: int) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    try:
+        write_whole(path, text.getvalue().encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
 
 
 def _progress_bar(start: int, total: int, batch_size: int) -> Any:

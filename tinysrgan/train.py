@@ -15,7 +15,7 @@ import numpy as np
 
 from tinysrgan import device
 from tinysrgan.arguments import Call, parse
-from tinysrgan.command import command
+from tinysrgan.command import command, taken_by
 from tinysrgan.data import Pairs, Stream, find_images, prefetch, split
 from tinysrgan.device import Array
 from tinysrgan.errors import UserError
@@ -127,8 +127,8 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
     bad = [name for name, number in numbers.items() if not math.isfinite(number)]
     if bad:
         raise UserError(
-            f"Training stopped at step {step}: not finite: {', '.join(bad)}. The last checkpoint is as it was: go on "
-            "from it with --resume and a smaller --pretrain-rate or --learning-rate."
+            f"Training stopped at step {step}: not finite: {', '.join(bad)}. Take a smaller --pretrain-rate or "
+            "--learning-rate; if there is a checkpoint, it is as it was, and --resume goes on from it."
         )
     return numbers
 
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     return command(
         lambda: run(*parse(arguments)),
         stopped="stopped at once. A checkpoint that was saved before is as it was.",
-        no_memory="There is too little memory for this; try a smaller --batch-size or --hr-size.",
+        no_memory="There is too little memory for this; try a smaller --batch-size, --hr-size or --filters.",
     )
 
 
@@ -166,11 +166,13 @@ def run(call: Call, options: Options, given: set[str]) -> int:
     if call.resume:
         srgan.load(call.resume)
     what = "fresh QR codes" if options.fresh_codes else f"{len(training)} images"
-    print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}", flush=True)
+    with taken_by(sys.stdout):
+        print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}")
 
     report = Report(call, options, srgan, pairs, Pairs(held_out, options.hr_size, options.scale), module)
     if not train(srgan, pairs, options, module, call.start, report):
-        print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")
+        with taken_by(sys.stdout):
+            print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")
         return 130
     report.finish()
     return 0
