@@ -1,7 +1,7 @@
 // The convolution and its two gradients: the first rung of the ladder, one thread for one number of the result.
 //
 //   y [n, p, q, k] = sum over r, s, c   of  x[n, p stride - top + r, q stride - left + s, c]  w[r, s, c, k]
-//   dx[n, h, w, c] = sum over r, s, k   of  dy[n, p, q, k]  w[r, s, c, k]   where p stride - top + r = h, and q likewise
+//   dx[n, h, w, c] = sum over r, s, k   of  dy[n, p, q, k]  w[r, s, c, k]  where p stride - top + r = h; q likewise
 //   dw[r, s, c, k] = sum over n, p, q   of  x[n, p stride - top + r, q stride - left + s, c]  dy[n, p, q, k]
 //
 // x (N, H, W, C), w (R, S, C, K), y (N, P, Q, K). Any sizes, any stride. -DREAL=double makes everything float64, for
@@ -41,7 +41,8 @@ extern "C" __global__ void conv_forward(const REAL *__restrict__ x, const REAL *
 
 // Every pixel of x asks which outputs it went to. With a stride that is not every tap's business: only where
 // h + top - r is a multiple of it.
-extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w, REAL *dx, Geometry g) {
+extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w, REAL *dx,
+                                           Geometry g) {
   long long i = thread_number();
   if (i >= (long long)g.N * g.H * g.W * g.C) return;
   int c = i % g.C, column = i / g.C % g.W, row = i / g.C / g.W % g.H, n = i / g.C / g.W / g.H;
@@ -71,7 +72,8 @@ extern "C" __global__ void conv_grad_weight(const REAL *__restrict__ x, const RE
       for (int q = 0; q < g.Q; q++) {
         int row = p * g.stride - g.top + r, column = q * g.stride - g.left + s;
         if (row < 0 || row >= g.H || column < 0 || column >= g.W) continue;
-        sum += x[(((long long)n * g.H + row) * g.W + column) * g.C + c] * dy[(((long long)n * g.P + p) * g.Q + q) * g.K + k];
+        long long inner = ((long long)n * g.H + row) * g.W + column, outer = ((long long)n * g.P + p) * g.Q + q;
+        sum += x[inner * g.C + c] * dy[outer * g.K + k];
       }
   dw[i] = before ? before[i] + sum : sum;
 }

@@ -1,4 +1,4 @@
-// The convolution and its two gradients in float32: the second rung, one matrix product in tiles that are used many times.
+// The convolution and its two gradients in float32: the second rung, a matrix product in tiles, used many times.
 //
 // Each of the three (formulas: conv_reference.cu) is a matrix product, left (rows, depth) times right (depth, columns):
 //
@@ -10,8 +10,8 @@
 // None of the left matrices is ever laid out: whoever needs one of its numbers works out where in the image it lies, or
 // that it lies outside and is zero ("implicit" matrix product). What the first rung lacks is reuse. Here
 //
-//   a block of threads makes a tile of the result, ROWS x COLUMNS. It goes along the depth in slices of DEPTH and brings
-//   each slice of both matrices to shared memory once, where all of its threads read them;
+//   a block of threads makes a tile of the result, ROWS x COLUMNS. It goes along the depth in slices of DEPTH, and
+//   brings each slice of both matrices to shared memory once, where all of its threads read them;
 //   a thread makes THREAD_ROWS x THREAD_COLUMNS of these numbers, in registers. For 8 + 8 numbers read from shared
 //   memory it does 64 multiplications, enough to keep the arithmetic busier than the memory;
 //   there are two slices in shared memory. While one is multiplied the next is on its way, first to registers (those
@@ -38,8 +38,8 @@
 
 constexpr int ACROSS = COLUMNS / THREAD_COLUMNS, DOWN = ROWS / THREAD_ROWS, THREADS = ACROSS * DOWN;
 
-// One slice of both matrices, the depth first: a thread needs numbers of one depth that are neighbours. Four numbers more
-// in every line than it needs put the lines into different banks, so that a warp may write down a column at once.
+// One slice of both matrices, the depth first: a thread needs numbers of one depth that are neighbours. Four numbers
+// more than it needs in every line put the lines into different banks, so that a warp may write down a column at once.
 struct alignas(16) Slice {
   float left[DEPTH][ROWS + 4], right[DEPTH][COLUMNS + 4];
 };
@@ -60,10 +60,10 @@ template <int VECTOR> __device__ __forceinline__ void load(float *to, const floa
 
 // ---------------------------------------------------------------- how the threads share out the loading of a slice
 //
-// A matrix has lines: the left one's rows, the right one's columns. Always the numbers that are neighbours in memory are
-// loaded by neighbouring threads, but in one matrix those are numbers of one line, in another numbers of one depth.
+// A matrix has lines: the left one's rows, the right one's columns. Numbers that are neighbours in memory are always
+// loaded by neighbouring threads; in one matrix those are numbers of one line, in another numbers of one depth.
 
-// Neighbours are of one line: each thread loads VECTOR of them, always at the same depth of the slice, from COUNT lines.
+// Neighbours are of one line: each thread loads VECTOR of them, always at the same depth of the slice, of COUNT lines.
 template <int LINES, int VECTOR> struct AlongDepth {
   static constexpr int LANES = DEPTH / VECTOR, STEP = THREADS / LANES, COUNT = (LINES + STEP - 1) / STEP;
   static_assert(THREADS % LANES == 0 && COUNT <= 16, "this tile would need too many registers for its loads");
@@ -108,10 +108,10 @@ struct Tap {
   int r, s, channel, rows, columns, channels;
 
   __device__ Tap(int depth, int rows, int columns, int channels) : rows(rows), columns(columns), channels(channels) {
-    int taps = columns > 0 ? columns : 1;  // a stride larger than the filter leaves pixels without any
-    channel = depth % channels, s = depth / channels % taps, r = depth / channels / taps;
+    int across = max(columns, 1);  // where the stride is larger than the filter, some pixels have no taps
+    channel = depth % channels, s = depth / channels % across, r = depth / channels / across;
   }
-  __device__ bool exists() const { return r < rows && columns > 0; }
+  __device__ bool exists() const { return r < rows; }
   __device__ void advance() {
     for (channel += DEPTH; channel >= channels; channel -= channels)
       if (++s >= columns) s = 0, r++;
@@ -138,8 +138,8 @@ template <int DIRECTION> struct Windows : AlongDepth<ROWS, VECTOR_LEFT> {
     for (int i = 0; i < COUNT; i++) {
       int row = top[i] + DIRECTION * tap.r, column = left[i] + DIRECTION * tap.s;
       bool inside = tap.exists() && (unsigned)row < height && (unsigned)column < width;
-      long long pixel = (above[i] + row) * width + column;
-      load<VECTOR_LEFT>(held[i], inside ? images + (pixel * tap.channels + tap.channel) : nullptr);
+      unsigned pixel = (unsigned)(above[i] + row) * width + column;
+      load<VECTOR_LEFT>(held[i], inside ? images + ((long long)pixel * tap.channels + tap.channel) : nullptr);
     }
     tap.advance();
   }
@@ -184,7 +184,7 @@ struct Exchanged : AlongDepth<COLUMNS, VECTOR_RIGHT> {
   }
 };
 
-// Left, for dw: a row is one tap (r, s, c), which is the pixel at (r, s) in every window; along the depth go the windows.
+// Left, for dw: a row is one tap (r, s, c), the pixel at (r, s) in every window; along the depth go the windows.
 struct Turned : AcrossLines<ROWS, VECTOR_LEFT> {
   const float *x;
   const Geometry &g;
@@ -233,9 +233,11 @@ __device__ __forceinline__ void multiply(const Slice &slice, Sums sums) {
   for (int depth = 0; depth < DEPTH; depth++) {
     alignas(16) float left[THREAD_ROWS], right[THREAD_COLUMNS];
 #pragma unroll
-    for (int i = 0; i < THREAD_ROWS; i += 4) *(float4 *)(left + i) = *(const float4 *)&slice.left[depth][row_in_tile(i)];
+    for (int i = 0; i < THREAD_ROWS; i += 4)
+      *(float4 *)(left + i) = *(const float4 *)&slice.left[depth][row_in_tile(i)];
 #pragma unroll
-    for (int j = 0; j < THREAD_COLUMNS; j += 4) *(float4 *)(right + j) = *(const float4 *)&slice.right[depth][column_in_tile(j)];
+    for (int j = 0; j < THREAD_COLUMNS; j += 4)
+      *(float4 *)(right + j) = *(const float4 *)&slice.right[depth][column_in_tile(j)];
 #pragma unroll
     for (int i = 0; i < THREAD_ROWS; i++)
 #pragma unroll
@@ -243,6 +245,7 @@ __device__ __forceinline__ void multiply(const Slice &slice, Sums sums) {
   }
 }
 
+// The right matrix is loaded first: for dx it looks at the left one's tap, which left.next() moves on.
 template <class Left, class Right>
 __device__ __forceinline__ void product(int count, Left &left, Right &right, Sums sums) {
   if (count == 0) return;
@@ -310,12 +313,13 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
-    if (row < rows) write<VECTOR_RESULT>(y, sums[i], (long long)blockIdx.z * rows + row, g.K, {bias, slope, shortcut});
+    long long line = (long long)blockIdx.z * rows + row;
+    if (row < rows) write<VECTOR_RESULT>(y, sums[i], line, g.K, {bias, slope, shortcut});
   }
 }
 
 // Of one axis, the pixels that have the same phase: those at which (pixel + before) % stride is `phase`. They meet only
-// each stride-th tap, from `phase` on, and without gaps: pixel number i meets with tap number j the output at first + i - j.
+// each stride-th tap, from `phase` on, without gaps: pixel i meets with tap j the output at first + i - j.
 struct Phase {
   int stride, first_pixel, pixels, taps, first;
 
@@ -336,7 +340,7 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
   Phase down(g.H, g.R, g.top, g.stride, phase / g.stride), right(g.W, g.S, g.left, g.stride, phase % g.stride);
   int rows = g.N * down.pixels * right.pixels;
   if ((int)blockIdx.x * ROWS >= rows) return;
-  Part part(max(down.taps * right.taps, 0) * g.K, blockIdx.z / phases, gridDim.z / phases);
+  Part part(down.taps * right.taps * g.K, blockIdx.z / phases, gridDim.z / phases);
 
   using Left = Windows<-1>;
   Left left(dy, g.P, g.Q, Tap(part.first * DEPTH + Left::depth(), down.taps, right.taps, g.K));
@@ -363,7 +367,8 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
 // Blocks: tiles of rows, tiles of columns, parts of the depth. With more than one part dw is (parts, R, S, C, K) and
 // `before`, which is added otherwise unless it is null, is null.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, const float *before, float *dw, Geometry g) {
+conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, const float *before, float *dw,
+                 Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
   Part part(depth, blockIdx.z, gridDim.z);
   Turned left(x, part.first * DEPTH, g);
@@ -374,7 +379,8 @@ conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, cons
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
-    if (row < rows) write<VECTOR_RESULT>(dw, sums[i], (long long)blockIdx.z * rows + row, g.K, {nullptr, nullptr, before});
+    long long line = (long long)blockIdx.z * rows + row;
+    if (row < rows) write<VECTOR_RESULT>(dw, sums[i], line, g.K, {nullptr, nullptr, before});
   }
 }
 

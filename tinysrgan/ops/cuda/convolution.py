@@ -76,7 +76,7 @@ TILES = {
     "wide": Tile(128, 128, 8, 8, 8),
     "narrow": Tile(128, 64, 8, 8, 8),
     "thin": Tile(256, 4, 8, 4, 4),  # to three colours
-    "low": Tile(16, 128, 16, 4, 4),  # a dense layer: few images, and a matrix of weights to be read once, in long runs
+    "low": Tile(16, 128, 16, 4, 4),  # a dense layer of few images: its weights are read once, in long runs
 }
 
 
@@ -107,7 +107,7 @@ def tile(rows: int, columns: int, vector: int) -> str:
     """The name of the tile for a result of this size; ``vector``: how many numbers of the left matrix load at once."""
     if columns <= 4 and vector == 4:
         return "thin"
-    if rows <= 16:
+    if rows <= 32:
         return "low"
     return "wide" if ceil(columns / 64) % 2 == 0 else "narrow"
 
