@@ -16,6 +16,7 @@ Needs ``pip install qrcode``. The same seed gives the same codes. The starter se
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from tinysrgan.command import command, taken_by, write
+from tinysrgan.errors import UserError
 from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
@@ -65,7 +68,9 @@ def recipe(count: int, seed: int, only_public: bool = False) -> list[tuple[str, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make a folder of QR codes to train on.")
+    parser = argparse.ArgumentParser(
+        prog="python examples/make_qr.py", description="Make a folder of QR codes to train on."
+    )
     parser.add_argument("folder", type=Path, help="where to put them; it may not hold anything else")
     parser.add_argument("--count", type=int, help="how many (default: 600; with --public 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
@@ -76,22 +81,30 @@ def main(arguments: list[str] | None = None) -> int:
     if not 1 <= count <= most or options.seed < 0:
         parser.error(f"--count must be from 1 to {most}, --seed 0 or more")
 
-    folder = options.folder
+    return command(
+        lambda: fill(options.folder, recipe(count, options.seed, options.public)),
+        stopped="stopped. The codes that were made so far are whole.",
+    )
+
+
+def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
+    """Make the codes. Raises UserError or OSError where that can't be done, or would go to other files' folder."""
     if folder.exists() and not folder.is_dir():
-        parser.error(f"{folder} is a file; give a folder")
-    others = sorted(path.name for path in folder.glob("[!.]*") if not OURS.fullmatch(path.name))
-    if others:
-        parser.error(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder")
+        raise UserError(f"{folder} is a file: give a folder.")
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if others := [name for name in names if name[0] != "." and not OURS.fullmatch(name)]:
+        raise UserError(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder.")
     try:
-        make("0", 1, "L")  # no folder without qrcode
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text, version, level in progress(recipe(count, options.seed, options.public)):
-            make(text, version, level).save(folder / name, optimize=True)
+        make("0", 1, "L")
     except ImportError as error:
-        parser.exit(2, f"make_qr: {error}\n")
-    except OSError as error:
-        parser.exit(2, f"make_qr: {folder} can't be filled: {error.strerror or error}.\n")
-    print(f"{count} QR codes in {folder}")
+        raise UserError(str(error)) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text, version, level in progress(codes):
+        content = io.BytesIO()
+        make(text, version, level).save(content, "PNG", optimize=True)
+        write(folder / name, content.getvalue())
+    with taken_by(sys.stdout):
+        print(f"{len(codes)} QR codes in {folder}")
     return 0
 
 

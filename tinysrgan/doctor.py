@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 import tinysrgan
+from tinysrgan.command import command, taken_by
 from tinysrgan.device import choose_device
 from tinysrgan.ops import parallel
 
@@ -25,13 +26,20 @@ EXTRAS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0, whatever was found; 2 for an option that isn't there."""
+    """The command: 0, whatever was found; 2 for a mistake of the user's."""
     argparse.ArgumentParser(
         prog="python -m tinysrgan.doctor",
         description="Say what tinysrgan finds here to compute with, whether a GPU works, and if not, what would help.",
+        epilog="Exit code: 0 whatever was found, 2 if it can't be said.",
     ).parse_args(arguments)
-    for name, finding in findings().items():
-        print(f"{name + ':':<12} {finding}")
+    return command(show, stopped="stopped.")
+
+
+def show() -> int:
+    """Print the findings."""
+    lines = [f"{name + ':':<12} {finding}" for name, finding in findings().items()]
+    with taken_by(sys.stdout):
+        print("\n".join(lines))
     return 0
 
 
