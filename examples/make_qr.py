@@ -16,7 +16,7 @@ Needs ``pip install qrcode``. The same seed gives the same codes. The starter se
 from __future__ import annotations
 
 import argparse
-import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from tinysrgan.command import command, taken_by, write
+from tinysrgan.command import command, taken_by
 from tinysrgan.errors import UserError
 from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
@@ -99,10 +99,15 @@ def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
     except ImportError as error:
         raise UserError(str(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text, version, level in progress(codes):
-        content = io.BytesIO()
-        make(text, version, level).save(content, "PNG", optimize=True)
-        write(folder / name, content.getvalue())
+    unfinished = folder / ".unfinished.png"  # so that no code is ever half written
+    try:
+        for name, text, version, level in progress(codes):
+            make(text, version, level).save(unfinished, optimize=True)
+            os.replace(unfinished, folder / name)
+    except OSError as error:
+        raise UserError(f"{folder} can't be filled: {error.strerror or error}. The codes in it are whole.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
     with taken_by(sys.stdout):
         print(f"{len(codes)} QR codes in {folder}")
     return 0

@@ -256,9 +256,7 @@ def test_a_full_disk_leaves_whole_codes(here, limit, capsys):  # noqa: F811
     limit(150)  # bytes; a code takes about 200 to 500
     for folder in ("codes", "new"):
         assert run(make_qr.main, folder, "--count", 4, "--seed", 1) == 2
-        check_sentence(
-            capsys.readouterr().err, ".png can't be written: File too large. What was there before is intact."
-        )
+        check_sentence(capsys.readouterr().err, f"{folder} can't be filled: File too large. The codes in it are whole.")
     limit(-1)
     assert contents() == before | {"new": "folder"}
     assert run(make_qr.main, "new", "--count", 4) == 0
@@ -269,7 +267,7 @@ def test_a_full_disk_leaves_whole_codes(here, limit, capsys):  # noqa: F811
     ("locked", "mode", "folder", "words"),
     [
         (".", 0o555, "new", "new: Permission denied."),
-        ("codes", 0o555, "codes", ".png can't be written: Permission denied."),
+        ("codes", 0o555, "codes", "codes can't be filled: Permission denied. The codes in it are whole."),
         ("codes", 0o300, "codes", "codes: Permission denied."),  # may be written, but not looked into
     ],
 )
