@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
-from cuda_on_cpu.runner import CudaError, RawModule, order
+from cuda_on_cpu.runner import CudaError, RawModule, order, watching
 
 from tinysrgan.device import array_module, choose_device, to_device
 
@@ -195,6 +195,235 @@ def test_what_the_compiler_says_is_told():
         RawModule('extern "C" __global__ void wrong() { undeclared = 1; }')
 
 
+def test_an_argument_s_kind_is_the_kernel_s():
+    x, n = floats(8), np.int32(8)
+    for arguments, message in (
+        ((x.astype(np.float64), x.copy(), n), "argument 0 is a pointer to float32, the array is float64"),
+        ((x.astype(np.int32), x.copy(), n), "argument 0 is a pointer to float32, the array is int32"),
+        ((x, x.copy(), np.float32(8)), "argument 2 is int32, not float32"),
+        ((x, x.copy(), x), "argument 2 is int32, not an array"),
+        ((x, np.int32(0), n), "argument 1 is a pointer to float32, not int32"),
+    ):
+        with pytest.raises(CudaError, match=message):
+            run(ADD_ONE, "add_one", (1,), (32,), *arguments)
+    run(ADD_ONE, "add_one", (1,), (32,), np.uint64(0), np.uint64(0), np.int32(0))  # null pointers that nobody follows
+    with pytest.raises(CudaError, match="none of its memory"):
+        run(ADD_ONE, "add_one", (1,), (32,), np.uint64(0), x, n)
+    record = np.array((3, 0.5), [("n", np.int32), ("a", np.float32)])
+    code = 'struct R { int n; float a; }; extern "C" __global__ void fill(float *y, R r) { y[r.n] = r.a; }'
+    run(code, "fill", (1,), (1,), x, record)
+    assert x[3] == 0.5
+
+
+def test_a_read_only_array_stays_as_it_is():
+    x, y = floats(8), floats(8)
+    x.flags.writeable = y.flags.writeable = False
+    with pytest.raises(CudaError, match="read-only"):
+        run(ADD_ONE, "add_one", (1,), (32,), x, y, np.int32(8))
+    np.testing.assert_array_equal(x, y)
+
+
+def test_views_of_one_array_stay_one_array():
+    x = np.zeros(9, np.float32)
+    run(ADD_ONE, "add_one", (1,), (1,), x[:8], x[1:], np.int32(1))
+    run(ADD_ONE, "add_one", (1,), (32,), x[1:2], x[2:], np.int32(1))
+    np.testing.assert_array_equal(x, [0, 1, 2, 0, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 4])
+def test_vectors_must_be_aligned(offset):
+    code = """
+    extern "C" __global__ void copy(const float *x, float *y) {
+      const float4 four = *(const float4 *)x;
+      *(float4 *)y = four;
+    }"""
+    x, y = floats(8), np.zeros(4, np.float32)
+    if offset % 4:
+        with pytest.raises(CudaError, match=r"not aligned to its type.\nline 3: .*const float4 four"):
+            run(code, "copy", (1,), (1,), x[offset:], y)
+    else:
+        run(code, "copy", (1,), (1,), x[offset:], y)
+        np.testing.assert_array_equal(y, x[offset : offset + 4])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    {
+        "tile[n] = 1": r"index outside of the array: 8",
+        "tile[n / (n - 8)] = 1": "divides by zero",
+        "tile[0] = 1 << (n + 24)": "shifts by 32 bits",
+        "*(float *)nullptr = 1": "none of its memory",
+    }.items(),
+)
+def test_what_is_not_defined_is_an_error_with_its_line(text, message):
+    code = """
+    extern "C" __global__ void wrong(float *y, int n) {
+      __shared__ float tile[8];
+      tile[0] = 0;
+      WRONG;
+      y[0] = tile[n - 8];
+    }"""
+    with pytest.raises(CudaError, match=f"(?s){message}.*line 5: "):
+        run(code.replace("WRONG", text), "wrong", (1,), (1,), floats(1), np.int32(8))
+    run(code.replace("WRONG;", ""), "wrong", (1,), (1,), floats(1), np.int32(8))
+
+
+def test_barriers_and_exchanges_are_for_all_of_the_block_or_warp():
+    code = """
+    extern "C" __global__ void meet() {
+      if (threadIdx.x < FIRST)
+        THIS;
+      else
+        THAT;
+    }"""
+
+    def meet(first, this, that):
+        run(code.replace("THIS", this).replace("THAT", that), "meet", (1,), (64,), options=[f"-DFIRST={first}"])
+
+    for first, this, that, message in (
+        (40, "__syncthreads()", "return", "only 40 of 64 threads"),
+        (40, "__syncthreads()", "__syncthreads()", "waits at this barrier, another one at that of line 4"),
+        (40, "__syncwarp()", "__syncthreads()", "deadlock"),
+        (40, "__syncwarp()", "__shfl_sync(~0u, 1, 0)", "calls __shfl_sync .* while its warp is in __syncwarp"),
+        (8, "__syncwarp(0x80ff)", "__syncwarp()", "mask ffffffff.* while its warp is in __syncwarp .mask 000080ff"),
+        (8, "__syncwarp(0x7f)", "return", "isn't in its own mask 0000007f"),
+    ):
+        for turns in runner.ORDERS:
+            with order(turns), pytest.raises(CudaError, match=message if turns == "ascending" else None):
+                meet(first, this, that)
+    for turns in runner.ORDERS:
+        with order(turns):
+            meet(64, "__syncthreads()", "return")
+            meet(8, "if (threadIdx.x < 8) __syncwarp(0xff)", "return")
+            meet(40, "__syncwarp()", "return")  # who is gone is not waited for
+
+
+def test_shuffles_take_from_the_lane_they_name():
+    code = """
+    extern "C" __global__ void shuffles(float *y) {
+      const float x = threadIdx.x;
+      y[threadIdx.x] = __shfl_sync(~0u, x, 5);
+      y[32 + threadIdx.x] = __shfl_up_sync(~0u, x, 3);
+      y[64 + threadIdx.x] = __shfl_down_sync(~0u, x, 3);
+      y[96 + threadIdx.x] = __shfl_xor_sync(~0u, x, 1, 8);
+      y[128 + threadIdx.x] = __shfl_sync(~0u, x, 9, 8);
+    }"""
+    lanes = np.arange(32)
+    for turns in runner.ORDERS:
+        y = np.full((5, 32), np.nan, np.float32)
+        with order(turns):
+            run(code, "shuffles", (1,), (32,), y)
+        expected = (lanes * 0 + 5, np.where(lanes < 3, lanes, lanes - 3), np.where(lanes > 28, lanes, lanes + 3))
+        np.testing.assert_array_equal(y, [*expected, lanes ^ 1, lanes // 8 * 8 + 1])
+    y = np.zeros((5, 32), np.float32)
+    run(code, "shuffles", (1,), (20,), y)
+    assert np.isnan(y[2, 17:20]).all()  # lanes 20 to 22 don't exist
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
+def test_threads_run_in_the_order_asked_for(turns):
+    code = """
+    extern "C" __global__ void sequence(int *y) {
+      __shared__ int next;
+      if (next > 64) next = 0;  // who comes first finds what is no number
+      y[threadIdx.x] = next++;
+    }"""
+    y, again = np.zeros((2, 64), np.int32)
+    with order(turns):
+        run(code, "sequence", (1,), (64,), y)
+        run(code, "sequence", (1,), (64,), again)
+    np.testing.assert_array_equal(y, again)  # the random order is the same again
+    assert sorted(y) == [*range(64)]
+    assert list(y) == {"ascending": [*range(64)], "descending": [*range(63, -1, -1)]}.get(turns, list(y))
+    assert turns != "random" or ((y[0] < y[1:]).any() and (y[0] > y[1:]).any())
+
+
+def test_blocks_have_their_bounds():
+    bounded = ADD_ONE.replace("void add_one", "void __launch_bounds__(64, 2) add_one")
+    x = floats(8)
+    run(bounded, "add_one", (1,), (64,), x, x.copy(), np.int32(8))
+    with pytest.raises(CudaError, match="__launch_bounds__ says 64"):
+        run(bounded, "add_one", (1,), (65,), x, x.copy(), np.int32(8))
+    for grid, block in (((0,), (32,)), ((1, 65536), (32,)), ((1,), (1, 1, 65)), ((1,), (32, 0))):
+        with pytest.raises(CudaError, match=r"a (grid|block) has"):
+            run(ADD_ONE, "add_one", grid, block, x, x.copy(), np.int32(8))
+
+
+def test_the_place_of_threads_and_blocks():
+    code = """
+    extern "C" __global__ void place(int *y) {
+      const int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+      const int thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+      y[block * blockDim.x * blockDim.y * blockDim.z + thread] += 1 + thread;
+    }"""
+    for turns in runner.ORDERS:
+        y = np.zeros((2 * 3 * 4, 5 * 6 * 7), np.int32)
+        with order(turns):
+            run(code, "place", (2, 3, 4), (5, 6, 7), y)
+        np.testing.assert_array_equal(y, np.tile(1 + np.arange(5 * 6 * 7), (24, 1)))
+
+
+# ---------------------------------------------------------------- watching
+
+
+def test_races_are_seen_whatever_the_order():
+    x = floats(128)
+    y = np.full_like(x, np.nan)
+    with watching():
+        run(REVERSE, "reverse", (2,), (64,), x, y)
+        np.testing.assert_array_equal(y, x.reshape(2, 64)[:, ::-1].ravel())
+        for turns in runner.ORDERS:
+            with order(turns), pytest.raises(CudaError, match=r"race: .*\nline [57]: .*tile\[.*threadIdx.x\]"):
+                run(REVERSE.replace("__syncthreads();", ""), "reverse", (2,), (64,), x, y)
+        # Where all threads are one warp, __syncwarp is as good; to hand each other numbers is not.
+        warp = REVERSE.replace("64", "32").replace("63", "31")
+        run(warp.replace("__syncthreads()", "__syncwarp()"), "reverse", (4,), (32,), x, y)
+        np.testing.assert_array_equal(y, x.reshape(4, 32)[:, ::-1].ravel())
+        with pytest.raises(CudaError, match="race"):
+            run(warp.replace("__syncthreads()", "__shfl_sync(~0u, 1, 0)"), "reverse", (4,), (32,), x, y)
+
+
+def test_a_tile_that_is_filled_anew_too_early_is_a_race():
+    code = """
+    extern "C" __global__ void smooth(const float *x, float *y) {
+      __shared__ float tile[64];
+      for (int i = 0; i < 128; i += 64) {
+        tile[threadIdx.x] = x[i + threadIdx.x];
+        __syncthreads();
+        y[i + threadIdx.x] = tile[threadIdx.x] + tile[(threadIdx.x + 32) % 64];
+        __syncthreads();
+      }
+    }"""
+    x, y = floats(128), np.full(128, np.nan, np.float32)
+    with watching():
+        run(code, "smooth", (1,), (64,), x, y)
+        np.testing.assert_array_equal(y.reshape(2, 64), x.reshape(2, 64) + np.roll(x.reshape(2, 64), 32, axis=1))
+        with pytest.raises(CudaError, match="race"):
+            run(code.replace("        __syncthreads();\n      }", "      }"), "smooth", (1,), (64,), x, y)
+
+
+def test_another_thread_s_copies_need_a_barrier_too():
+    x, y = floats(256), np.full(256, np.nan, np.float32)
+    code = COPY.replace("tile[part * 128 + threadIdx.x * 4 + i]", "tile[part * 128 + (threadIdx.x + 1) % 32 * 4 + i]")
+    with watching():
+        run(COPY, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
+        with pytest.raises(CudaError, match="race"):
+            run(code, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
+        code = code.replace("copy_wait<PENDING>();", "copy_wait<PENDING>(); __syncthreads();")
+        run(code, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
+
+
+def test_what_lies_in_front_of_an_array_is_not_read():
+    x, y, n = floats(8), np.zeros(8, np.float32), np.int32(8)
+    before = ADD_ONE.replace("x[i]", "x[i - 1]")
+    run(before, "add_one", (1,), (32,), x, y, n)
+    assert np.isnan(y[0])
+    with watching():
+        run(ADD_ONE, "add_one", (1,), (32,), x, y, n)
+        with pytest.raises(CudaError, match=r"reads what is none of its memory \(near argument 0\)"):
+            run(before, "add_one", (1,), (32,), x, y, n)
+
+
 # ---------------------------------------------------------------- the stand-in for CuPy
 
 
@@ -223,6 +452,7 @@ def test_arrays_of_the_cpu_and_of_the_gpu_do_not_mix():
         ):
             with pytest.raises(TypeError):
                 mix()
-        with no_reading(), pytest.raises(TypeError, match="read off"):
-            float(x.sum())
+        for read in (float, int, bool, lambda number: number.item(), lambda number: number.get(), cupy.asnumpy):
+            with no_reading(), pytest.raises(TypeError, match="read off"):
+                read(x.sum())
         assert float(x.sum()) == pytest.approx(float(x.get().sum()))

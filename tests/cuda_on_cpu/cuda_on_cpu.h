@@ -27,6 +27,7 @@
 // --- Words of the language.
 
 #define CUDA_ON_CPU 1
+#define UNWATCHED __attribute__((no_sanitize("thread")))
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
@@ -69,10 +70,10 @@ __attribute__((visibility("hidden"))) extern const char __ehdr_start[];
 namespace cuda {
 
 constexpr int WARP = 32, MAX_THREADS = 1024, MAX_COPIES = 256;
-constexpr size_t STACK = 64 * 1024;
+constexpr size_t STACK = 64 * 1024, SHARED_LIMIT = 227 * 1024;
 constexpr uint32_t POISON = 0x7fffdead;  // a NaN in float32, two of them a NaN in float64, and no sensible index
 
-inline void poison(void *memory, size_t bytes) {
+UNWATCHED inline void poison(void *memory, size_t bytes) {
   for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy((char *)memory + i, &POISON, 4);
 }
 
@@ -126,7 +127,8 @@ struct Warp {
   // the last.
   const char *operation;
   unsigned mask, generation, arrived[2];
-  unsigned synchronizations;
+  volatile unsigned synchronizations;  // by __syncwarp; volatile, for the compiler thinks that it knows who looks at it
+  bool orders_memory;
   alignas(16) char deposit[2][WARP][32];
 };
 
@@ -145,8 +147,8 @@ struct Launch : Request {
   int count, done, at_barrier;
   jmp_buf scheduler, failed;
   uint32_t random;
-  unsigned barriers;
-  bool running;
+  volatile unsigned barriers;
+  volatile bool running;
   pthread_t worker;
 };
 inline Launch now;  // a library holds one kernel and runs one launch at a time
@@ -155,7 +157,7 @@ inline int lane() { return now.thread->number % WARP; }
 inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
 
 // Ends the launch. The fibres' stacks are simply left.
-[[noreturn]] inline void fail(int line, const char *format, ...) {
+[[noreturn]] UNWATCHED inline void fail(int line, const char *format, ...) {
   const uint3 b = now.block_index, t = now.thread->index;
   const int n = snprintf(now.message, sizeof now.message, "block (%u, %u, %u), thread (%u, %u, %u) ", b.x, b.y, b.z, t.x, t.y, t.z);
   va_list values;
@@ -163,6 +165,7 @@ inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
   vsnprintf(now.message + n, sizeof now.message - n, format, values);
   va_end(values);
   now.line = line;
+  now.running = false;
   _longjmp(now.failed, 1);
 }
 
@@ -173,6 +176,77 @@ inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
 inline void pause() {
   if (!_setjmp(now.fibres[now.thread->fibre].context)) _longjmp(now.scheduler, 1);
 }
+
+// --- Races. Compiled with -fsanitize=thread, every access to memory calls one of these functions first. Two threads may use
+// the same word of shared memory, unless only to read it, only with a barrier in between; within a warp __syncwarp will do.
+// (The values that lanes hand each other order nothing.) What happened before the last barrier needn't be remembered.
+
+#ifdef __SANITIZE_THREAD__
+
+struct Word {
+  unsigned barriers;                                // how many there had been; the rest is of no interest after another
+  int writer, reading_warp;                         // the last of each
+  unsigned written, read;                           // their warp's synchronizations at the time
+  unsigned reading_lanes, reading_warps;            // since then; since the barrier
+};
+inline Word words[2][SHARED_LIMIT / 4];  // of static, of dynamic shared memory
+
+// What is wrong with this thread's access to that word, or null; remembers it.
+UNWATCHED inline const char *race(Word &word, bool write) {
+  const int me = now.thread->number, my_warp = me / WARP;
+  const unsigned synchronizations = now.warps[my_warp].synchronizations;
+  if (word.barriers != now.barriers) word = {now.barriers, -1, -1, 0, 0, 0, 0};
+  if (word.writer >= 0 && word.writer != me && (word.writer / WARP != my_warp || word.written == synchronizations))
+    return write ? "race: writes to shared memory what another thread writes" : "race: reads from shared memory what another thread writes";
+  if (!write) {
+    if (word.reading_warp != my_warp || word.read != synchronizations) word.reading_lanes = 0;
+    word.reading_warp = my_warp, word.read = synchronizations;
+    word.reading_lanes |= 1u << me % WARP, word.reading_warps |= 1u << my_warp;
+    return nullptr;
+  }
+  word.writer = me, word.written = synchronizations;
+  const bool in_warp = word.reading_warp == my_warp && word.read == synchronizations;
+  if (word.reading_warps & ~(1u << my_warp) || (in_warp && word.reading_lanes & ~(1u << me % WARP)))
+    return "race: writes to shared memory what another thread reads";
+  return nullptr;
+}
+
+UNWATCHED inline void touch(const void *memory, size_t bytes, bool write, int line, const void *caller = nullptr) {
+  if (!now.running) return;
+  const char *first = (const char *)memory, *trouble = nullptr;
+  for (int i = 0; i < now.array_count; i++) {
+    const Array &a = now.arrays[i];
+    if (first >= a.fence && first < a.other_fence && (first < a.begin || first + bytes > a.end))
+      trouble = write ? "writes what is none of its memory" : "reads what is none of its memory";
+  }
+  const bool fixed = first >= __start_cuda_shared && first < __stop_cuda_shared;
+  if (fixed || (first >= now.dynamic_shared && first < now.dynamic_shared + now.dynamic_bytes)) {
+    const size_t offset = first - (fixed ? __start_cuda_shared : now.dynamic_shared);
+    for (size_t i = offset / 4; i * 4 < offset + bytes && !trouble; i++) trouble = race(words[fixed ? 0 : 1][i], write);
+  }
+  if (!trouble) return;
+  now.place = caller ? (const char *)caller - 1 - __ehdr_start : 0;  // of the call, not where it returns to
+  now.address = memory;
+  fail(line, "%s", trouble);
+}
+
+extern "C" {
+#define WATCH(name, bytes, write) \
+  __attribute__((used)) UNWATCHED inline void __tsan_##name(void *p) { touch(p, bytes, write, 0, __builtin_return_address(0)); }
+#define WATCH_BOTH(bytes) WATCH(read##bytes, bytes, false) WATCH(write##bytes, bytes, true)
+#define WATCH_UNALIGNED(bytes) WATCH(unaligned_read##bytes, bytes, false) WATCH(unaligned_write##bytes, bytes, true)
+WATCH_BOTH(1) WATCH_BOTH(2) WATCH_BOTH(4) WATCH_BOTH(8) WATCH_BOTH(16)
+WATCH_UNALIGNED(2) WATCH_UNALIGNED(4) WATCH_UNALIGNED(8) WATCH_UNALIGNED(16)
+#define WATCH_RANGE(name, write) \
+  __attribute__((used)) UNWATCHED inline void __tsan_##name(void *p, size_t n) { touch(p, n, write, 0, __builtin_return_address(0)); }
+WATCH_RANGE(read_range, false) WATCH_RANGE(write_range, true)
+__attribute__((used)) UNWATCHED inline void __tsan_init() {}
+__attribute__((used)) UNWATCHED inline void __tsan_func_entry(void *) {}
+__attribute__((used)) UNWATCHED inline void __tsan_func_exit(void *) {}
+}
+#else
+inline void touch(const void *, size_t, bool, int) {}
+#endif
 
 // --- Where threads meet.
 
@@ -197,6 +271,7 @@ inline bool complete(Warp &w) {
   if (!w.arrived[set] || w.arrived[set] != (w.mask & w.lanes)) return false;
   w.arrived[!set] = 0;
   w.generation++;
+  w.synchronizations += w.orders_memory;
   Thread *first = now.threads + (&w - now.warps) * WARP;
   for (int i = 0; i < WARP; i++)
     if (w.arrived[set] >> i & 1) first[i].state = READY;
@@ -210,7 +285,7 @@ inline int exchange(const char *operation, int line, unsigned mask, const void *
   const unsigned me = 1u << lane();
   now.thread->line = line;
   if (!(mask & me)) fail(line, "calls %s, but isn't in its own mask %08x", operation, mask);
-  if (!w.arrived[set]) w.mask = mask, w.operation = operation;
+  if (!w.arrived[set]) w.mask = mask, w.operation = operation, w.orders_memory = !bytes;
   if (w.mask != mask || w.operation != operation)
     fail(line, "calls %s (mask %08x) while its warp is in %s (mask %08x)", operation, mask, w.operation, w.mask);
   if (bytes) memcpy(w.deposit[set][lane()], value, bytes);
@@ -508,17 +583,20 @@ inline void copy_16(void *shared, const void *global, bool inside, int line = __
   if ((uintptr_t)shared % 16) cuda::fail(line, "copies to shared memory that is not aligned to 16 bytes");
   if ((uintptr_t)global % 16) cuda::fail(line, "copies from memory that is not aligned to 16 bytes");
   if (thread.copy_count == cuda::MAX_COPIES) cuda::fail(line, "has %d copies under way", thread.copy_count);
+  cuda::touch(shared, 16, true, line);
   cuda::poison(shared, 16);
   thread.copies[thread.copy_count++] = {shared, global, inside, thread.group};
 }
 inline void copy_commit() { cuda::now.thread->group++; }
 
 // Only now do copies arrive, and no more of them than must.
-template <int pending> void copy_wait() {
+template <int pending> void copy_wait(int line = __builtin_LINE()) {
   cuda::Thread &thread = *cuda::now.thread;
   int arrived = 0;
   for (; arrived < thread.copy_count && thread.copies[arrived].group < thread.group - pending; arrived++) {
     const cuda::Copy &copy = thread.copies[arrived];
+    cuda::touch(copy.shared, 16, true, line);
+    if (copy.inside) cuda::touch(copy.global, 16, false, line);
     if (copy.inside)
       memcpy(copy.shared, copy.global, 16);
     else

@@ -2,7 +2,7 @@
 
 Its arrays are NumPy's under another name, its kernels run in ``runner``. As on a GPU, they don't mix with NumPy's own
 arrays: ``+`` or a kernel with one of each raises TypeError, and so does reading a number off one within ``no_reading``.
-That is how a hidden way over the host is found.
+That is how a hidden way over the host is found. One escapes: ``numpy.asarray`` of such an array, which CuPy refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from cuda_on_cpu import runner
 from tinysrgan.ops.cuda import module as kernels
 
-COMPUTE_CAPABILITY = "90"
+COMPUTE_CAPABILITY = "90"  # as CuPy says it; a test may set another
 _reading_allowed = True
 
 
@@ -37,7 +37,7 @@ class ndarray(np.ndarray):  # CuPy's name
 
     def get(self) -> np.ndarray:
         """A copy for NumPy."""
-        return np.array(plain(self))
+        return self._read(np.array)
 
     @property
     def data(self) -> Any:  # type: ignore[override]
@@ -46,10 +46,13 @@ class ndarray(np.ndarray):  # CuPy's name
     def _read(self, kind: Any) -> Any:
         if not _reading_allowed:
             raise TypeError("A number is read off the GPU where nothing should wait for it.")
-        return kind(plain(self).item())
+        return kind(plain(self))
 
     def item(self) -> Any:
-        return self._read(lambda number: number)
+        return self._read(np.ndarray.item)
+
+    def tolist(self) -> Any:
+        return self._read(np.ndarray.tolist)
 
     def __float__(self) -> float:
         return self._read(float)
@@ -115,10 +118,18 @@ class RawModule(runner.RawModule):
 
 
 class Device:
-    compute_capability = COMPUTE_CAPABILITY
-
     def __init__(self, number: int = 0):
         self.id = number
+
+    @property
+    def compute_capability(self) -> str:
+        return COMPUTE_CAPABILITY
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        # Bytes of shared memory that a kernel may ask for; 227 KiB for the latest.
+        most = {"70": 96, "75": 64, "80": 163, "86": 99, "87": 163, "89": 99, "120": 99}.get(COMPUTE_CAPABILITY, 227)
+        return {"MaxSharedMemoryPerBlockOptin": most * 1024}
 
 
 class Cupy(ModuleType):
@@ -131,7 +142,11 @@ class Cupy(ModuleType):
     cuda = SimpleNamespace(
         Device=Device,
         runtime=SimpleNamespace(
-            getDeviceProperties=lambda number: {"name": b"CPU in disguise", "major": 9, "minor": 0},
+            getDeviceProperties=lambda number: {
+                "name": b"CPU in disguise",
+                "major": int(COMPUTE_CAPABILITY[:-1]),
+                "minor": int(COMPUTE_CAPABILITY[-1]),
+            },
         ),
     )
     lib = SimpleNamespace(
@@ -145,6 +160,10 @@ class Cupy(ModuleType):
         return on_device(np.array(plain(value), dtype)) if not isinstance(value, ndarray) else value
 
     array = asarray
+
+    @staticmethod
+    def asnumpy(x: ndarray) -> np.ndarray:
+        return x.get()
 
     @staticmethod
     def empty(shape: Any, dtype: Any = np.float64) -> ndarray:

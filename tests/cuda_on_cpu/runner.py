@@ -44,13 +44,14 @@ EXPORT int launch_{name}(cuda::Request *request) {{
 # Every library keeps its scheduler to itself. The compiler's checks call the header, so their own library isn't linked.
 FLAGS = (
     *("-std=c++17", "-O2", "-g1", "-w", "-fPIC", "-shared", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"),
-    *("-fvisibility=hidden", "-fno-gnu-unique", "-nodefaultlibs"),
+    *("-fvisibility=hidden", "-fno-gnu-unique", "-fno-exceptions", "-nodefaultlibs"),
     *("-fsanitize=alignment,bounds,integer-divide-by-zero,shift", "-fno-sanitize-recover=all"),
 )
 LIBRARIES = ("-lm", "-lc", "-lgcc")
 
 available = shutil.which("g++") is not None
 _order = "ascending"
+_watching = False
 _libc = ctypes.CDLL(None)
 
 
@@ -67,6 +68,20 @@ def order(name: str) -> Iterator[None]:
         yield
     finally:
         _order = before
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Let kernels compiled within it be stopped, at the line, by a race in shared memory and by any access beside it.
+
+    They are slower, and need no particular order for it.
+    """
+    global _watching
+    before, _watching = _watching, True
+    try:
+        yield
+    finally:
+        _watching = before
 
 
 class RawModule:
@@ -88,7 +103,7 @@ def build(code: str, entries: dict[str, str | int], options: Sequence[str]) -> P
     """The shared library of a text, from the cache where it was built before."""
     launchers = "".join(LAUNCHER.format(name=name, bounds=bounds) for name, bounds in entries.items())
     text = f'{HEADER.read_text()}\n#line 1 "kernel.cu"\n{code}\n{launchers}'
-    command = ["g++", "-x", "c++", *FLAGS, *options, "-"]
+    command = ["g++", "-x", "c++", *FLAGS, *(["-fsanitize=thread"] if _watching else []), *options, "-"]
     key = hashlib.sha256("\0".join([text, *command]).encode()).hexdigest()[:24]
     library = CACHE / f"{key}.so"
     if not library.exists():
