@@ -193,6 +193,9 @@ def test_shared_memory_has_its_limits():
 def test_what_the_compiler_says_is_told():
     with pytest.raises(CudaError, match="undeclared"):
         RawModule('extern "C" __global__ void wrong() { undeclared = 1; }')
+    code = 'extern "C" __global__ void f(float *y) { float own[9999]; for (float &x : own) x = *y; *y = own[int(*y)]; }'
+    with pytest.raises(CudaError, match="frame size"):  # its fibre's stack would not do
+        RawModule(code)
 
 
 def test_an_argument_s_kind_is_the_kernel_s():

@@ -9,9 +9,10 @@
 //
 // What is forbidden ends the launch with a message that names the thread and the line.
 //
-// The model in short. A grid is many blocks, which know nothing of each other. A block is up to 1024 threads, which share
-// memory and meet at barriers. 32 neighbours of a block are a warp; its lanes hand each other values and multiply matrices.
-#pragma once
+// The model in short. A grid is many blocks, which know nothing of each other. A block is up to 1024 threads, which
+// share memory and meet at barriers. 32 neighbours of a block are a warp; its lanes hand each other values, and multiply
+// matrices together. (Of one warp's lanes only one group at a time can do so here, unlike on a GPU.)
+
 #include <csetjmp>
 #include <csignal>
 #include <cmath>
@@ -27,8 +28,6 @@
 // --- Words of the language.
 
 #define CUDA_ON_CPU 1
-#define UNWATCHED __attribute__((no_sanitize("thread")))
-#define EXPORT extern "C" __attribute__((visibility("default")))
 #ifndef __CUDA_ARCH__
 #define __CUDA_ARCH__ 900
 #endif
@@ -38,7 +37,6 @@
 #define __constant__ static
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
-#define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 // One section holds all shared arrays of a kernel, so that they can be measured and filled with NaN.
@@ -61,6 +59,11 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline double2 make_double2(double x, double y) { return {x, y}; }
+
+// Words of our own: what the runner calls, what the compiler's instrumentation calls, and what it leaves alone.
+#define EXPORT extern "C" __attribute__((used, visibility("default")))
+#define CALLED_BACK extern "C" __attribute__((used, no_sanitize("thread"))) inline void
+#define UNWATCHED __attribute__((no_sanitize("thread")))
 
 extern "C" {  // the linker's names: where the section begins and ends, and where the library does
 __attribute__((weak, visibility("hidden"))) extern char __start_cuda_shared[], __stop_cuda_shared[];
@@ -97,9 +100,9 @@ struct Request {
   int array_count;
   // Filled in by fail.
   char message[512];
-  int line;              // of the kernel's text; or else
-  size_t place;          // of the instruction in the library
-  const void *address;   // that it wanted
+  int line;             // of the kernel's text, or else
+  size_t place;         // of the instruction in the library
+  const void *address;  // that it wanted
 };
 
 // --- A launch: its threads, its warps, and who runs.
@@ -123,11 +126,11 @@ struct Thread {
 
 struct Warp {
   unsigned lanes;  // that still run
-  // An exchange of values. There are two sets, used in turn: a lane that is ahead writes the next while others still read
-  // the last.
+  // An exchange of values. There are two sets, used in turn: a lane that is ahead writes the next while others still
+  // read the last.
   const char *operation;
   unsigned mask, generation, arrived[2];
-  volatile unsigned synchronizations;  // by __syncwarp; volatile, for the compiler thinks that it knows who looks at it
+  volatile unsigned synchronizations;  // by __syncwarp; volatile, as the compiler doesn't expect that `race` reads it
   bool orders_memory;
   alignas(16) char deposit[2][WARP][32];
 };
@@ -159,7 +162,8 @@ inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
 // Ends the launch. The fibres' stacks are simply left.
 [[noreturn]] UNWATCHED inline void fail(int line, const char *format, ...) {
   const uint3 b = now.block_index, t = now.thread->index;
-  const int n = snprintf(now.message, sizeof now.message, "block (%u, %u, %u), thread (%u, %u, %u) ", b.x, b.y, b.z, t.x, t.y, t.z);
+  const char *const who = "block (%u, %u, %u), thread (%u, %u, %u) ";
+  const int n = snprintf(now.message, sizeof now.message, who, b.x, b.y, b.z, t.x, t.y, t.z);
   va_list values;
   va_start(values, format);
   vsnprintf(now.message + n, sizeof now.message - n, format, values);
@@ -169,86 +173,12 @@ inline Warp &warp() { return now.warps[now.thread->number / WARP]; }
   _longjmp(now.failed, 1);
 }
 
-// --- Fibres. makecontext gives each a stack; from then on setjmp and longjmp change between them, which takes nanoseconds,
-// for unlike swapcontext they don't ask the operating system.
+// --- Where threads meet.
 
 // Let others run; returns when the scheduler takes up this thread again.
 inline void pause() {
   if (!_setjmp(now.fibres[now.thread->fibre].context)) _longjmp(now.scheduler, 1);
 }
-
-// --- Races. Compiled with -fsanitize=thread, every access to memory calls one of these functions first. Two threads may use
-// the same word of shared memory, unless only to read it, only with a barrier in between; within a warp __syncwarp will do.
-// (The values that lanes hand each other order nothing.) What happened before the last barrier needn't be remembered.
-
-#ifdef __SANITIZE_THREAD__
-
-struct Word {
-  unsigned barriers;                                // how many there had been; the rest is of no interest after another
-  int writer, reading_warp;                         // the last of each
-  unsigned written, read;                           // their warp's synchronizations at the time
-  unsigned reading_lanes, reading_warps;            // since then; since the barrier
-};
-inline Word words[2][SHARED_LIMIT / 4];  // of static, of dynamic shared memory
-
-// What is wrong with this thread's access to that word, or null; remembers it.
-UNWATCHED inline const char *race(Word &word, bool write) {
-  const int me = now.thread->number, my_warp = me / WARP;
-  const unsigned synchronizations = now.warps[my_warp].synchronizations;
-  if (word.barriers != now.barriers) word = {now.barriers, -1, -1, 0, 0, 0, 0};
-  if (word.writer >= 0 && word.writer != me && (word.writer / WARP != my_warp || word.written == synchronizations))
-    return write ? "race: writes to shared memory what another thread writes" : "race: reads from shared memory what another thread writes";
-  if (!write) {
-    if (word.reading_warp != my_warp || word.read != synchronizations) word.reading_lanes = 0;
-    word.reading_warp = my_warp, word.read = synchronizations;
-    word.reading_lanes |= 1u << me % WARP, word.reading_warps |= 1u << my_warp;
-    return nullptr;
-  }
-  word.writer = me, word.written = synchronizations;
-  const bool in_warp = word.reading_warp == my_warp && word.read == synchronizations;
-  if (word.reading_warps & ~(1u << my_warp) || (in_warp && word.reading_lanes & ~(1u << me % WARP)))
-    return "race: writes to shared memory what another thread reads";
-  return nullptr;
-}
-
-UNWATCHED inline void touch(const void *memory, size_t bytes, bool write, int line, const void *caller = nullptr) {
-  if (!now.running) return;
-  const char *first = (const char *)memory, *trouble = nullptr;
-  for (int i = 0; i < now.array_count; i++) {
-    const Array &a = now.arrays[i];
-    if (first >= a.fence && first < a.other_fence && (first < a.begin || first + bytes > a.end))
-      trouble = write ? "writes what is none of its memory" : "reads what is none of its memory";
-  }
-  const bool fixed = first >= __start_cuda_shared && first < __stop_cuda_shared;
-  if (fixed || (first >= now.dynamic_shared && first < now.dynamic_shared + now.dynamic_bytes)) {
-    const size_t offset = first - (fixed ? __start_cuda_shared : now.dynamic_shared);
-    for (size_t i = offset / 4; i * 4 < offset + bytes && !trouble; i++) trouble = race(words[fixed ? 0 : 1][i], write);
-  }
-  if (!trouble) return;
-  now.place = caller ? (const char *)caller - 1 - __ehdr_start : 0;  // of the call, not where it returns to
-  now.address = memory;
-  fail(line, "%s", trouble);
-}
-
-extern "C" {
-#define WATCH(name, bytes, write) \
-  __attribute__((used)) UNWATCHED inline void __tsan_##name(void *p) { touch(p, bytes, write, 0, __builtin_return_address(0)); }
-#define WATCH_BOTH(bytes) WATCH(read##bytes, bytes, false) WATCH(write##bytes, bytes, true)
-#define WATCH_UNALIGNED(bytes) WATCH(unaligned_read##bytes, bytes, false) WATCH(unaligned_write##bytes, bytes, true)
-WATCH_BOTH(1) WATCH_BOTH(2) WATCH_BOTH(4) WATCH_BOTH(8) WATCH_BOTH(16)
-WATCH_UNALIGNED(2) WATCH_UNALIGNED(4) WATCH_UNALIGNED(8) WATCH_UNALIGNED(16)
-#define WATCH_RANGE(name, write) \
-  __attribute__((used)) UNWATCHED inline void __tsan_##name(void *p, size_t n) { touch(p, n, write, 0, __builtin_return_address(0)); }
-WATCH_RANGE(read_range, false) WATCH_RANGE(write_range, true)
-__attribute__((used)) UNWATCHED inline void __tsan_init() {}
-__attribute__((used)) UNWATCHED inline void __tsan_func_entry(void *) {}
-__attribute__((used)) UNWATCHED inline void __tsan_func_exit(void *) {}
-}
-#else
-inline void touch(const void *, size_t, bool, int) {}
-#endif
-
-// --- Where threads meet.
 
 // Nobody goes on before all threads of the block are here, at the same line.
 inline void barrier(int line) {
@@ -256,8 +186,9 @@ inline void barrier(int line) {
   now.thread->state = AT_BARRIER;
   if (++now.at_barrier == now.count) {
     for (int i = 0; i < now.count; i++) {
-      if (now.threads[i].line != line) fail(line, "waits at this barrier, another one at that of line %d", now.threads[i].line);
-      now.threads[i].state = READY;
+      Thread &other = now.threads[i];
+      if (other.line != line) fail(line, "waits at this barrier, another one at that of line %d", other.line);
+      other.state = READY;
     }
     now.at_barrier = 0;
     now.barriers++;
@@ -305,6 +236,9 @@ template <class T> T shuffle(const char *operation, int line, unsigned mask, T v
     poison(&value, sizeof value);  // the register of a lane that isn't there
   return value;
 }
+
+// --- Fibres. makecontext gives each a stack; from then on setjmp and longjmp change between them, which takes
+// nanoseconds, for unlike swapcontext they don't ask the operating system.
 
 // The life of a fibre: one thread after the other.
 inline void fibre() {
@@ -354,7 +288,7 @@ inline void arrange(int *list, int n) {
 }
 
 inline void begin_block() {
-  if (__start_cuda_shared) poison(__start_cuda_shared, __stop_cuda_shared - __start_cuda_shared);
+  poison(__start_cuda_shared, __stop_cuda_shared - __start_cuda_shared);
   poison(now.dynamic_shared, now.dynamic_bytes);
   now.done = now.at_barrier = 0;
   now.barriers++;
@@ -380,13 +314,16 @@ inline void begin_block() {
   for (int i = 0; i < now.count; i++) {
     now.thread = &now.threads[i];
     const int line = now.thread->line;
-    if (now.thread->state == IN_WARP) fail(line, "waits in %s for lanes of its warp that never come: deadlock", warp().operation);
-    if (now.thread->state == AT_BARRIER) fail(line, "waits at a barrier that only %d of %d threads reach: deadlock", now.at_barrier, now.count);
+    if (now.thread->state == IN_WARP)
+      fail(line, "waits in %s for lanes of its warp that never come: deadlock", warp().operation);
+    if (now.thread->state == AT_BARRIER)
+      fail(line, "waits at a barrier that only %d of %d threads reach: deadlock", now.at_barrier, now.count);
   }
   __builtin_unreachable();
 }
 
-// In ascending and descending order a warp runs as far as it can before the next begins; in random order they take turns.
+// In ascending and descending order a warp runs as far as it can before the next begins; in random order they take
+// turns.
 inline void run_block() {
   const int warps = (now.count + WARP - 1) / WARP;
   int warp_order[MAX_THREADS / WARP], lane_order[WARP];
@@ -453,13 +390,13 @@ template <class... T> int parameters(void (*)(T...), Parameter *list) {
   memcpy(list, all, sizeof all - sizeof *all);
   return sizeof...(T);
 }
-EXPORT __attribute__((used)) inline int static_shared() {
-  return __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
-}
+EXPORT inline int static_shared() { return __stop_cuda_shared - __start_cuda_shared; }
 template <class... T, size_t... i> void call(void (*kernel)(T...), void **values, std::index_sequence<i...>) {
   kernel(*(T *)values[i]...);
 }
-template <class... T> void call(void (*kernel)(T...), void **values) { call(kernel, values, std::index_sequence_for<T...>{}); }
+template <class... T> void call(void (*kernel)(T...), void **values) {
+  call(kernel, values, std::index_sequence_for<T...>{});
+}
 
 // --- What is forbidden.
 
@@ -496,12 +433,86 @@ struct Where {
   const char *file;
   unsigned line, column;
 };
-extern "C" {
-__attribute__((used)) inline void __ubsan_handle_type_mismatch_v1_abort(Where *at, void *) { fail(at->line, "uses an address that is not aligned to its type"); }
-__attribute__((used)) inline void __ubsan_handle_out_of_bounds_abort(Where *at, void *i) { fail(at->line, "has an index outside of the array: %ld", (long)i); }
-__attribute__((used)) inline void __ubsan_handle_divrem_overflow_abort(Where *at, void *, void *) { fail(at->line, "divides by zero"); }
-__attribute__((used)) inline void __ubsan_handle_shift_out_of_bounds_abort(Where *at, void *, void *n) { fail(at->line, "shifts by %ld bits", (long)n); }
+CALLED_BACK __ubsan_handle_type_mismatch_v1_abort(Where *at, void *) {
+  fail(at->line, "uses an address that is not aligned to its type");
 }
+CALLED_BACK __ubsan_handle_out_of_bounds_abort(Where *at, void *index) {
+  fail(at->line, "has an index outside of the array: %ld", (long)index);
+}
+CALLED_BACK __ubsan_handle_divrem_overflow_abort(Where *at, void *, void *) { fail(at->line, "divides by zero"); }
+CALLED_BACK __ubsan_handle_shift_out_of_bounds_abort(Where *at, void *, void *bits) {
+  fail(at->line, "shifts by %ld bits", (long)bits);
+}
+
+// --- Races. Compiled with -fsanitize=thread, every access to memory first calls one of the functions below.
+//
+// Two threads may use the same word of shared memory, unless both only read it, only with a barrier in between; within
+// a warp __syncwarp will do. (The values that lanes hand each other order nothing.) What happened before the last barrier
+// needn't be remembered, and between two barriers it doesn't matter who really came first.
+
+#ifdef __SANITIZE_THREAD__
+
+struct Word {
+  unsigned barriers;                      // how many there had been; after another one the rest is of no interest
+  int writer, reading_warp;               // the last of each
+  unsigned written, read;                 // their warp's synchronizations at the time
+  unsigned reading_lanes, reading_warps;  // since then; since the barrier
+};
+inline Word words[2][SHARED_LIMIT / 4];  // of static, of dynamic shared memory
+
+// What is wrong with this thread's access to that word, or null; remembers it.
+UNWATCHED inline const char *race(Word &word, bool write) {
+  const int me = now.thread->number, my_warp = me / WARP;
+  const unsigned synchronizations = now.warps[my_warp].synchronizations;
+  if (word.barriers != now.barriers) word = {now.barriers, -1, -1, 0, 0, 0, 0};
+  if (word.writer >= 0 && word.writer != me && (word.writer / WARP != my_warp || word.written == synchronizations))
+    return write ? "race: writes to shared memory what another thread writes"
+                 : "race: reads from shared memory what another thread writes";
+  if (!write) {
+    if (word.reading_warp != my_warp || word.read != synchronizations) word.reading_lanes = 0;
+    word.reading_warp = my_warp, word.read = synchronizations;
+    word.reading_lanes |= 1u << me % WARP, word.reading_warps |= 1u << my_warp;
+    return nullptr;
+  }
+  word.writer = me, word.written = synchronizations;
+  const bool in_warp = word.reading_warp == my_warp && word.read == synchronizations;
+  if (word.reading_warps & ~(1u << my_warp) || (in_warp && word.reading_lanes & ~(1u << me % WARP)))
+    return "race: writes to shared memory what another thread reads";
+  return nullptr;
+}
+
+UNWATCHED inline void touch(const void *memory, size_t bytes, bool write, int line, const void *caller = nullptr) {
+  if (!now.running) return;
+  const char *first = (const char *)memory, *trouble = nullptr;
+  for (int i = 0; i < now.array_count; i++) {
+    const Array &a = now.arrays[i];
+    if (first >= a.fence && first < a.other_fence && (first < a.begin || first + bytes > a.end))
+      trouble = write ? "writes what is none of its memory" : "reads what is none of its memory";
+  }
+  const bool fixed = first >= __start_cuda_shared && first < __stop_cuda_shared;
+  if (fixed || (first >= now.dynamic_shared && first < now.dynamic_shared + now.dynamic_bytes)) {
+    const size_t offset = first - (fixed ? __start_cuda_shared : now.dynamic_shared);
+    for (size_t i = offset / 4; i * 4 < offset + bytes && !trouble; i++) trouble = race(words[fixed ? 0 : 1][i], write);
+  }
+  if (!trouble) return;
+  now.place = caller ? (const char *)caller - 1 - __ehdr_start : 0;  // of the call, not where it returns to
+  now.address = memory;
+  fail(line, "%s", trouble);
+}
+
+#define WATCH(name, bytes, write) \
+  CALLED_BACK __tsan_##name(void *at) { touch(at, bytes, write, 0, __builtin_return_address(0)); }
+#define WATCH_BOTH(prefix, bytes) WATCH(prefix##read##bytes, bytes, false) WATCH(prefix##write##bytes, bytes, true)
+WATCH_BOTH(, 1) WATCH_BOTH(, 2) WATCH_BOTH(, 4) WATCH_BOTH(, 8) WATCH_BOTH(, 16)
+WATCH_BOTH(unaligned_, 2) WATCH_BOTH(unaligned_, 4) WATCH_BOTH(unaligned_, 8) WATCH_BOTH(unaligned_, 16)
+CALLED_BACK __tsan_read_range(void *at, size_t n) { touch(at, n, false, 0, __builtin_return_address(0)); }
+CALLED_BACK __tsan_write_range(void *at, size_t n) { touch(at, n, true, 0, __builtin_return_address(0)); }
+CALLED_BACK __tsan_init() {}
+CALLED_BACK __tsan_func_entry(void *) {}
+CALLED_BACK __tsan_func_exit(void *) {}
+#else
+inline void touch(const void *, size_t, bool, int) {}
+#endif
 
 }  // namespace cuda
 
@@ -523,16 +534,16 @@ template <class T> T __shfl_sync(unsigned mask, T value, int source, int width =
 template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE()) {
   return cuda::shuffle("__shfl_xor_sync", line, mask, value, cuda::lane() ^ bits, width);
 }
-template <class T> T __shfl_down_sync(unsigned mask, T value, int distance, int width = 32, int line = __builtin_LINE()) {
-  return cuda::shuffle("__shfl_down_sync", line, mask, value, cuda::lane() + distance, width);
+template <class T> T __shfl_down_sync(unsigned mask, T value, int lanes, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_down_sync", line, mask, value, cuda::lane() + lanes, width);
 }
-template <class T> T __shfl_up_sync(unsigned mask, T value, int distance, int width = 32, int line = __builtin_LINE()) {
-  return cuda::shuffle("__shfl_up_sync", line, mask, value, cuda::lane() - distance, width);
+template <class T> T __shfl_up_sync(unsigned mask, T value, int lanes, int width = 32, int line = __builtin_LINE()) {
+  return cuda::shuffle("__shfl_up_sync", line, mask, value, cuda::lane() - lanes, width);
 }
 
 template <class T> T __ldg(const T *address) { return *address; }
-template <class T> T min(T a, T b) { return b < a ? b : a; }
-template <class T> T max(T a, T b) { return a < b ? b : a; }
+template <class A, class B> std::common_type_t<A, B> min(A a, B b) { return b < a ? b : a; }
+template <class A, class B> std::common_type_t<A, B> max(A a, B b) { return a < b ? b : a; }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline float __expf(float x) { return expf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
@@ -565,7 +576,8 @@ inline void multiply_add(float sum[4], const unsigned a[4], const unsigned b[2],
   } mine;
   memcpy(mine.a, a, sizeof mine.a);
   memcpy(mine.b, b, sizeof mine.b);
-  const int set = cuda::exchange("multiply_add", line, ~0u, &mine, sizeof mine), i = cuda::lane() / 4, j = cuda::lane() % 4;
+  const int set = cuda::exchange("multiply_add", line, ~0u, &mine, sizeof mine);
+  const int i = cuda::lane() / 4, j = cuda::lane() % 4;
   const auto of_lane = [&](int lane) { return (const Fragments *)cuda::warp().deposit[set][lane]; };
   // The tensor cores don't look at the lowest 13 bits. The product of two such numbers is exact.
   const auto number = [](unsigned bits) { return __uint_as_float(bits & 0xffffe000); };

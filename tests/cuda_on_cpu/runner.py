@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,13 +44,14 @@ EXPORT int launch_{name}(cuda::Request *request) {{
 """
 # Every library keeps its scheduler to itself. The compiler's checks call the header, so their own library isn't linked.
 FLAGS = (
-    *("-std=c++17", "-O2", "-g1", "-w", "-fPIC", "-shared", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"),
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"),
     *("-fvisibility=hidden", "-fno-gnu-unique", "-fno-exceptions", "-nodefaultlibs"),
     *("-fsanitize=alignment,bounds,integer-divide-by-zero,shift", "-fno-sanitize-recover=all"),
+    "-Werror=frame-larger-than=32768",  # a fibre's stack is small
 )
 LIBRARIES = ("-lm", "-lc", "-lgcc")
 
-available = shutil.which("g++") is not None
+available = sys.platform == "linux" and shutil.which("g++") is not None
 _order = "ascending"
 _watching = False
 _libc = ctypes.CDLL(None)
@@ -72,9 +74,10 @@ def order(name: str) -> Iterator[None]:
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """Let kernels compiled within it be stopped, at the line, by a race in shared memory and by any access beside it.
+    """Stop kernels that are compiled within it where they touch what lies around an array, or race for shared memory.
 
-    They are slower, and need no particular order for it.
+    A race is two threads at one word, one of them writing, with no barrier in between: it is found in any order. Such
+    kernels take some five times as long.
     """
     global _watching
     before, _watching = _watching, True
@@ -194,7 +197,9 @@ class RawKernel:
         if threads > self.max_threads:
             raise CudaError(f"{self.name}: {threads} threads, but __launch_bounds__ says {self.max_threads}.")
         if self.static > STATIC_LIMIT:
-            raise CudaError(f"{self.name}: {self.static} bytes of static shared memory, a block may have 48 KiB.")
+            raise CudaError(
+                f"{self.name}: {self.static} bytes of static shared memory in all kernels, 48 KiB are possible."
+            )
         if self.static + max(shared_mem, self.max_dynamic_shared_size_bytes) > SHARED_LIMIT:
             raise CudaError(
                 f"{self.name}: {self.static} + {max(shared_mem, self.max_dynamic_shared_size_bytes)} bytes of shared "
