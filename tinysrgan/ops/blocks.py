@@ -89,7 +89,12 @@ def channel_sums(
     return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
-def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
+def by_rows(
+    formula: Callable[..., Array],
+    shape: tuple[int, ...],
+    *arrays: Array,
+    kernel: Callable[..., Array] | None = None,
+) -> Array:
     """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that take every row of an image by itself.
 
     The arrays are (N, rows, ...) too and may be views that are strange to memory: the layers that move numbers about
@@ -97,7 +102,7 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
     """
     first = arrays[0]
     if array_module(first) is not np:
-        return formula(*arrays)
+        return (kernel if kernel and first.dtype == np.float32 else formula)(*arrays)
     images, rows = shape[:2]
     result = np.empty(shape, first.dtype)
     pieces = min(rows, max(parallel.workers(), -(-result[:1].size // BLOCK_NUMBERS)))
@@ -115,8 +120,18 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
     return result
 
 
-def in_place(formula: Callable[..., None], groups: Sequence[tuple[Array, ...]]) -> None:
-    """Call a formula that writes into its arguments, arrays of one shape, for every group of them."""
+def in_place(
+    formula: Callable[..., None],
+    groups: Sequence[tuple[Array, ...]],
+    kernel: Callable[[Sequence[tuple[Array, ...]]], None] | None = None,
+) -> None:
+    """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
+
+    ``kernel`` does the same with all groups at once, for float32 on a GPU.
+    """
+    if kernel and groups and all(array_module(x) is not np and x.dtype == np.float32 for x in groups[0]):
+        kernel(groups)
+        return
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
         if all(array_module(x) is np and x.flags.c_contiguous for x in arrays):

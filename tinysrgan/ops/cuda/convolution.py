@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.module import kernel
+from tinysrgan.ops.cuda.module import address, kernel
 from tinysrgan.ops.geometry import same
 
 # With fewer multiplications than this, a tile would be nearly empty, and no thread has to wait for long.
@@ -230,7 +230,7 @@ def _run(operation: str, g: Geometry, operands: tuple[Array, Array], extras: tup
         launch = kernel(xp, "conv_reference.cu", operation, REAL=real)
         launch(*one_number_a_thread, (left, right, *extras, result, g.record()))
         return result
-    p = plan(operation, g, tuple(array.data.ptr % 16 == 0 for array in arrays))
+    p = plan(operation, g, tuple(address(array) % 16 == 0 for array in arrays))
     launch = kernel(xp, "conv_tiled.cu", operation, **p.defines)
     if p.parts == 1:
         launch(p.grid, (p.threads,), (left, right, *extras, result, g.record()))

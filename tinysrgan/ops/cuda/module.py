@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinysrgan.device import Array
+
 # A wheel carries the folder inside the package; in a checkout it lies beside it.
 _PACKAGE = Path(__file__).parents[2]
 KERNELS = _PACKAGE / "kernels" if (_PACKAGE / "kernels").is_dir() else _PACKAGE.parent / "kernels"
@@ -17,6 +19,11 @@ KERNELS = _PACKAGE / "kernels" if (_PACKAGE / "kernels").is_dir() else _PACKAGE.
 OPTIONS = ("-std=c++17", "-default-device")  # of NVRTC; small functions need no __device__ of their own
 NULL = np.uint64(0)  # CuPy doesn't take None for a pointer
 Kernel = Callable[..., None]  # called with (grid, block, arguments, shared_mem=bytes)
+
+
+def address(x: Array) -> int:
+    """Where on the GPU an array of CuPy begins."""
+    return x.data.ptr  # type: ignore[attr-defined]
 
 
 @cache
