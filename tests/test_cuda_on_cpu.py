@@ -1,5 +1,7 @@
 """The runner that proves kernels without a GPU: does it do what a GPU does, and see what a GPU would not forgive?"""
 
+import sys
+
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
@@ -459,3 +461,34 @@ def test_arrays_of_the_cpu_and_of_the_gpu_do_not_mix():
             with no_reading(), pytest.raises(TypeError, match="read off"):
                 read(x.sum())
         assert float(x.sum()) == pytest.approx(float(x.get().sum()))
+
+
+def test_a_kernel_follows_addresses_in_an_array():
+    code = """
+    struct Piece { const float *x; float *y; long long size; };
+    extern "C" __global__ void copy(const Piece *pieces) {
+      const Piece piece = pieces[blockIdx.x];
+      for (int i = threadIdx.x; i < piece.size; i += blockDim.x) piece.y[i] = piece.x[i];
+    }"""
+    with cupy_on_cpu() as cupy:
+        xs = [cupy.asarray(floats(size, seed=size)) for size in (3, 50)]
+        ys = [cupy.empty_like(x) for x in xs]
+        pieces = cupy.asarray(
+            np.array([(x.data.ptr, y.data.ptr, x.size) for x, y in zip(xs, ys, strict=True)], np.uint64)
+        )
+        cupy.RawModule(code=code).get_function("copy")((2,), (32,), (pieces,))
+        for x, y in zip(xs, ys, strict=True):
+            np.testing.assert_array_equal(y.get(), x.get())
+
+
+def test_the_stand_in_is_there_only_for_a_while_and_is_any_gpu(monkeypatch):
+    before = sys.modules.get("cupy")
+    with cupy_on_cpu() as cupy:
+        assert sys.modules["cupy"] is cupy
+        assert cupy.cuda.Device().compute_capability == "90"
+        monkeypatch.setattr("cuda_on_cpu.cupy_on_cpu.COMPUTE_CAPABILITY", "75")
+        assert cupy.cuda.Device().compute_capability == "75"
+        assert cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"] == 64 * 1024
+        properties = cupy.cuda.runtime.getDeviceProperties(0)
+        assert (properties["major"], properties["minor"]) == (7, 5)
+    assert sys.modules.get("cupy") is before
