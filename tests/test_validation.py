@@ -67,10 +67,12 @@ def test_versions_and_texts_are_those_of_the_originals(reader):
 
 
 def test_the_first_readable_images_are_taken(photos):
+    everything = validation(photos, limit=5)
     (photos / "0.png").write_bytes(b"broken")
     (photos / "2.png").write_bytes(b"broken")
     judge = validation(photos, limit=3)
-    assert judge.indices == [1, 3, 4] and len(judge.hr) == len(judge.lr) == len(judge.bicubic) == 3
+    assert len(judge.hr) == len(judge.lr) == len(judge.bicubic) == len(judge.codes) == 3
+    assert all(np.array_equal(hr, everything.hr[i]) for hr, i in zip(judge.hr, (1, 3, 4), strict=True))
     assert [path.name for path in judge.pairs.skipped] == ["0.png", "2.png"]
     for path in photos.iterdir():
         path.write_bytes(b"broken")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -70,30 +69,27 @@ class Validation:
     def __init__(self, pairs: Pairs, limit: int):
         """Take the first ``limit`` readable images of ``pairs``; the others go to ``pairs.skipped``."""
         self.pairs = pairs
-        self.indices: list[int] = []
         self.lr: list[np.ndarray] = []
         self.hr: list[np.ndarray] = []
+        # The text of each image's QR code, read off the full-size original (None: no code), and its version.
+        self.codes: list[tuple[str | None, int | None]] = []
+        readable = scan.available()
         for i, path in enumerate(pairs.paths):
-            if len(self.indices) == limit:
+            if len(self.hr) == limit:
                 break
             try:
                 lr, hr = pairs.pair(i, None)
+                code = code_of(path) if readable else (None, None)
             except DataError as error:
                 pairs.skipped[path] = str(error)
                 continue
-            self.indices.append(i)
+            self.codes.append(code)
             self.lr.append(lr)
             self.hr.append(hr)
-        if not self.indices:
-            raise DataError("None of the held-out images can be read, so there is nothing to judge the training by.")
+        if not self.hr:
+            reason = next(iter(pairs.skipped.values())).removesuffix(".")
+            raise DataError(f"None of the held-out images can be read, for example {reason}.")
         self.bicubic = [bicubic(lr, pairs.scale) for lr in self.lr]
-
-    @cached_property
-    def codes(self) -> list[tuple[str | None, int | None]]:
-        """The text of each image's QR code, read off the full-size original (None: no code), and its version."""
-        if not scan.available():
-            return [(None, None)] * len(self.indices)
-        return [code_of(self.pairs.paths[i]) for i in self.indices]
 
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         """Compare upscaled uint8 images with the real ones."""
