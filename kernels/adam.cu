@@ -1,0 +1,33 @@
+// A step of Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1) for all tensors of a net in one launch.
+//
+//   m += (1 - beta1) (g - m);  v += (1 - beta2) (g^2 - v)
+//   value -= rate m / (sqrt(v) + epsilon);  g = 0
+//
+// rate and epsilon come with the corrections of m and v in them, as in tinysrgan/adam.py. -DREAL=double makes everything
+// float64.
+//
+// A net has a hundred tensors, most of them of 64 numbers: a launch takes longer than the work that one of those is. So
+// the tensors are cut into pieces, and a table on the GPU tells each block where its piece lies. Each number is read
+// once and written once. The gradient is set to zero while it is at hand, which spares a launch and a pass of its own.
+#ifndef REAL
+#define REAL float
+#endif
+
+struct Piece {
+  REAL *value, *gradient, *m, *v;
+  long long count;
+};
+
+extern "C" __global__ void adam(const Piece *__restrict__ pieces, REAL one_minus_beta1, REAL one_minus_beta2, REAL rate,
+                                REAL epsilon) {
+  Piece piece = pieces[blockIdx.x];
+  for (int i = threadIdx.x; i < piece.count; i += blockDim.x) {
+    REAL g = piece.gradient[i], m = piece.m[i], v = piece.v[i];
+    m += one_minus_beta1 * (g - m);
+    v += one_minus_beta2 * (g * g - v);
+    piece.m[i] = m;
+    piece.v[i] = v;
+    piece.value[i] -= rate * (m / (sqrt(v) + epsilon));
+    piece.gradient[i] = 0;
+  }
+}
