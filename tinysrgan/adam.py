@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Parameter
 from tinysrgan.ops import in_place
+from tinysrgan.ops.cuda import adam as cuda
 
 
 class Adam:
@@ -28,6 +29,7 @@ class Adam:
         self.learning_rate = learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.steps = 0
+        self._on_gpu = cuda.Update()
         self.m = {name: array_module(p.value).zeros_like(p.value) for name, p in parameters.items()}
         self.v = {name: array_module(p.value).zeros_like(p.value) for name, p in parameters.items()}
 
@@ -56,4 +58,6 @@ class Adam:
             value -= g
             g[...] = 0
 
-        in_place(update, [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()])
+        groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        in_place(update, groups, kernel=lambda groups: self._on_gpu(groups, **betas, rate=rate, epsilon=epsilon))

@@ -7,6 +7,7 @@ import numpy as np
 from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.ops import channel_sums, elementwise
+from tinysrgan.ops.cuda import activation as cuda
 
 
 class ReLU(Layer):
@@ -44,6 +45,10 @@ class PReLU(Layer):
     def backward(self, dy: Array) -> Array:
         (x,) = self.kept()
         xp = array_module(dy)
+        if xp is not np and not self.frozen:
+            dx, slope_grad = cuda.prelu_grad(x, dy, self.slope.value)
+            self.slope.grad += slope_grad
+            return dx
         if not self.frozen:
             zero = xp.zeros_like(self.slope.value)
             self.slope.grad += channel_sums(lambda dy, x, zero: (dy * xp.minimum(x, zero),), dy, x, vectors=[zero])[0]
@@ -70,13 +75,22 @@ def leaky(x: Array, slope: Array) -> Array:
     xp = array_module(x)
     zero = xp.zeros_like(slope)  # an array, because NumPy compares two arrays faster than an array with a number
     return elementwise(
-        lambda x, slope, zero: xp.maximum(x, zero) + slope * xp.minimum(x, zero), x, vectors=[slope, zero]
+        lambda x, slope, zero: xp.maximum(x, zero) + slope * xp.minimum(x, zero),
+        x,
+        vectors=[slope, zero],
+        kernel=lambda x, slope, zero: cuda.leaky(x, slope),
     )
 
 
 def leaky_grad(x: Array, dy: Array, slope: Array) -> Array:
     """dx: dy where x > 0, else slope dy. Written without a condition, which would be slower."""
-    return elementwise(lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)), dy, x, vectors=[slope, 1 - slope])
+    return elementwise(
+        lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)),
+        dy,
+        x,
+        vectors=[slope, 1 - slope],
+        kernel=lambda dy, x, slope, rest: cuda.leaky_grad(x, dy, slope),
+    )
 
 
 class Rescale(Layer):

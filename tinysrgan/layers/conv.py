@@ -8,6 +8,7 @@ from tinysrgan.device import Array
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initial import fan_in_uniform, icnr
 from tinysrgan.ops import channel_sums, conv2d, conv2d_grad_input, conv2d_grad_weight
+from tinysrgan.ops.cuda import sums as cuda
 
 
 class Conv2D(Layer):
@@ -53,5 +54,5 @@ class Conv2D(Layer):
         (x,) = self.kept()
         if not self.frozen:
             self.w.grad += conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
-            self.b.grad += channel_sums(lambda dy: (dy,), dy)[0]
+            self.b.grad += channel_sums(lambda dy: (dy,), dy, kernel=lambda dy: cuda.channel_sums(dy)[None])[0]
         return conv2d_grad_input(dy, self.w.value, x.shape, self.stride)

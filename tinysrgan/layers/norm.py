@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Layer, Parameter, Statistic
 from tinysrgan.ops import channel_sums, elementwise
+from tinysrgan.ops.cuda import batch_norm as cuda
 
 
 class BatchNorm(Layer):
@@ -37,7 +38,7 @@ class BatchNorm(Layer):
                 self.variance.value += (1 - self.momentum) * (variance - self.variance.value)
         scale = self.scale.value / (variance + self.epsilon) ** 0.5
         shift = self.shift.value - mean * scale
-        return elementwise(lambda x, scale, shift: x * scale + shift, x, vectors=[scale, shift])
+        return elementwise(lambda x, scale, shift: x * scale + shift, x, vectors=[scale, shift], kernel=cuda.normalise)
 
     def backward(self, dy: Array) -> Array:
         """dx = scale/std * (dy - mean(dy) - normal * mean(dy * normal)) with normal = (x - mean(x)) / std.
@@ -47,7 +48,11 @@ class BatchNorm(Layer):
         x, mean, variance = self.kept()
         inverse_std = 1 / (variance + self.epsilon) ** 0.5
         sum_dy, sum_dy_normal = channel_sums(
-            lambda dy, x, mean, inverse_std: (dy, dy * ((x - mean) * inverse_std)), dy, x, vectors=[mean, inverse_std]
+            lambda dy, x, mean, inverse_std: (dy, dy * ((x - mean) * inverse_std)),
+            dy,
+            x,
+            vectors=[mean, inverse_std],
+            kernel=cuda.grad_sums,
         )
         if not self.frozen:
             self.scale.grad += sum_dy_normal
@@ -58,6 +63,7 @@ class BatchNorm(Layer):
             dy,
             x,
             vectors=[self.scale.value * inverse_std, sum_dy / n, mean, inverse_std * sum_dy_normal / n],
+            kernel=cuda.grad_input,
         )
 
 
@@ -67,6 +73,8 @@ def moments(x: Array) -> tuple[Array, Array]:
     mean(x^2) - mean(x)^2 would lose its digits where the mean is much larger than the spread. So both are taken of
     x - origin, with an origin near the mean: the mean of the first rows.
     """
+    if array_module(x) is not np:
+        return cuda.moments(x)
     n = x.size // x.shape[-1]
     origin = x.reshape(n, -1)[:256].mean(axis=0)
     mean, square = channel_sums(lambda x, origin: (x - origin, (x - origin) ** 2), x, vectors=[origin]) / n

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import reduce
 
+import numpy as np
+
 from tinysrgan.device import Array, array_module
 from tinysrgan.layers.base import Layer
 from tinysrgan.ops import by_rows
+from tinysrgan.ops.cuda import resample as cuda
 
 CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -28,6 +31,8 @@ class PixelShuffle(Layer):
         if c % (f * f):
             raise ValueError(f"PixelShuffle '{self.path}' needs channels divisible by {f * f}, not {c}.")
         self.keep(x.shape)
+        if array_module(x) is not np:
+            return cuda.shuffle(x, f)
         k = c // (f * f)
         cells = x.reshape(n, h, w, k, f, f)
         y = by_rows(lambda cells: cells.transpose(0, 1, 4, 2, 5, 3), (n, h, f, w, f, k), cells)
@@ -36,6 +41,8 @@ class PixelShuffle(Layer):
     def backward(self, dy: Array) -> Array:
         ((n, h, w, c),) = self.kept()
         f = self.factor
+        if array_module(dy) is not np:
+            return cuda.shuffle_grad(dy, f)
         k = c // (f * f)
         cells = dy.reshape(n, h, f, w, f, k)
         return by_rows(lambda cells: cells.transpose(0, 1, 3, 5, 2, 4), (n, h, w, k, f, f), cells).reshape(n, h, w, c)
@@ -48,16 +55,19 @@ class Upsample(Layer):
         self.factor = factor
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
         n, h, w, c = x.shape
         f = self.factor
         self.keep(x.shape)
-        cells = xp.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
+        if array_module(x) is not np:
+            return cuda.repeat(x, f)
+        cells = np.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
         return by_rows(lambda cells: cells, cells.shape, cells).reshape(n, h * f, w * f, c)
 
     def backward(self, dy: Array) -> Array:
         ((n, h, w, c),) = self.kept()
         f = self.factor
+        if array_module(dy) is not np:
+            return cuda.repeat_grad(dy, f)
         cells = dy.reshape(n, h, f, w, f, c)
         return by_rows(lambda cells: sum(cells[:, :, i, :, j] for i in range(f) for j in range(f)), (n, h, w, c), cells)
 

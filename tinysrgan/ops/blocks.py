@@ -10,7 +10,7 @@ are added up, and only the last one is folded to C numbers. That also keeps many
 large sum, which would cost float32 its last digits.
 
 Formulas are functions of arrays, then vectors. On the GPU a kernel of our own does what the formula says, where one is
-given; elsewhere, and for float64, the formula is called with the whole arrays as they are.
+given; elsewhere the formula is called with the whole arrays as they are.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def elementwise(
 ) -> Array:
     """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,), or (1,) for all channels.
 
-    The result has the shape and dtype of the first array. ``kernel`` says the same for float32 on a GPU. Raises
+    The result has the shape and dtype of the first array. ``kernel`` does the same on a GPU. Raises
     ValueError where shapes don't match.
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
     if array_module(first) is not np:
-        return (kernel if kernel and first.dtype == np.float32 else formula)(*arrays, *vectors)
+        return (kernel or formula)(*arrays, *vectors)
     result = np.empty(first.shape, first.dtype)
 
     def work(blocks: Sequence[slice]) -> None:
@@ -74,7 +74,7 @@ def channel_sums(
     first = arrays[0]
     channels = first.shape[-1]
     if array_module(first) is not np:
-        if kernel and first.dtype == np.float32:
+        if kernel:
             return kernel(*arrays, *vectors)
         axes = tuple(range(first.ndim - 1))
         return array_module(first).stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
@@ -89,12 +89,7 @@ def channel_sums(
     return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
-def by_rows(
-    formula: Callable[..., Array],
-    shape: tuple[int, ...],
-    *arrays: Array,
-    kernel: Callable[..., Array] | None = None,
-) -> Array:
+def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
     """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that take every row of an image by itself.
 
     The arrays are (N, rows, ...) too and may be views that are strange to memory: the layers that move numbers about
@@ -102,7 +97,7 @@ def by_rows(
     """
     first = arrays[0]
     if array_module(first) is not np:
-        return (kernel if kernel and first.dtype == np.float32 else formula)(*arrays)
+        return formula(*arrays)
     images, rows = shape[:2]
     result = np.empty(shape, first.dtype)
     pieces = min(rows, max(parallel.workers(), -(-result[:1].size // BLOCK_NUMBERS)))
@@ -127,9 +122,9 @@ def in_place(
 ) -> None:
     """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
 
-    ``kernel`` does the same with all groups at once, for float32 on a GPU.
+    ``kernel`` does the same with all groups at once on a GPU.
     """
-    if kernel and groups and all(array_module(x) is not np and x.dtype == np.float32 for x in groups[0]):
+    if kernel and groups and array_module(groups[0][0]) is not np:
         kernel(groups)
         return
     parts: list[tuple[Array, ...]] = []
