@@ -38,9 +38,17 @@ def tiled() -> list[dict[str, int]]:
     return list(found.values())
 
 
+REALS: list[dict[str, object]] = [{"REAL": "float"}, {"REAL": "double"}]
 VARIANTS: dict[str, list[dict[str, object]]] = {
-    "conv_reference.cu": [{"REAL": "float"}, {"REAL": "double"}],
+    "conv_reference.cu": REALS,
     "conv_tiled.cu": tiled(),
+    "activation.cu": REALS,
+    "adam.cu": REALS,
+    "batch_norm.cu": REALS,
+    "sums.cu": REALS,
+    "resample.cu": [
+        {"REAL": real, "FACTOR": 2, "ALIGN": align} for real, align in (("float", 16), ("float", 4), ("double", 8))
+    ],
 }
 CASES = [
     pytest.param(file, variant, id=f"{file}-{'-'.join(map(str, variant.values()))}")
@@ -56,7 +64,7 @@ def architectures(file: str) -> list[int]:
 
 def check(log: str, file: str) -> None:
     """No spills, and something was compiled at all. The log is ptxas'."""
-    kernels = ENTRY.findall(source(file))
+    kernels = [match[-1] for match in ENTRY.findall(source(file))]
     assert kernels and all(name in log for name in kernels)
     assert not re.findall(r".*[1-9]\d* bytes spill.*", log)
 
