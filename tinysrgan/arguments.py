@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinysrgan import checkpoint
-from tinysrgan.command import printable
+from tinysrgan.command import EXACT_HELP, printable
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
 from tinysrgan.losses import PIXEL_LOSSES
@@ -208,7 +208,7 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     )
     add("--learning-rate", type=real(0), metavar="X", help=f"and in the adversarial phase ({qr.learning_rate:g})")
     add("--save-every", type=whole(1), metavar="N", help=f"steps between checkpoints ({qr.save_every})")
-    add("--exact", action="store_true", help="direct convolutions only: float32 errors of 1e-6 instead of 1e-5, slower")
+    add("--exact", action="store_true", help=EXACT_HELP)
     add("--seed", type=whole(0), metavar="N", help=f"same seed, same run ({qr.seed})")
     return parser
 

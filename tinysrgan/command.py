@@ -21,6 +21,7 @@ VALUE_RANGE_HELP = (
     "range of the net's values, for a Keras file that doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes "
     "(0 to 255), OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
 )
+EXACT_HELP = "float32 to six digits, slower: no Winograd convolutions, and on a GPU no TF32"
 
 
 def command(

@@ -17,7 +17,18 @@ from tinysrgan import scan
 from tinysrgan.api import SHIPPED, load
 from tinysrgan.arguments import whole
 from tinysrgan.checkpoint import CheckpointError, read_state
-from tinysrgan.command import STREAM, VALUE_RANGE_HELP, check_target, command, identity, progress, say, taken_by, write
+from tinysrgan.command import (
+    EXACT_HELP,
+    STREAM,
+    VALUE_RANGE_HELP,
+    check_target,
+    command,
+    identity,
+    progress,
+    say,
+    taken_by,
+    write,
+)
 from tinysrgan.data import Pairs, find_images, split
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
@@ -63,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add("--hr-size", type=whole(1), metavar="N", help="side of the large images, in pixels (default: as in training)")
     add("--json", type=Path, metavar="FILE", help="write the numbers for programs; - is standard output")
     add("--picture", type=Path, metavar="FILE", help="write the figure LR | SR | original; green frames scan")
-    add("--exact", action="store_true", help="direct convolutions only: errors of 1e-6 instead of 1e-5, slower")
+    add("--exact", action="store_true", help=EXACT_HELP)
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
     return parser
 

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from tinysrgan import scan
 from tinysrgan.api import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.command import (
+    EXACT_HELP,
     STREAM,
     VALUE_RANGE_HELP,
     check_target,
@@ -77,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         help="generator.h5 of a training run, or Keras' (default: the shipped one)",
     )
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
-    add("--exact", action="store_true", help="direct convolutions only: errors of 1e-6 instead of 1e-5, slower")
+    add("--exact", action="store_true", help=EXACT_HELP)
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
     add("--scan", action="store_true", help="print the text of the QR codes found before and after")
     return parser
