@@ -94,6 +94,20 @@ def test_upscaling_gives_numpy_s_image(upscale, exactly):
         assert np.abs(on_gpu(image).astype(int) - expected).max() <= 1
 
 
+def test_too_little_memory_on_the_gpu_is_one_sentence_that_names_the_batch(tmp_path, capsys, monkeypatch):
+    data = str(Path(__file__).parents[1] / "data" / "qr")
+    size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --device cuda".split()
+    with cupy_on_cpu() as cupy:
+
+        def fail(*arguments):
+            raise MemoryError("Out of memory allocating 1,000 bytes")  # CuPy's OutOfMemoryError is a MemoryError
+
+        monkeypatch.setattr(type(cupy), "empty", staticmethod(fail))
+        assert main([data, *size, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "too little memory for --batch-size 2 at --hr-size 32; try" in error
+
+
 def test_a_run_moves_freely_between_cpu_and_gpu(tmp_path, capsys):
     size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 2 --steps 2 --seed 1".split()
     data = str(Path(__file__).parents[1] / "data" / "qr")

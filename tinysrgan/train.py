@@ -98,7 +98,8 @@ def learning_rate(step: int, options: Options) -> float:
 def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, start: int, report: Report) -> bool:
     """Train from step ``start`` to the end of the run; False if Ctrl-C ended it before.
 
-    ``report`` shows and saves. Raises UserError at the first loss that is not finite, before anything is saved.
+    ``report`` shows and saves. Raises UserError where memory runs out, and at the first loss that is not finite, before
+    anything of that step is saved.
     """
     steps = range(start, options.pretrain_steps + options.steps)
     batches = prefetch(lambda step: pairs.batch(step, options.batch_size), steps)
@@ -108,7 +109,13 @@ def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, sta
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             rate = learning_rate(step, options)
             srgan.generator_adam.learning_rate = srgan.discriminator_adam.learning_rate = rate
-            losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
+            try:
+                losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
+            except MemoryError as error:  # CuPy's is one too
+                raise UserError(
+                    f"There is too little memory for --batch-size {options.batch_size} at --hr-size {options.hr_size}; "
+                    "try a smaller --batch-size, --hr-size or --filters."
+                ) from error
             unread.append((step + 1, losses))
             # To read a number off a GPU is to wait for it. So there, its next steps are queued meanwhile.
             if module is np or stopped() or report.is_due(step + 1):
