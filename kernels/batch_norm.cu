@@ -81,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                      REAL *__restrict__ variance, long long count, int C) {
   Share my(count, C);
   Moments moments = {0, 0, 0};
-#pragma unroll 4
+#pragma unroll 2
   for (long long part = my.first; part < my.end; part += blockDim.y) moments = moments + parts[part * C + my.c];
   moments = add_rows(moments);
   if (threadIdx.y || my.c >= C) return;

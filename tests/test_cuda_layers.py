@@ -11,26 +11,16 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 from tinysrgan import layers
 from tinysrgan.adam import Adam
 from tinysrgan.layers import Parameter, norm
-from tinysrgan.ops.cuda import activation, adam, batch_norm, resample, rows, sums
+from tinysrgan.ops.cuda import activation, adam, batch_norm, module, resample, rows, sums
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
-# Rows and channels: fewer rows than a block has, rows left over in a thread, in a block and in the last part; channels
-# that leave threads over, and that need several groups.
-SHAPES = [
-    (1, 1),
-    (1000, 1),
-    (2, 27, 33, 3),
-    (5, 3, 13),
-    (2, 9, 8, 64),
-    (3, 5, 5, 70),
-    (19, 300),
-    (2, 4, 3, 515),
-    (2, 2048),
-]
-IMAGES = [(2, 3, 5, 3), (1, 4, 70, 5), (2, 2, 3, 300), (1, 1, 260, 1)]  # N H W K
+# Rows and channels: fewer rows than a block has, rows left over in a thread, in a block and in the last part (of 1601,
+# one is left for it); channels that leave threads over, and that need several groups.
+SHAPES = [(1, 1), (1000, 1), (2, 27, 33, 3), (5, 3, 13), (2, 9, 8, 64), (3, 5, 5, 70), (1601, 50), (19, 300)]
+SHAPES += [(2, 4, 3, 515), (2, 2048)]
+IMAGES = [(2, 3, 5, 3), (1, 4, 70, 5), (2, 2, 3, 301), (1, 1, 260, 1)]  # N H W K
 FACTORS = [2, 3, 4]
-TYPES = [np.float32, np.float64]
 
 
 @pytest.fixture
@@ -161,6 +151,7 @@ def check_adam(cupy, dtype=np.float32):
         rate, epsilon = expected.learning_rate * correction / (1 - 0.5**step), 1e-7 * correction
         for p, (_, gradient, *_) in zip(expected.parameters.values(), groups, strict=True):
             p.grad[...] = numbers(*p.value.shape, seed=step, dtype=dtype)
+            p.grad.reshape(-1)[1::3] = 0  # where nothing but epsilon keeps 0 / 0 away
             gradient[...] = cupy.asarray(p.grad)
         expected.step()
         with no_reading():
@@ -338,3 +329,109 @@ def test_adam_refuses_what_it_would_get_wrong(cupy, wrong):
     )
     with pytest.raises(ValueError, match="contiguous arrays of one type"):
         adam.Update()([(*group, strided)], beta1=0.9, beta2=0.999, rate=0.1, epsilon=1e-7)
+
+
+# ---------------------------------------------------------------- planted faults
+
+
+def check_all_rows(cupy, *checks):
+    for shape in [(2, 27, 33, 3), (3, 5, 5, 70), (1601, 50), (2, 4, 3, 515)]:
+        for check in checks:
+            check(cupy, shape)
+
+
+def check_file(cupy, file):
+    """All that the file's kernels do, on few shapes."""
+    match file:
+        case "sums.cu":
+            check_all_rows(cupy, check_sums)
+        case "batch_norm.cu":
+            check_all_rows(cupy, check_moments, check_normalise, check_batch_norm_gradient)
+        case "activation.cu":
+            check_all_rows(cupy, check_activation)
+        case "resample.cu":
+            for images in IMAGES:
+                check_resample(cupy, images, 2)
+        case "adam.cu":
+            check_adam(cupy)
+
+
+# In the three files that sum over rows: barriers, uneven halves, channels and rows beyond the edge.
+OF_SUMS = [
+    ("__syncthreads();", ""),
+    ("half = (count + 1) / 2", "half = count / 2"),
+    ("threadIdx.y + half < count", "threadIdx.y < half"),
+    ("threadIdx.y * blockDim.x + threadIdx.x", "threadIdx.y * blockDim.x"),
+    ("blockIdx.y * blockDim.x + threadIdx.x", "threadIdx.x"),
+    ("row += blockDim.y", "row++"),
+    ("rows + gridDim.x - 1", "rows"),
+]
+FAULTS = [
+    *(("sums.cu", *fault) for fault in OF_SUMS),
+    ("sums.cu", "c < C ? min(first + each, rows) : 0", "min(first + each, rows)"),
+    ("sums.cu", "c < C ? min(first + each, rows) : 0", "c < C ? first + each : 0"),
+    ("sums.cu", "threadIdx.y == 0 && c < C", "threadIdx.y == 0"),
+    ("sums.cu", "threadIdx.y == 0 && c < C", "c < C"),
+    ("sums.cu", "(long long)blockIdx.x * C + c", "c"),
+    *(("batch_norm.cu", *fault) for fault in OF_SUMS),
+    ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
+    ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
+    ("batch_norm.cu", "if (count == 0) return a;", ""),
+    ("batch_norm.cu", "apart * apart * a.count * part", "apart * apart * part"),
+    ("batch_norm.cu", "b.count / count", "a.count / count"),
+    ("batch_norm.cu", "- origin - own", "- origin"),
+    ("batch_norm.cu", "own = x[my.first * C + my.c] - origin", "own = -origin"),
+    ("batch_norm.cu", "square - sum * mean", "square"),
+    ("batch_norm.cu", "my.end - my.first + blockDim.y - 1", "my.end - my.first"),
+    ("batch_norm.cu", "x[my.c] + moments.mean", "moments.mean"),
+    ("batch_norm.cu", "moments.square / moments.count", "moments.square / (moments.count - 1)"),
+    ("batch_norm.cu", "(2 * (long long)blockIdx.x + 1) * C", "C"),
+    ("batch_norm.cu", "- middle_dy", ""),
+    ("batch_norm.cu", "(x[i] - middle) * tilt", "x[i] * tilt"),
+    ("batch_norm.cu", "if (threadIdx.y || my.c >= C) return;\n  mean", "if (threadIdx.y) return;\n  mean"),
+    ("batch_norm.cu", "if (threadIdx.y || my.c >= C) return;\n  parts", "if (threadIdx.y) return;\n  parts"),
+    *(("activation.cu", *fault) for fault in OF_SUMS),
+    ("activation.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
+    ("activation.cu", "number > 0 ? number : a * number", "number > 0 ? number : number"),
+    ("activation.cu", "slope[slopes == 1 ? 0 : my.c]", "slope[0]"),
+    ("activation.cu", "slope[slopes == 1 ? 0 : my.c]", "slope[my.c]"),
+    ("activation.cu", "positive = number > 0", "positive = number >= 0"),
+    ("activation.cu", "positive ? 0 : gradient * number", "positive ? gradient * number : 0"),
+    ("activation.cu", "if (!parts) return;", ""),
+    ("resample.cu", "if (row.k >= K) return;", ""),
+    ("resample.cu", "w += blockDim.y", "w += W"),
+    ("resample.cu", "w < W", "w <= W"),
+    ("resample.cu", "blockIdx.y * blockDim.x + threadIdx.x", "threadIdx.x"),
+    ("resample.cu", "((long long)blockIdx.x * FACTOR + i) * W + w", "((long long)blockIdx.x * FACTOR + w) * W + i"),
+    ("resample.cu", "cell.at[i * FACTOR + j];", "cell.at[j * FACTOR + i];"),
+    ("resample.cu", "cell.at[i * FACTOR + j] = ", "cell.at[j * FACTOR + i] = "),
+    ("resample.cu", "sum += dy", "sum = dy"),
+    ("adam.cu", "i < piece.count", "i <= piece.count"),
+    ("adam.cu", "i += blockDim.x", "i += piece.count"),
+    ("adam.cu", "one_minus_beta2 * (g * g - v)", "one_minus_beta2 * g * g - v"),
+    ("adam.cu", "sqrt(v) + epsilon", "sqrt(v + epsilon)"),
+    ("adam.cu", "sqrt(v) + epsilon", "sqrt(v)"),
+    ("adam.cu", "piece.gradient[i] = 0;", ""),
+    ("adam.cu", "piece.v[i] = v;", ""),
+    ("adam.cu", "one_minus_beta1 * (g - m)", "one_minus_beta2 * (g - m)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}: {fault[1]} -> {fault[2]}".replace("\n", " "))
+def test_planted_faults_are_found(cupy, monkeypatch, fault):
+    file, text, replacement = fault
+    sources = {name: module.source(name) for name in (file, "sums.cu")}
+    assert text in sources[file], "this fault is out of date"
+    sources[file] = sources[file].replace(text, replacement)
+    monkeypatch.setattr(module, "source", sources.get)
+    with pytest.raises((AssertionError, runner.CudaError)) as found:
+        for turns in runner.ORDERS:
+            with runner.order(turns):
+                check_file(cupy, file)
+    assert "g++" not in str(found.value), "this fault doesn't compile"
+
+
+@pytest.mark.parametrize("file", ["sums.cu", "batch_norm.cu", "activation.cu", "resample.cu"])
+def test_no_thread_reads_what_another_is_writing(cupy, file):
+    with runner.watching():
+        check_file(cupy, file)
