@@ -293,6 +293,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}: {fault[1]} -> {fault[2]}".replace("\n", " "))
 def test_planted_faults_are_found(cupy, take, monkeypatch, fault):
     file, text, replacement = fault

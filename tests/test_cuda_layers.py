@@ -417,6 +417,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}: {fault[1]} -> {fault[2]}".replace("\n", " "))
 def test_planted_faults_are_found(cupy, monkeypatch, fault):
     file, text, replacement = fault
@@ -431,6 +432,7 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
     assert "g++" not in str(found.value), "this fault doesn't compile"
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("file", ["sums.cu", "batch_norm.cu", "activation.cu", "resample.cu"])
 def test_no_thread_reads_what_another_is_writing(cupy, file):
     with runner.watching():

@@ -10,7 +10,7 @@ from cuda_on_cpu.runner import CudaError, RawModule, order, watching
 
 from tinysrgan.device import array_module, choose_device, to_device
 
-pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+pytestmark = [pytest.mark.cpu_only, pytest.mark.skipif(not runner.available, reason="g++ is not installed")]
 
 REVERSE = """
 extern "C" __global__ void reverse(const float *x, float *y) {
