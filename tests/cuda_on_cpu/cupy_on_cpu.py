@@ -218,5 +218,3 @@ def no_reading() -> Iterator[None]:
         yield
     finally:
         _reading_allowed = True
-
-
