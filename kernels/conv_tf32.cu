@@ -1,13 +1,13 @@
 // The convolution and its two gradients on the tensor cores: the third rung. Formulas and shapes: conv_reference.cu.
-// The matrix products that they are, left (rows, depth) times right (depth, columns), and how windows of an image become
-// a matrix that is never laid out: conv_tiled.cu. There a thread multiplies one number at a time, and carries its share of
-// a slice of the depth from memory to shared memory through its registers. Here
+// The matrix products that they are, left (rows, depth) times right (depth, columns), and how windows of an image
+// become a matrix that is never laid out: conv_tiled.cu. There a thread multiplies one number at a time, and carries its
+// share of a slice of the depth from memory to shared memory through its registers. Here
 //
 //   a warp multiplies 16 x 8 by 8 x 8 numbers in one instruction (multiply_add). The tensor cores see 10 bits of
 //   mantissa, so every factor is rounded to those (to_tf32); sums are float32. The lanes hold the numbers in an order
 //   that the instruction prescribes, of which only multiply() and write() know;
 //   slices go from memory to shared memory by themselves (copy_16), 16 bytes at a time, zeros for what lies outside of
-//   the image. STAGES of them lie there: one is multiplied while STAGES - 1 are on their way, and no register holds them;
+//   the image. STAGES of them lie there: one is multiplied while STAGES - 1 are on their way, none of it in registers;
 //   a block makes ROWS x COLUMNS of the result, its four warps WARP_ROWS x WARP_COLUMNS each: for 64 + 32 numbers that
 //   a warp reads it does 64 * 32 multiplications.
 //
