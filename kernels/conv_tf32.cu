@@ -1,6 +1,6 @@
 // The convolution and its two gradients on the tensor cores: the third rung. Formulas and shapes: conv_reference.cu.
 // The matrix products that they are, left (rows, depth) times right (depth, columns), and how windows of an image
-// become a matrix that is never laid out: conv_tiled.cu. There a thread multiplies one number at a time, and carries its
+// become a matrix that is never laid out: conv_tiled.cu. There a thread multiplies one number at a time and carries its
 // share of a slice of the depth from memory to shared memory through its registers. Here
 //
 //   a warp multiplies 16 x 8 by 8 x 8 numbers in one instruction (multiply_add). The tensor cores see 10 bits of
