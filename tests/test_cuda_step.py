@@ -13,6 +13,7 @@ from tinysrgan.api import Upscaler
 from tinysrgan.device import array_module, to_device
 from tinysrgan.layers import BatchNorm
 from tinysrgan.models import VGG19, Generator
+from tinysrgan.ops.cuda.convolution import rung
 from tinysrgan.options import Options
 from tinysrgan.srgan import SRGAN
 from tinysrgan.train import adversarial_step, main, pretrain_step
@@ -77,6 +78,28 @@ def test_a_training_step_gives_numpy_s_numbers(name, exactly):
                 assert far <= 1e-3 * np.abs(m).max() + 1e-6 * largest, key
         for net in (srgan.generator, srgan.discriminator):
             assert all(np.isfinite(tensor.value.get()).all() for tensor in net.tensors().values())
+
+
+def test_a_training_step_on_tensor_cores_gives_nearly_numpy_s_numbers():
+    """Factors have 10 bits there; a sum of many errs by less than each of them, a difference of near ones by more."""
+    options = Options(hr_size=16, blocks=1, filters=32, discriminator_filters=32, discriminator_dense=16, content="vgg")
+    lr, hr = images(1, 4), images(2, 16)
+    expected = build(options, np)
+    losses = pretrain_step(expected, lr, hr)
+    gradients = {name: m.copy() for name, m in expected.generator_adam.m.items()}
+    losses |= adversarial_step(expected, lr, hr)
+    with cupy_on_cpu() as cupy:
+        srgan = build(options, cupy)
+        assert rung((2, 4, 4, 32), (3, 3, 32, 32), 1, np.dtype(np.float32)) == "tensor_cores"
+        lr, hr = to_device(lr, cupy), to_device(hr, cupy)
+        found = pretrain_step(srgan, lr, hr)
+        far = [np.abs(m.get() - gradients[name]).max() for name, m in srgan.generator_adam.m.items()]
+        found |= adversarial_step(srgan, lr, hr)
+    for key, loss in losses.items():
+        assert float(found[key]) == pytest.approx(float(loss), rel=0.1), key
+    largest = [np.abs(m).max() for m in gradients.values()]
+    rounding = 2**-11  # half of the last of 10 bits
+    assert rounding / 20 < np.median(np.array(far) / largest) < 10 * rounding
 
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])

@@ -10,7 +10,6 @@ Arrays of CuPy in, new arrays of CuPy out, of the type of the first argument; no
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -143,21 +142,18 @@ def rung(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, dtype:
     """
     if not _worth_tiles(geometry(x_shape, w_shape, stride), dtype):
         return "reference"
-    above = None if exact else _tensor_cores()
-    return "tensor_cores" if above and above.takes(x_shape, w_shape, stride) else "tiled"
+    return "tiled" if exact or not _tensor_cores().takes(x_shape, w_shape, stride) else "tensor_cores"
 
 
 def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
     return dtype == np.float32 and g.N * g.P * g.Q * g.R * g.S * g.C * g.K >= TINY
 
 
-@cache
 def _tensor_cores() -> Any:
-    """The module of the rung above, or None where it isn't there."""
-    try:
-        return import_module("tinysrgan.ops.cuda.tensor_cores")
-    except ModuleNotFoundError:
-        return None
+    """The rung above, which looks into this file for what they share."""
+    from tinysrgan.ops.cuda import tensor_cores
+
+    return tensor_cores
 
 
 def conv2d(
