@@ -15,7 +15,7 @@ struct Geometry {
 
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(128) type name[]
 
-#if __CUDA_ARCH__ >= 800
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800  // nvcc also reads the text for the host
 
 // The float nearest to x among those with 10 bits of mantissa, which is all that the tensor cores look at.
 __device__ __forceinline__ unsigned to_tf32(float x) {
