@@ -44,6 +44,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "conv_tiled.cu": tiled(),
     "activation.cu": REALS,
     "adam.cu": REALS,
+    "conv_halo.cu": [{}, {"GRAD_INPUT": 1}],
     "batch_norm.cu": REALS,
     "sums.cu": REALS,
     "resample.cu": [

@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from tinysrgan.device import Array, array_module
+from tinysrgan.ops.cuda import halo
 from tinysrgan.ops.cuda.convolution import Geometry, geometry
 from tinysrgan.ops.cuda.module import Kernel, address, kernel
 
@@ -60,6 +61,8 @@ def conv2d(
     x: (N, H, W, C); w: (R, S, C, K); "same" padding; bias: (K,), slope: (K,) and shortcut: (N, P, Q, K) may be absent.
     """
     g, xp = geometry(x.shape, w.shape, stride), array_module(x)
+    if halo.takes(g):
+        return halo.conv2d(x, w, bias, slope, shortcut)
     extras = (None if array is None else _ready(xp, array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
     grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / COLUMNS)
@@ -70,6 +73,8 @@ def conv2d(
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
     """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
     g, xp = geometry(x_shape, w.shape, stride), array_module(dy)
+    if halo.takes(g):
+        return halo.conv2d_grad_input(dy, w, x_shape)
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
     grid = ceil(rows / ROWS), ceil(g.C / COLUMNS), stride**2
