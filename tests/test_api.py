@@ -4,6 +4,7 @@ Most tests use a generator whose weights are such that it repeats every pixel ``
 must come out is then known exactly.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,9 +64,9 @@ def test_three_lines(tmp_path):
 
 def test_the_shipped_generator_is_the_default(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "WEIGHTS", tmp_path)
-    with pytest.raises(UserError, match=r"ships with tinysrgan is not at .*qr_x4\.h5: train one"):
+    with pytest.raises(UserError, match=rf"ships with tinysrgan is not at .*{re.escape(api.SHIPPED)}: train one"):
         tinysrgan.load()
-    save_generator(tmp_path / "qr_x4.h5", repeating(), {})
+    save_generator(tmp_path / api.SHIPPED, repeating(), {})
     assert tinysrgan.load(device="cpu").scale == 4
 
 

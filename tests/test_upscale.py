@@ -101,7 +101,7 @@ def test_the_shipped_generator_is_the_default(here, monkeypatch, capsys):
     monkeypatch.setattr(api, "WEIGHTS", here)
     assert main(["in.png", "new.png"]) == 2
     assert "generator that ships with tinysrgan is not at" in capsys.readouterr().err
-    Path("generator.h5").rename("qr_x4.h5")
+    Path("generator.h5").rename(api.SHIPPED)
     assert main(["in.png", "new.png", "--device", "cpu"]) == 0
     assert pixels_of("new.png").shape == (36, 24, 3)
 

@@ -27,7 +27,7 @@ from tinysrgan.models import Generator
 from tinysrgan.tiles import upscale_in_tiles
 from tinysrgan.vgg_weights import WEIGHTS
 
-SHIPPED = "qr_x4.h5"
+SHIPPED = "qr_x4_srresnet.h5"  # of those in weights/ the one whose codes scan best
 
 
 def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:

@@ -1,0 +1,134 @@
+"""The rungs of the convolution on a GPU, side by side (kernels/README.md):
+
+    python examples/cuda_ladder.py [cuda_ladder.png]
+
+On a GPU each rung is timed. Without one it is counted, from the sizes of its tiles, what it asks for a multiply-add:
+bytes to bring from memory or the second-level cache, and instructions of a thread. By its documents an H100 does 33
+trillion multiply-adds a second in float32 and about 150 with the tensor cores' instruction used here, and its memory
+brings 3 trillion bytes: a byte must serve for 11 or 50 of them, or the arithmetic waits. Caches help; reuse helps more.
+"""
+
+import sys
+from statistics import median
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinysrgan.device import choose_device
+from tinysrgan.ops.cuda import convolution, halo, tensor_cores
+from tinysrgan.ops.cuda.convolution import TILES, geometry, tile
+
+# The layers that take most of SRGAN's time: image, filter.
+LAYERS = {
+    "residual block\n3x3, 64 to 64, 32x32": ((16, 32, 32, 64), (3, 3, 64, 64)),
+    "upscale block\n3x3, 64 to 256, 64x64": ((16, 64, 64, 64), (3, 3, 64, 256)),
+    "VGG19\n3x3, 256 to 256, 32x32": ((16, 32, 32, 256), (3, 3, 256, 256)),
+}
+REASONS = {
+    "reference": "One thread makes one number. It loads two factors for each multiplication and keeps neither.",
+    "tiled": "A block shares a tile's numbers, a thread makes 64 of the result: few loads for many multiplications.",
+    "tf32": "One instruction of a warp does 1024 multiply-adds; loads go on meanwhile, and no thread waits for them.",
+    "halo": "The nine taps of a 3x3 filter look at the same tile of the image, so it is brought only once.",
+}
+
+
+class Cost(NamedTuple):
+    """Of a multiply-add: bytes brought to the multiprocessor, instructions of a thread."""
+
+    bytes: float
+    instructions: float
+
+
+def cost(rung: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> Cost:
+    """Address arithmetic and the copies themselves aren't counted; they are a few per cent from the second rung on."""
+    g = geometry(x_shape, w_shape, 1)
+    taps, slice_depth = g.R * g.S, 32
+    if rung == "reference":  # 32 neighbours along K share a number of x
+        return Cost(4 * (1 + 32) / 32, 3)
+    if rung == "tiled":  # a thread reads four numbers at a time
+        t = TILES[tile(g.N * g.P * g.Q, g.K, 4)]
+        reads = (t.thread_rows + t.thread_columns) / 4
+        return Cost(4 * (t.rows + t.columns) / (t.rows * t.columns), 1 + reads / (t.thread_rows * t.thread_columns))
+    rows, columns, warp_rows, warp_columns = 128, 64, 64, 32
+    # For 8 of the depth a warp reads and rounds its factors, 32 at a time, and multiplies tiles of 16 x 8.
+    read = 8 * (warp_rows + warp_columns) / 32
+    products = warp_rows / 16 * warp_columns / 8
+    instructions = 32 * (2 * read + products) / (warp_rows * warp_columns * 8)
+    if rung == "tf32":
+        return Cost(4 * (rows + columns) / (rows * columns), instructions)
+    image = (8 + g.R - 1) * (16 + g.S - 1) * slice_depth  # 8 x 16 pixels and their halo
+    return Cost(4 * (image + taps * slice_depth * columns) / (rows * columns * taps * slice_depth), instructions)
+
+
+def speed(cupy: ModuleType, rung: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> float:
+    """TFLOP/s, two operations for each multiply-add: the median of 20 launches."""
+    rng = np.random.default_rng(0)
+    x, w = (cupy.asarray(rng.standard_normal(shape, np.float32)) for shape in (x_shape, w_shape))
+    convolve: dict[str, Any] = {
+        "reference": lambda: convolution.conv2d(x, w, exact=True),
+        "tiled": lambda: convolution.conv2d(x, w, exact=True),
+        "tf32": lambda: tensor_cores.conv2d(x, w, 1, None, None, None),
+        "halo": lambda: halo.conv2d(x, w, None, None, None),
+    }
+    usual = convolution.TINY, halo.takes
+    convolution.TINY = 2**62 if rung == "reference" else 0
+    halo.takes = lambda g: False  # tensor_cores would hand over to it
+    times = []
+    for _ in range(23):
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        begin.record()
+        convolve[rung]()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(begin, end) / 1000)
+    convolution.TINY, halo.takes = usual
+    return 2 * x.size // x_shape[3] * w.size / median(times[3:]) / 1e12
+
+
+def main() -> None:
+    module, where = choose_device()
+    on_gpu = module is not np
+    print(f"Timed {where}." if on_gpu else f"Counted, not timed: {where}.")
+    print(f"\n{'':38s}{'rung':12s}" + ("TFLOP/s" if on_gpu else "bytes   instructions, for a multiply-add"))
+    found: dict[str, dict[str, float]] = {}
+    for layer, shapes in LAYERS.items():
+        found[layer] = {}
+        for rung in REASONS:
+            label = layer.replace("\n", ": ")
+            if on_gpu:
+                found[layer][rung] = speed(module, rung, *shapes)
+                print(f"{label:38s}{rung:12s}{found[layer][rung]:7.2f}")
+            else:
+                costs = cost(rung, *shapes)
+                found[layer][rung] = costs.bytes
+                print(f"{label:38s}{rung:12s}{costs.bytes:5.3f}   {costs.instructions:.3f}")
+    print("\n" + "\n".join(f"{rung + ':':12s}{reason}" for rung, reason in REASONS.items()))
+    if len(sys.argv) > 1:
+        draw(found, "TFLOP/s, more is faster" if on_gpu else "bytes for a multiply-add, fewer are better", sys.argv[1])
+
+
+def draw(found: dict[str, dict[str, float]], label: str, path: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for group, ladder in enumerate(found.values()):
+        for i, ((rung, number), colour) in enumerate(
+            zip(ladder.items(), ("#9a9a9a", "#9cc3e2", "#1f6fb2", "#c8501e"), strict=True)
+        ):
+            place = group + 0.2 * (i - 1.5)
+            axes.bar(place, number, 0.19, color=colour)
+            axes.text(place, number * 1.05, f"{number:.2g}\n{rung}", ha="center", fontsize=7)
+    axes.set_yscale("log")
+    axes.set_ylim(top=3 * max(max(ladder.values()) for ladder in found.values()))
+    axes.set_xticks(range(len(found)), found)
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    print("drawn in", path)
+
+
+if __name__ == "__main__":
+    main()
