@@ -67,7 +67,7 @@ def rescue(picture: Image.Image, upscaler: Upscaler) -> tuple[Image.Image, str, 
     tries = [*located(large), *whole(picture)]
     with progress(len(tries), "tries") as count:
         for how, candidate in tries:
-            clear = upscaler(ImageOps.expand(ImageOps.autocontrast(candidate, cutoff=1), QUIET, fill=255))
+            clear = upscaler(candidate)
             if texts := scan.read_codes(np.asarray(clear)):
                 return clear, texts[0], how
             count(1)
@@ -93,16 +93,26 @@ def located(large: Image.Image) -> Iterator[tuple[str, Image.Image]]:
             straight = large.transform(
                 (FACTOR * SIDE, FACTOR * SIDE), Image.Transform.QUAD, quad.ravel().tolist(), Image.Resampling.BICUBIC
             )
-            yield f"located and straightened as version {version}", straight.reduce(FACTOR)
+            yield f"located and straightened as version {version}", prepared(straight.reduce(FACTOR))
 
 
 def whole(picture: Image.Image) -> Iterator[tuple[str, Image.Image]]:
-    """The picture in all sizes and quarter turns, the likely ones first."""
+    """The picture as it is; then prepared, in all sizes and quarter turns, the likely ones first."""
+    if picture.width * picture.height <= LARGEST:
+        yield "the picture as it is", picture
     for quarter, size in itertools.product(QUARTERS, SIZES):
         width, height = round(size * picture.width), round(size * picture.height)
         if width >= 16 and height >= 16 and width * height <= LARGEST:
             resized = picture if size == 1 else picture.resize((width, height), Image.Resampling.BOX)
-            yield f"the whole picture, size {size:g}, turned by {quarter} degrees", resized.rotate(quarter, expand=True)
+            yield (
+                f"the whole picture, size {size:g}, turned by {quarter} degrees",
+                prepared(resized.rotate(quarter, expand=True)),
+            )
+
+
+def prepared(picture: Image.Image) -> Image.Image:
+    """From black to white, with a quiet zone, as the generator knows codes."""
+    return ImageOps.expand(ImageOps.autocontrast(picture, cutoff=1), QUIET, fill=255)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.qr.samples import samples
 from tinysrgan.images import area_average
 from tinysrgan.scan import read_code
 
 pytest.importorskip("zxingcpp")
+pytest.importorskip("qrcode")
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 CODE = ROOT / "data" / "qr" / "1101-v2.png"
@@ -34,6 +36,13 @@ def test_a_code_that_nothing_reads_is_saved(tmp_path, quarter):
     assert "1101" in result.stdout and str(tmp_path / "large.png") in result.stdout
     with Image.open(tmp_path / "large.png") as image:
         assert read_code(np.asarray(image.convert("L"))) == "1101"
+
+
+def test_what_upscale_alone_can_do_rescue_can_too(tmp_path):
+    sample = samples("hard", 2)[3]
+    Image.fromarray(sample.lr).save(tmp_path / "small.png")
+    result = rescue(tmp_path / "small.png", tmp_path / "large.png")
+    assert result.returncode == 0 and sample.text in result.stdout and "as it is" in result.stdout
 
 
 def test_a_code_that_scans_needs_no_rescue(tmp_path):
