@@ -16,30 +16,6 @@
 #endif
 #define THREADS 1024  // at most, in a block
 
-// The rows of this block that are this thread's: from first on, every blockDim.y-th.
-struct Share {
-  int c;
-  long long first, end;
-
-  __device__ Share(long long rows, int C) : c(blockIdx.y * blockDim.x + threadIdx.x) {
-    long long each = (rows + gridDim.x - 1) / gridDim.x, begin = blockIdx.x * each;
-    first = begin + threadIdx.y, end = c < C ? min(begin + each, rows) : 0;
-  }
-};
-
-// `mine` of all threads with this threadIdx.x added up, in pairs; the thread with threadIdx.y = 0 gets it.
-template <class Value> __device__ Value add_rows(Value mine) {
-  __shared__ Value shared[THREADS];
-  Value *place = shared + threadIdx.y * blockDim.x + threadIdx.x;
-  *place = mine;
-  for (int count = blockDim.y, half; count > 1; count = half) {
-    half = (count + 1) / 2;
-    __syncthreads();  // the row that is added must be there, from the loop before
-    if (threadIdx.y + half < count) *place = *place + place[half * blockDim.x];
-  }
-  return *place;
-}
-
 // --- The moments. mean(x^2) - mean(x)^2 would lose its digits where the mean is much larger than the spread. Instead all
 // is measured from points among the numbers themselves, and parts are merged by how far their means are apart.
 

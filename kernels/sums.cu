@@ -16,28 +16,13 @@
 #endif
 #define THREADS 1024  // at most, in a block
 
-// `mine` of all threads with this threadIdx.x added up, in pairs; the thread with threadIdx.y = 0 gets it.
-__device__ REAL add_rows(REAL mine) {
-  __shared__ REAL shared[THREADS];
-  REAL *place = shared + threadIdx.y * blockDim.x + threadIdx.x;
-  *place = mine;
-  for (int count = blockDim.y, half; count > 1; count = half) {
-    half = (count + 1) / 2;
-    __syncthreads();  // the row that is added must be there, from the loop before
-    if (threadIdx.y + half < count) *place += place[half * blockDim.x];
-  }
-  return *place;
-}
-
 // parts (gridDim.x, C): in row i the sums over the rows that block i takes.
 extern "C" __global__ void __launch_bounds__(THREADS)
     sum_rows(const REAL *__restrict__ x, REAL *__restrict__ parts, long long rows, int C) {
-  int c = blockIdx.y * blockDim.x + threadIdx.x;
-  long long each = (rows + gridDim.x - 1) / gridDim.x, first = blockIdx.x * each;
-  long long end = c < C ? min(first + each, rows) : 0;  // beyond C no rows, but no return either: barriers are for all
+  Share my(rows, C);  // beyond C no rows, but no return either: barriers are for all
   REAL sum = 0;
 #pragma unroll 8  // eight loads under way at a time, instead of one and a long wait
-  for (long long row = first + threadIdx.y; row < end; row += blockDim.y) sum += x[row * C + c];
+  for (long long row = my.first; row < my.end; row += blockDim.y) sum += x[row * C + my.c];
   sum = add_rows(sum);
-  if (threadIdx.y == 0 && c < C) parts[(long long)blockIdx.x * C + c] = sum;
+  if (threadIdx.y == 0 && my.c < C) parts[(long long)blockIdx.x * C + my.c] = sum;
 }

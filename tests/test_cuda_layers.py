@@ -368,11 +368,11 @@ OF_SUMS = [
 ]
 FAULTS = [
     *(("sums.cu", *fault) for fault in OF_SUMS),
-    ("sums.cu", "c < C ? min(first + each, rows) : 0", "min(first + each, rows)"),
-    ("sums.cu", "c < C ? min(first + each, rows) : 0", "c < C ? first + each : 0"),
-    ("sums.cu", "threadIdx.y == 0 && c < C", "threadIdx.y == 0"),
-    ("sums.cu", "threadIdx.y == 0 && c < C", "c < C"),
-    ("sums.cu", "(long long)blockIdx.x * C + c", "c"),
+    ("sums.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
+    ("sums.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
+    ("sums.cu", "threadIdx.y == 0 && my.c < C", "threadIdx.y == 0"),
+    ("sums.cu", "threadIdx.y == 0 && my.c < C", "my.c < C"),
+    ("sums.cu", "(long long)blockIdx.x * C + my.c", "my.c"),
     *(("batch_norm.cu", *fault) for fault in OF_SUMS),
     ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
     ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
