@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="another generator than the one that ships")
     words = parser.parse_args(arguments)
     check_target(words.rescued)
+    if words.rescued.suffix.lower() not in (".png", ".jpg", ".webp", ".tif", ".bmp"):
+        raise UserError(f"{words.rescued} should end in .png, .jpg, .webp, .tif or .bmp.")
     picture = decode(words.picture).convert("L")
     if not scan.available():
         raise UserError(scan.MISSING)

@@ -60,6 +60,11 @@ def test_where_there_is_no_code_nothing_is_saved(tmp_path):
 
 def test_mistakes_are_one_sentence(tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    for picture, out in ((tmp_path / "none.png", "x.png"), (tmp_path / "text.png", "x.png"), (CODE, tmp_path)):
+    for picture, out in (
+        (tmp_path / "none.png", "x.png"),
+        (tmp_path / "text.png", "x.png"),
+        (CODE, tmp_path),
+        (CODE, "x.qr"),
+    ):
         result = rescue(picture, out)
         assert result.returncode == 2 and result.stderr.startswith("tinysrgan: ") and result.stderr.count("\n") == 1
