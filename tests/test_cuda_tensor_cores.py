@@ -142,15 +142,23 @@ def test_bias_slope_and_shortcut_may_each_be_absent(cupy, present):
     assert_close(y.get(), epilogue(truths(FIRST)[0], *extras))
 
 
-def test_numbers_are_rounded_to_the_nearest_that_tf32_can_hold(cupy):
-    """Not cut off, which would make everything smaller: the tensor cores alone would."""
-    x, w = (
-        np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((1, 4, 5, 32), (3, 3, 32, 32))
-    )
-    y = tensor_cores.conv2d(cupy.asarray(x), cupy.asarray(w)).get()
-    assert_close(y, naive.conv2d(*(tf32(array).astype(np.float64) for array in (x, w))))
-    exact = naive.conv2d(*(array.astype(np.float64) for array in (x, w)))
-    assert 1e-5 < abs(y - exact).max() / abs(exact).max() < 1e-3
+def check_rounding(cupy, height, width):
+    """y and dx of numbers that TF32 can't hold: rounded to the nearest, not cut off, as the tensor cores alone do."""
+    generator = np.random.default_rng(0)
+    x, w = (generator.standard_normal(shape).astype(np.float32) for shape in ((1, height, width, 32), (3, 3, 32, 32)))
+    a, b = map(cupy.asarray, (x, w))
+    for found, truth in (
+        (tensor_cores.conv2d(a, b), naive.conv2d),
+        (tensor_cores.conv2d_grad_input(a, b, x.shape), lambda dy, w: naive.conv2d_grad_input(dy, w, x.shape)),
+    ):
+        assert_close(found.get(), truth(*(tf32(array).astype(np.float64) for array in (x, w))))
+        exact = truth(*(array.astype(np.float64) for array in (x, w)))
+        assert 1e-5 < abs(found.get() - exact).max() / abs(exact).max() < 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 5), (8, 16)], ids=["implicit GEMM", "halo"])
+def test_numbers_are_rounded_to_the_nearest_that_tf32_can_hold(cupy, height, width):
+    check_rounding(cupy, height, width)
 
 
 def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cupy, in_parts):
@@ -295,4 +303,16 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
                     check(cupy, FIRST)
                     check(cupy, STRIDED)
                 test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch)
-                test_numbers_are_rounded_to_the_nearest_that_tf32_can_hold(cupy)
+                check_rounding(cupy, 4, 5)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("text", ["to_tf32(image", "to_tf32(weights[(", "to_tf32(weights[k"])
+def test_a_halo_that_does_not_round_is_found(cupy, monkeypatch, text):
+    """The other faults of conv_halo.cu are in test_cuda_halo.py; its numbers fit TF32, so that it can't see these."""
+    source = module.source("conv_halo.cu")
+    assert text in source, "this fault is out of date"
+    faulty = source.replace(text, text.replace("to_tf32", "__float_as_uint"))
+    monkeypatch.setattr(module, "source", lambda _: faulty)
+    with pytest.raises(AssertionError):
+        check_rounding(cupy, 8, 16)
