@@ -247,7 +247,7 @@ def test_codes_of_a_pixel_a_module_survive_being_turned(border, tmp_path):
     assert np.mean([read_code(pairs.pair(0, draw)[1]) == text for draw in range(40)]) >= 0.95
 
 
-def test_hard_variants_of_codes_still_scan_where_they_are_large_and_half_are_upright():
+def test_hard_variants_of_codes_still_scan_where_they_are_large_and_three_in_ten_are_upright():
     pytest.importorskip("zxingcpp")
     paths = find_images(STARTER)[::60]
     pairs = Pairs(paths, 128, 4, HARD, seed=3)
@@ -260,7 +260,7 @@ def test_hard_variants_of_codes_still_scan_where_they_are_large_and_half_are_upr
             upright += int((first < 64).sum() > 30)  # two finders side by side begin with long dark stretches
             scans.append(read_code(hr) == text)
     assert np.mean(scans) >= 0.98
-    assert 0.35 < upright / len(scans) < 0.65
+    assert 0.2 < upright / len(scans) < 0.45
 
 
 def test_the_share_that_stays_upright():

@@ -1,6 +1,7 @@
 """Whole training steps with our own kernels, run on the CPU, beside the same steps in NumPy."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ OPTIONS = {
         content="vgg",
     ),
 }
+OPTIONS["muon"] = replace(OPTIONS["shuffle"], optimizer="muon")
 
 
 def build(options, module) -> SRGAN:

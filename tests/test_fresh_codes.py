@@ -13,7 +13,7 @@ pytest.importorskip("zxingcpp")
 
 from tinysrgan.augment import HARD, Augment
 from tinysrgan.data import Stream, prefetch
-from tinysrgan.fresh_codes import FreshCodes
+from tinysrgan.fresh_codes import SHARES, FreshCodes
 from tinysrgan.images import DataError, area_average, to_uint8
 from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, capacity, is_reserved, modules, payload, straight, turned
 from tinysrgan.scan import qr_version, read_code
@@ -44,7 +44,7 @@ def test_pairs_show_the_codes_that_are_drawn():
 def test_no_text_of_the_benchmark_is_ever_trained_on(seed):
     drawn = texts(FreshCodes(seed=seed), range(2000))
     numbers = [int(text) for text in drawn if text.isdigit() and len(text) == 4]
-    assert len(numbers) > 400 and all(number % 10 != 7 and number >= 1000 for number in numbers)
+    assert len(numbers) > 160 and all(number % 10 != 7 and number >= 1000 for number in numbers)
     assert {number % 10 for number in numbers} == {0, 1, 2, 3, 4, 5, 6, 8, 9}
     assert not any(is_reserved(text) for text in drawn)
 
@@ -192,15 +192,23 @@ def test_codes_are_shifted_by_up_to_half_an_lr_pixel():
     assert np.min(shifts) == pytest.approx(-2, abs=0.6) and np.max(shifts) == pytest.approx(2, abs=0.6)
 
 
-def test_half_of_the_hard_codes_are_turned():
+def test_seven_in_ten_of_the_hard_codes_are_turned():
     stream = FreshCodes(seed=8)
     upright = 0
     for draw in range(200):
         hr = stream.pair(draw)[1]
         rows = np.flatnonzero((hr < 64).any(axis=1))
         upright += int((hr[rows[0] + 1] < 64).sum() > 30)  # two finders side by side begin with long dark stretches
-    assert 70 <= upright <= 130
-    assert HARD.rotation == 40 and HARD.upright == 0.5
+    assert 40 <= upright <= 80
+    assert HARD.rotation == 40 and HARD.upright == 0.3
+
+
+def test_the_harder_versions_come_more_often():
+    stream = FreshCodes(augment=PLAIN, seed=9)
+    counts = np.zeros(5, int)
+    for draw in range(400):
+        counts[(len(stream.code(rng(draw))[1]) - 17) // 4] += 1
+    assert counts[0] == 0 and np.abs(counts[1:] / 400 - SHARES).max() < 0.07
 
 
 def test_what_would_spoil_codes_is_refused():

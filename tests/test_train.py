@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,25 @@ def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
     assert train("--resume", tmp_path / "parts", "--steps", 2) == 0
     assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
     assert load_generator(tmp_path / "whole" / "generator.h5").config["output"] == "tanh"
+
+
+def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
+    """Its net's options need not be said; with a rate of 0 its weights come out as they went in."""
+    net = [*SMALL, "--upscale", "nearest", "--pixel-loss", "entropy"]
+    assert train(codes, *net, "--pretrain-steps", 2, "--steps", 0, "--out", tmp_path / "first") == 0
+    still = "--batch-size 2 --hr-size 32 --limit 12 --seed 4 --pretrain-steps 1 --pretrain-rate 0 --steps 0".split()
+    for i, file in enumerate(["generator.h5", "checkpoint.h5"]):
+        begin = ["--generator", tmp_path / "first" / file, "--out", tmp_path / str(i)]
+        assert train(codes, *still, *begin) == 0
+        first, second = (load_generator(tmp_path / name / "generator.h5") for name in ("first", str(i)))
+        assert second.config == first.config
+        for name, parameter in first.parameters().items():
+            assert (parameter.value == second.parameters()[name].value).all(), name
+        moments = arrays(tmp_path / str(i) / "checkpoint.h5")
+        assert all(moments[name].any() for name in moments if name.startswith("adam_generator/m/tail"))
+    # ... and the new run goes on without that file
+    shutil.rmtree(tmp_path / "first")
+    assert train("--resume", tmp_path / "1", "--steps", 1) == 0
 
 
 def test_exact_is_kept_and_left(codes, tmp_path):

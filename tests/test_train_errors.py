@@ -221,6 +221,15 @@ def generator_only() -> None:
     save_generator(Path("generator.h5"), Generator(1, 2), {})
 
 
+def byte_generator() -> None:
+    save_generator(Path("generator.h5"), Generator(1, 2, value_range="bytes:bytes"), {})
+
+
+def foreign_file() -> None:
+    with h5py.File("foreign.h5", "w") as file:
+        file["conv/kernel"] = np.zeros((9, 9, 3, 2), np.float32)
+
+
 def second_run() -> None:
     shutil.copytree("run", "second")
 
@@ -299,6 +308,31 @@ BAD = {
     "a text as run": (text("notes"), ["--resume", "notes"], "notes is not an HDF5 file"),
     "a pipe as run": (lambda: os.mkfifo("pipe"), ["--resume", "pipe"], "pipe"),
     "a generator as run": (generator_only, ["--resume", "generator.h5"], "generator.h5 holds no run"),
+    "no generator": (nothing, [*NEW, "--generator", "none.h5"], "no file none.h5"),
+    "a text as generator": (text("notes"), [*NEW, "--generator", "notes"], "notes is not an HDF5 file"),
+    "a folder as generator": (nothing, [*NEW, "--generator", "run"], "run is a folder; give an HDF5 file"),
+    "another program's generator": (foreign_file, [*NEW, "--generator", "foreign.h5"], "not one that tinysrgan wrote"),
+    "another size than the generator's": (
+        generator_only,
+        [*NEW, "--blocks", 3, "--generator", "generator.h5"],
+        "generator.h5 is a generator of --blocks 1: leave out --blocks 3",
+    ),
+    "another loss than the generator's end allows": (
+        generator_only,
+        [*NEW, "--pixel-loss", "entropy", "--generator", "generator.h5"],
+        "generator.h5 is a generator of --pixel-loss squares: leave out --pixel-loss entropy",
+    ),
+    "a generator of bytes": (
+        byte_generator,
+        [*NEW, "--generator", "generator.h5"],
+        "generator.h5 has a value range that training doesn't know",
+    ),
+    "a generator for a run that has one": (
+        generator_only,
+        [*AGAIN, "--generator", "generator.h5"],
+        "--resume goes on with a run and its generator: leave --generator out",
+    ),
+    "an unknown optimiser": (nothing, [*NEW, "--optimizer", "sgd"], "invalid choice: 'sgd'"),
     "a run that is done": (nothing, ["--resume", "run"], "give it more with --steps"),
     "fewer steps than done": (nothing, ["--resume", "run", "--pretrain-steps", 0], "give it more with --steps"),
     "an empty checkpoint": (checkpoint(b""), AGAIN, "run/checkpoint.h5 is not an HDF5 file"),

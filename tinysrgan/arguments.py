@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from tinysrgan.errors import UserError
 from tinysrgan.losses import PIXEL_LOSSES
 from tinysrgan.models.vgg19 import layer_names
 from tinysrgan.options import PRESETS, Options
+from tinysrgan.srgan import OPTIMIZERS
 
 # What may differ when a run goes on; everything else would make it another run.
 CHANGEABLE = {"steps", "epochs", "pretrain_steps", "pretrain_rate", "learning_rate", "save_every"}
@@ -33,6 +34,7 @@ class Call:
     vgg: Path | None
     resume: Path | None  # the checkpoint to go on from
     start: int  # and its step
+    generator: Path | None = None  # the one to begin with
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
@@ -47,6 +49,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
         parser.error("--vgg brings VGG19's weights and --content pixels doesn't use them: leave one of them out")
     if "epochs" in given and "steps" in given:
         parser.error("--epochs and --steps say the same thing: leave one of them out")
+    if words.resume and words.generator:
+        parser.error("--resume goes on with a run and its generator: leave --generator out")
     if words.resume:
         call, options = _resume(words, given)
     elif words.data is None:
@@ -55,7 +59,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Call, Options, set[str]]:
         options = Options(**PRESETS[given.get("preset", "qr")] | given)
         if words.vgg and options.content == "pixels":
             options.content = "block3_conv4"
-        call = Call(words.data, _results_folder(words.out), words.device, words.vgg, None, 0)
+        if words.generator:
+            options = _begin_with(words.generator, options, given)
+        call = Call(words.data, _results_folder(words.out), words.device, words.vgg, None, 0, words.generator)
     if "steps" in given:
         options.epochs = None
     if options.hr_size % options.scale:
@@ -85,6 +91,20 @@ def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Opt
     if words.out and words.out.resolve() != out.resolve():
         out = _results_folder(words.out)
     return Call(data, out, words.device, vgg, path, state["step"]), Options(**saved | given)
+
+
+def _begin_with(path: Path, options: Options, given: dict[str, Any]) -> Options:
+    """The options with those that a trained generator decides. Raises UserError where others were given by name."""
+    config = checkpoint.load_generator(path).config
+    if config["value_range"] != "signed:signed" or config["output"] == "sigmoid":
+        raise UserError(f"{path} has a value range that training doesn't know: give a generator that it made.")
+    of_the_net = {name: config[name] for name in ("blocks", "filters", "scale", "upscale")}
+    of_the_net["pixel_loss"] = "entropy" if config["output"] == "tanh" else "squares"
+    for name, value in of_the_net.items():
+        if given.get(name, value) != value:
+            word = f"--{name.replace('_', '-')}"
+            raise UserError(f"{path} is a generator of {word} {value}: leave out {word} {given[name]}.")
+    return replace(options, **of_the_net)
 
 
 def _is_run(state: dict[str, Any]) -> bool:
@@ -168,6 +188,13 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     group = parser.add_argument_group("nets and losses")
     add = group.add_argument
     add(
+        "--generator",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="begin with this trained generator, for example weights/qr_x4_srresnet.h5, instead of a new one",
+    )
+    add(
         "--blocks",
         type=whole(1, 64),
         metavar="N",
@@ -201,10 +228,15 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     add("--steps", type=whole(0, 10**9), metavar="N", help=f"adversarial steps ({qr.steps})")
     add("--epochs", type=whole(0, 10**9), metavar="N", help="the same in passes over the training images")
     add(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help=f"what trains the generator; muon needs fewer images, a little longer a step ({qr.optimizer})",
+    )
+    add(
         "--pretrain-rate",
         type=real(0),
         metavar="X",
-        help=f"Adam's learning rate while pre-training ({qr.pretrain_rate:g})",
+        help=f"the learning rate while pre-training ({qr.pretrain_rate:g})",
     )
     add("--learning-rate", type=real(0), metavar="X", help=f"and in the adversarial phase ({qr.learning_rate:g})")
     add("--save-every", type=whole(1), metavar="N", help=f"steps between checkpoints ({qr.save_every})")

@@ -138,5 +138,5 @@ class Augment:
 
 # What a camera does to small codes: the four tracks of benchmarks/qr and what lies between them.
 HARD = Augment(
-    rotation=40, upright=0.5, shear=0, zoom=0, brightness=(1, 1), shift=0.5, blur=0.7, gain=(0.7, 1), noise=6, clean=0.4
+    rotation=40, upright=0.3, shear=0, zoom=0, brightness=(1, 1), shift=0.5, blur=0.7, gain=(0.7, 1), noise=6, clean=0.5
 )

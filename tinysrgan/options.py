@@ -37,6 +37,7 @@ class Options:
     pretrain_steps: int = 1200
     steps: int = 100
     epochs: int | None = None
+    optimizer: str = "adam"
     pretrain_rate: float = 4e-3
     learning_rate: float = 1e-4
     decay: str = "cosine"

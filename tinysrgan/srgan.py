@@ -11,7 +11,10 @@ from tinysrgan import checkpoint, device
 from tinysrgan.adam import Adam
 from tinysrgan.losses import PIXEL_LOSSES, ContentLoss, FeatureLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.muon import Muon
 from tinysrgan.options import Options
+
+OPTIMIZERS = {"adam": Adam, "muon": Muon}
 
 
 @dataclass
@@ -43,8 +46,8 @@ class SRGAN:
                 device.move(net, module)
         if vgg is not None:
             content = FeatureLoss(vgg, o.feature_scale)
-        adams = Adam(generator.parameters()), Adam(discriminator.parameters())
-        return cls(generator, discriminator, pixel_loss, content, o.adversarial_weight, *adams)
+        optimizers = OPTIMIZERS[o.optimizer](generator.parameters()), Adam(discriminator.parameters())
+        return cls(generator, discriminator, pixel_loss, content, o.adversarial_weight, *optimizers)
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tinysrgan import device
+from tinysrgan import checkpoint, device
 from tinysrgan.arguments import Call, parse
 from tinysrgan.command import command, taken_by
 from tinysrgan.data import Pairs, Stream, find_images, prefetch, split
@@ -79,7 +79,7 @@ def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
 
 
 def learning_rate(step: int, options: Options) -> float:
-    """Adam's rate at a step of the whole run; each phase has its own.
+    """The optimisers' rate at a step of the whole run; each phase has its own.
 
     "cosine" warms up for 50 steps and then falls to nothing; "step" is the paper's: a tenth in the second half of the
     adversarial phase; "none" stays.
@@ -172,6 +172,8 @@ def run(call: Call, options: Options, given: set[str]) -> int:
     srgan = SRGAN.build(options, vgg, module)
     if call.resume:
         srgan.load(call.resume)
+    if call.generator:
+        checkpoint.load(call.generator, {"generator": srgan.generator}, {})
     what = "fresh QR codes" if options.fresh_codes else f"{len(training)} images"
     with taken_by(sys.stdout):
         print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}")
