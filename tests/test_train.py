@@ -138,14 +138,18 @@ def test_exact_is_kept_and_left(codes, tmp_path):
     ops.exact(False)
 
 
-def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(codes, tmp_path):
+def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_path):
+    """With the option's default; but before there was one for it, every optimiser was Adam."""
     out = tmp_path / "run"
-    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
+    assert train(codes, *SMALL, "--optimizer", "adam", "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
     with h5py.File(out / "checkpoint.h5", "r+") as file:
         state = json.loads(file.attrs["state"])
-        del state["options"]["pixel_loss"]
+        del state["options"]["pixel_loss"], state["options"]["optimizer"]
         file.attrs["state"] = json.dumps(state)
     assert train("--resume", out, "--steps", 1) == 0
+    with h5py.File(out / "checkpoint.h5") as file:
+        options = json.loads(file.attrs["state"])["options"]
+    assert options["optimizer"] == "adam" and options["pixel_loss"] == "squares"
 
 
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(codes, tmp_path):

@@ -80,7 +80,8 @@ def _resume(words: argparse.Namespace, given: dict[str, Any]) -> tuple[Call, Opt
         raise UserError(
             f"{path} holds no run that this tinysrgan can go on with; give the folder or checkpoint.h5 of one."
         )
-    saved = asdict(Options()) | _saved_options(state["options"], path)  # an older checkpoint knows fewer
+    # An older checkpoint knows fewer options; before there was one for it, every optimiser was Adam.
+    saved = asdict(Options()) | {"optimizer": "adam"} | _saved_options(state["options"], path)
     changed = [name for name, value in given.items() if name not in CHANGEABLE and value != saved.get(name)]
     if changed:
         names = ", ".join(f"--{name.replace('_', '-')} (was {saved.get(name)})" for name in changed)
@@ -129,7 +130,7 @@ def _saved_options(options: dict[str, Any], path: Path) -> dict[str, Any]:
         read = vars(parser.parse_args(words))
     except UserError as error:
         raise UserError(f"{path} is of no use: {printable(str(error))[:200]}.") from None
-    return {name: value for name, value in read.items() if name in options}
+    return {name: read.get(name, getattr(Options(), name)) for name in options}
 
 
 class _SavedOptions(argparse.ArgumentParser):
@@ -230,7 +231,7 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     add(
         "--optimizer",
         choices=OPTIMIZERS,
-        help=f"what trains the generator; muon needs fewer images, a little longer a step ({qr.optimizer})",
+        help=f"what trains the generator; muon needs fewer images ({qr.optimizer}; article and paper: adam)",
     )
     add(
         "--pretrain-rate",
