@@ -160,7 +160,7 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
         prog="python -m tinysrgan.train",
         description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
         "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
-        epilog="Numbers in brackets are those of the preset qr: a small net for QR codes, 10 minutes on a laptop. "
+        epilog="Numbers in brackets are those of the preset qr: a small net for QR codes, 5 minutes on a laptop. "
         "article: the net and losses of the article (16 blocks, 64 channels, nearest upsampling, VGG19's block3_conv4; "
         "one epoch, one image a step, no pre-training). paper: those of Ledig et al. 2017 (pixel shuffle, VGG19's "
         "block5_conv4, a million steps of pre-training). Options given by name go before the preset's.",
