@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinysrgan.arguments import real, whole
+from tinysrgan.command import real, whole
 from tinysrgan.data import Pairs, find_images, prefetch, split
 from tinysrgan.models import VGG19
 from tinysrgan.ops.parallel import single_threaded_blas

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tinysrgan import checkpoint
-from tinysrgan.command import EXACT_HELP, printable
+from tinysrgan.command import EXACT_HELP, printable, real, whole
 from tinysrgan.device import DEVICES
 from tinysrgan.errors import UserError
 from tinysrgan.losses import PIXEL_LOSSES
@@ -244,34 +242,3 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     add("--exact", action="store_true", help=EXACT_HELP)
     add("--seed", type=whole(0), metavar="N", help=f"same seed, same run ({qr.seed})")
     return parser
-
-
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            limits = f"{low} or more" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
-        return number
-
-    return read
-
-
-def real(low: float) -> Callable[[str], float]:
-    """A reader of finite numbers above ``low`` for argparse."""
-
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not low <= number < math.inf:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
-        return number
-
-    return read

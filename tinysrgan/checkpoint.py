@@ -4,7 +4,7 @@
     /generator                 config (JSON: the arguments that rebuild the net)
     /generator/body/3/conv1/w  and so on: every tensor by its path, running statistics included
     /adam_generator            steps
-    /adam_generator/m/body/3/conv1/w, /adam_generator/v/body/3/conv1/w  and so on
+    /adam_generator/m/body/3/conv1/w, /adam_generator/v/body/3/conv1/w  and so on; Muon's matrices have no v
     /discriminator, /adam_discriminator  likewise
 
 A generator by itself is such a file with its own group only. A file may come from anywhere, so it isn't trusted: only

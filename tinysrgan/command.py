@@ -1,8 +1,10 @@
-"""What the commands share: how they end, what they say, and what they check before they write."""
+"""What the commands share: how they end, what they say, what they check before they write, how they read numbers."""
 
 from __future__ import annotations
 
+import argparse
 import io
+import math
 import os
 import sys
 import warnings
@@ -125,3 +127,34 @@ def taken_by(stream: TextIO | None, name: str = "standard output") -> Iterator[N
         if stream is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would try again on its way out
         raise UserError(f"{name} can't be written: {error.strerror}.") from error
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            limits = f"{low} or more" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
+        return number
+
+    return read
+
+
+def real(low: float) -> Callable[[str], float]:
+    """A reader of finite numbers above ``low`` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
+        return number
+
+    return read

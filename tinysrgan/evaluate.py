@@ -15,7 +15,6 @@ from PIL import Image
 
 from tinysrgan import scan
 from tinysrgan.api import SHIPPED, load
-from tinysrgan.arguments import whole
 from tinysrgan.checkpoint import CheckpointError, read_state
 from tinysrgan.command import (
     EXACT_HELP,
@@ -27,6 +26,7 @@ from tinysrgan.command import (
     progress,
     say,
     taken_by,
+    whole,
     write,
 )
 from tinysrgan.data import Pairs, find_images, split

@@ -18,8 +18,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 import tinysrgan
 from examples.rescue import enlarged, rescue
-from tinysrgan.arguments import whole
-from tinysrgan.command import command, progress
+from tinysrgan.command import command, progress, whole
 from tinysrgan.qr_codes import LEVELS, QUIET, modules, payload
 from tinysrgan.scan import read_codes
 
