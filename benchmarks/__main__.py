@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks import report
 from benchmarks.cases import CASES, Case
 from benchmarks.machine import cores, cpu
-from tinysrgan.command import real, whole
+from tinysrgan.core.cli import real, whole
 
 ROOT = Path(__file__).parents[1]
 

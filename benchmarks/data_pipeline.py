@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinysrgan.command import real, whole
-from tinysrgan.data import Pairs, find_images, prefetch, split
+from tinysrgan.core.cli import real, whole
+from tinysrgan.data.dataset import ImagePairs, find_images, prefetch, split
 from tinysrgan.models import VGG19
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.options import PRESETS, Options, augmentation
-from tinysrgan.srgan import SRGAN
 from tinysrgan.train import adversarial_step, pretrain_step
+from tinysrgan.training.config import PRESETS, Options, augmentation
+from tinysrgan.training.srgan import SRGAN
 
 STARTER_SET = Path(__file__).parents[1] / "data" / "qr"
 # The rows: a preset, and whose augmentation. First what the command does by default.
@@ -44,7 +44,7 @@ class Times(NamedTuple):
 def measure(options: Options, folder: Path, rounds: int, seconds: float) -> Times:
     """Take steps for ``seconds`` in either way, ``rounds`` times. Medians, but for the wait, which is the mean."""
     training, _ = split(find_images(folder))
-    pairs = Pairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
+    pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     for path in training:
         pairs.sources.get(path)
     vgg = None if options.content == "pixels" else VGG19(options.content)

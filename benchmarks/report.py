@@ -29,8 +29,8 @@ count a direct convolution's operations, of which Winograd's (tinysrgan's and, i
 Memory is the process' peak. The training step: the generator makes fakes; the discriminator trains on fakes, then on
 real images; then the generator trains through discriminator and VGG19 (to block3_conv4); 128x128 images, three Adam
 steps in all. Upscaling: tinysrgan's is the call of what `tinysrgan.load()` returns, conversion from and to 8 bits
-included; it has batch-norm, PReLU, shortcuts and the enlargements folded into the convolutions (`tinysrgan/fold.py`).
-PyTorch and Keras run the net as it was trained, in eval mode."""
+included; it has batch-norm, PReLU, shortcuts and the enlargements folded into the convolutions
+(`tinysrgan/inference/fuse.py`). PyTorch and Keras run the net as it was trained, in eval mode."""
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:

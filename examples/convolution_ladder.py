@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from tinysrgan.ops import bands, im2col, naive, thin, winograd
+from tinysrgan.ops.conv import few_outputs, im2col, im2col_blocked, naive, winograd
 from tinysrgan.ops.parallel import single_threaded_blas
 
 Convolve = Callable[[np.ndarray, np.ndarray], np.ndarray]  # x, w -> y
@@ -31,7 +31,7 @@ RUNGS: dict[str, tuple[Convolve, str]] = {
         image, and go to memory and back.""",
     ),
     "bands": (
-        bands.conv2d,
+        im2col_blocked.conv2d,
         """The same, a band of rows at a time: its matrix stays in the cache, is made, multiplied and forgotten.
         And every core has bands of its own, so that the copying is shared as well as the product.""",
     ),
@@ -41,7 +41,7 @@ RUNGS: dict[str, tuple[Convolve, str]] = {
         enough; it costs some additions before and after, and a digit of precision.""",
     ),
     "thin": (
-        thin.conv2d,
+        few_outputs.conv2d,
         """For few output channels: a matrix of 3 columns keeps no CPU busy, so every pixel meets all taps in one
         product first, and then the results, not the windows, are moved to where they belong and added.""",
     ),

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinysrgan.device import choose_device
-from tinysrgan.ops.cuda import convolution, halo, tensor_cores
+from tinysrgan.core.device import choose_device
+from tinysrgan.ops.cuda import conv_halo, conv_tf32, convolution
 from tinysrgan.ops.cuda.convolution import TILES, geometry, tile
 
 # The layers that take most of SRGAN's time: image, filter.
@@ -68,12 +68,12 @@ def speed(cupy: ModuleType, rung: str, x_shape: tuple[int, ...], w_shape: tuple[
     convolve: dict[str, Any] = {
         "reference": lambda: convolution.conv2d(x, w, exact=True),
         "tiled": lambda: convolution.conv2d(x, w, exact=True),
-        "tf32": lambda: tensor_cores.conv2d(x, w, 1, None, None, None),
-        "halo": lambda: halo.conv2d(x, w, None, None, None),
+        "tf32": lambda: conv_tf32.conv2d(x, w, 1, None, None, None),
+        "halo": lambda: conv_halo.conv2d(x, w, None, None, None),
     }
-    usual = convolution.TINY, halo.takes
+    usual = convolution.TINY, conv_halo.takes
     convolution.TINY = 2**62 if rung == "reference" else 0
-    halo.takes = lambda g: False  # tensor_cores would hand over to it
+    conv_halo.takes = lambda g: False  # tensor_cores would hand over to it
     times = []
     for _ in range(23):
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -82,7 +82,7 @@ def speed(cupy: ModuleType, rung: str, x_shape: tuple[int, ...], w_shape: tuple[
         end.record()
         end.synchronize()
         times.append(cupy.cuda.get_elapsed_time(begin, end) / 1000)
-    convolution.TINY, halo.takes = usual
+    convolution.TINY, conv_halo.takes = usual
     return 2 * x.size // x_shape[3] * w.size / median(times[3:]) / 1e12
 
 

@@ -26,9 +26,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from tinysrgan.command import command, taken_by
-from tinysrgan.errors import UserError
-from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
+from tinysrgan.core.cli import command, taken_by
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
 

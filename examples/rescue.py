@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import tinysrgan
-from tinysrgan import scan
-from tinysrgan.api import Upscaler
-from tinysrgan.command import check_target, command, printable, progress
-from tinysrgan.errors import UserError
-from tinysrgan.images import decode
-from tinysrgan.qr_codes import QUIET, VERSIONS
+from tinysrgan.core.cli import check_target, command, printable, progress
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.images import decode
+from tinysrgan.data.qr_codes import QUIET, VERSIONS
+from tinysrgan.inference.upscaler import Upscaler
+from tinysrgan.metrics import qr_reader
 
 SIDE = 32  # pixels of a straightened code, as in training
 FACTOR = 4
@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words.rescued.suffix.lower() not in (".png", ".jpg", ".webp", ".tif", ".bmp"):
         raise UserError(f"{words.rescued} should end in .png, .jpg, .webp, .tif or .bmp.")
     picture = decode(words.picture).convert("L")
-    if not scan.available():
-        raise UserError(scan.MISSING)
-    if texts := scan.read_codes(np.asarray(picture)):
+    if not qr_reader.available():
+        raise UserError(qr_reader.MISSING)
+    if texts := qr_reader.read_codes(np.asarray(picture)):
         print(f"{words.picture} scans as it is: {'; '.join(map(printable, texts))}")
         return 0
     found = rescue(picture, tinysrgan.load(words.weights))
@@ -64,13 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
 def rescue(picture: Image.Image, upscaler: Upscaler) -> tuple[Image.Image, str, str] | None:
     """The upscaled picture that scans, the code's text, and in words what was upscaled; None where none does."""
     large = enlarged(picture)
-    if texts := scan.read_codes(np.asarray(large)):
+    if texts := qr_reader.read_codes(np.asarray(large)):
         return large, texts[0], "enlarged by Lanczos, without the generator"
     tries = [*located(large), *whole(picture)]
     with progress(len(tries), "tries") as count:
         for how, candidate in tries:
             clear = upscaler(candidate)
-            if texts := scan.read_codes(np.asarray(clear)):
+            if texts := qr_reader.read_codes(np.asarray(clear)):
                 return clear, texts[0], how
             count(1)
     return None

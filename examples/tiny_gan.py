@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 
-from tinysrgan.adam import Adam
 from tinysrgan.layers import Dense, LeakyReLU, Sequential, frozen
-from tinysrgan.losses import binary_cross_entropy, probability
+from tinysrgan.losses import binary_cross_entropy, sigmoid
+from tinysrgan.optimizers.adam import Adam
 
 rng = np.random.default_rng(0)
 
@@ -33,8 +33,8 @@ def net(inputs: int, outputs: int, width: int = 128) -> Sequential:
 
 
 generator, discriminator = net(8, 2), net(2, 1)
-generator_adam = Adam(generator.parameters(), 1e-3, beta1=0.5)
-discriminator_adam = Adam(discriminator.parameters(), 1e-3, beta1=0.5)
+generator_optimizer = Adam(generator.parameters(), 1e-3, beta1=0.5)
+discriminator_optimizer = Adam(discriminator.parameters(), 1e-3, beta1=0.5)
 
 for step in range(3001):
     # The discriminator learns: fakes are 0, real points are 1. Its gradients add up over both.
@@ -44,15 +44,15 @@ for step in range(3001):
         logits = discriminator.forward(points)
         loss, d_logits = binary_cross_entropy(logits, label)
         discriminator.backward(d_logits)
-        opinions[label] = probability(logits).mean()
-    discriminator_adam.step()
+        opinions[label] = sigmoid(logits).mean()
+    discriminator_optimizer.step()
 
     # The generator learns through the frozen discriminator: which way must each fake move to be taken for real?
     with frozen(discriminator):
         loss, d_logits = binary_cross_entropy(discriminator.forward(fake), 1.0)
         d_fake = discriminator.backward(d_logits)
     generator.backward(d_fake)
-    generator_adam.step()
+    generator_optimizer.step()
 
     if step % 500 == 0:
         print(f"step {step:4d}   D(real) {opinions[1.0]:.2f}   D(fake) {opinions[0.0]:.2f}   (even: 0.50 each)")

@@ -3,7 +3,7 @@
 //   m += (1 - beta1) (g - m);  v += (1 - beta2) (g^2 - v)
 //   value -= rate m / (sqrt(v) + epsilon);  g = 0
 //
-// rate and epsilon come with the corrections of m and v in them, as in tinysrgan/adam.py. -DREAL=double makes everything
+// rate and epsilon come with the corrections of m and v in them, as in tinysrgan/optimizers/adam.py. -DREAL=double makes everything
 // float64.
 //
 // A net has a hundred tensors, most of them of 64 numbers: a launch takes longer than the work that one of those is. So

@@ -1,4 +1,4 @@
-// What all kernels share; tinysrgan/ops/cuda/module.py puts this text in front of every .cu file.
+// What all kernels share; tinysrgan/ops/cuda/compile.py puts this text in front of every .cu file.
 //
 // One alphabet, as in Python: x (N, H, W, C) is the input, w (R, S, C, K) the filter, y (N, P, Q, K) the output. All arrays
 // are contiguous, the last axis moving fastest.

@@ -24,7 +24,7 @@ CASES: dict[str, tuple[Callable[[], Layer], np.ndarray]] = {
     "Conv2D 9x9, larger than the image": (lambda: layers.Conv2D(3, 8, 9), numbers(1, 6, 5, 3)),
     "Conv2D 9x9, few outputs": (lambda: layers.Conv2D(16, 3, 9), numbers(2, 12, 11, 16)),
     "Conv2D 3x3, many channels": (lambda: layers.Conv2D(64, 64, 3), numbers(1, 34, 33, 64)),
-    "Conv2D before a shuffle": (lambda: layers.Conv2D(3, 8, 3, before_shuffle=2), numbers(2, 4, 4, 3)),
+    "Conv2D before a shuffle": (lambda: layers.Conv2D(3, 8, 3, icnr_factor=2), numbers(2, 4, 4, 3)),
     "Dense": (lambda: layers.Dense(6, 4), numbers(3, 6)),
     "BatchNorm": (lambda: layers.BatchNorm(3), numbers(2, 4, 5, 3) * 3 + 1),
     "PReLU": (lambda: layers.PReLU(3), numbers(2, 4, 5, 3)),

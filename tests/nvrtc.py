@@ -5,7 +5,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tinysrgan.ops.cuda.module import OPTIONS
+from tinysrgan.ops.cuda.compile import OPTIONS
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The losses, in numbers worked by hand. That their gradients are their slopes is shown in tests/test_gradients.py."""
+"""The losses against values worked by hand; tests/layers/test_gradients.py checks their gradients."""
 
 import math
 import warnings
@@ -13,7 +13,7 @@ from tinysrgan.losses import (
     mean_squared_error,
     perceptual_loss,
     pixel_cross_entropy,
-    probability,
+    sigmoid,
 )
 from tinysrgan.models import VGG19, Discriminator
 
@@ -108,7 +108,7 @@ def test_a_discriminator_that_is_very_sure_costs_no_infinity(logit, label, loss,
 def test_probability():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        p = probability(np.array([-1e4, -math.log(3), 0, math.log(3), 1e4]))
+        p = sigmoid(np.array([-1e4, -math.log(3), 0, math.log(3), 1e4]))
     np.testing.assert_allclose(p, [0, 0.25, 0.5, 0.75, 1], atol=1e-15)
 
 

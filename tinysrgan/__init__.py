@@ -7,7 +7,7 @@ generator from Python: ``tinysrgan.load()``, see ``api.py``.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinysrgan.api import Upscaler, load
+    from tinysrgan.inference.upscaler import Upscaler, load
 
 __version__ = "0.1.0"
 __all__ = ["Upscaler", "load"]
@@ -17,6 +17,6 @@ def __getattr__(name: str) -> Any:
     """Import what ``load`` and ``Upscaler`` need only once they are asked for: most of the package does without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tinysrgan import api
+    from tinysrgan.inference import upscaler as upscaler_module
 
-    return getattr(api, name)
+    return getattr(upscaler_module, name)

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 import tinysrgan
-from tinysrgan.command import command, taken_by
-from tinysrgan.device import choose_device
+from tinysrgan.core.cli import command, taken_by
+from tinysrgan.core.device import choose_device
 from tinysrgan.ops import parallel
 
 # Packages beyond the core, and what they are for.

@@ -13,10 +13,7 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from tinysrgan import scan
-from tinysrgan.api import SHIPPED, load
-from tinysrgan.checkpoint import CheckpointError, read_state
-from tinysrgan.command import (
+from tinysrgan.core.cli import (
     EXACT_HELP,
     STREAM,
     VALUE_RANGE_HELP,
@@ -29,14 +26,17 @@ from tinysrgan.command import (
     whole,
     write,
 )
-from tinysrgan.data import Pairs, find_images, split
-from tinysrgan.device import DEVICES
-from tinysrgan.errors import UserError
-from tinysrgan.evaluation import BASELINES, Evaluation, interpolation
-from tinysrgan.metrics import WINDOW
+from tinysrgan.core.device import DEVICES
+from tinysrgan.core.errors import UserError
+from tinysrgan.core.paths import WEIGHTS
+from tinysrgan.data.dataset import ImagePairs, find_images, split
+from tinysrgan.formats.checkpoint import CheckpointError, read_state
+from tinysrgan.inference.upscaler import SHIPPED, load
+from tinysrgan.metrics import qr_reader
+from tinysrgan.metrics.evaluation import BASELINES, Evaluation, interpolation
+from tinysrgan.metrics.figures import encode
+from tinysrgan.metrics.psnr_ssim import WINDOW
 from tinysrgan.ops import exact
-from tinysrgan.picture import encode
-from tinysrgan.vgg_weights import WEIGHTS
 
 LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes about a gigabyte
 
@@ -92,9 +92,9 @@ def run(words: argparse.Namespace) -> int:
     if any(upscaler.scale != scale for upscaler in upscalers):
         scales = ", ".join(f"{path} x{upscaler.scale}" for path, upscaler in zip(weights, upscalers, strict=True))
         raise UserError(f"Only generators of one scale can be compared: {scales}.")
-    pairs = Pairs(paths, large_side(words.hr_size, weights[0], scale), scale)
-    if not scan.available():
-        say(f"{scan.MISSING} Until then nobody looks whether the results scan.")
+    pairs = ImagePairs(paths, large_side(words.hr_size, weights[0], scale), scale)
+    if not qr_reader.available():
+        say(f"{qr_reader.MISSING} Until then nobody looks whether the results scan.")
 
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     baselines = {name: interpolation(resampling, scale) for name, resampling in BASELINES.items()}

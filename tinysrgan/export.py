@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinysrgan.api import read_generator
-from tinysrgan.command import VALUE_RANGE_HELP, check_target, command, identity, say
-from tinysrgan.errors import UserError
-from tinysrgan.keras_srgan import save_keras_generator
+from tinysrgan.core.cli import VALUE_RANGE_HELP, check_target, command, identity, say
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats.keras.nets import save_keras_generator
+from tinysrgan.inference.upscaler import read_generator
 
 # What a generator's value ranges are called where it is said what to feed it.
 SPOKEN = {"signed": "-1 to 1", "unit": "0 to 1", "bytes": "0 to 255"}

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tinysrgan.command import command, taken_by
-from tinysrgan.device import Array
+from tinysrgan.core.cli import command, taken_by
+from tinysrgan.core.device import Array
 from tinysrgan.layers import (
     BatchNorm,
     Conv2D,

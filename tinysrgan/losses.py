@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tinysrgan.device import Array, array_module
+from tinysrgan.core.device import Array, array_module
 from tinysrgan.layers import Layer, frozen
 
 
@@ -38,10 +38,10 @@ def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
     """
     xp = array_module(logits)
     loss = xp.maximum(logits, 0) - logits * label + xp.log1p(xp.exp(-abs(logits)))
-    return loss.mean(), (probability(logits) - label) / logits.size
+    return loss.mean(), (sigmoid(logits) - label) / logits.size
 
 
-def probability(logits: Array) -> Array:
+def sigmoid(logits: Array) -> Array:
     """sigmoid(logits), in 0..1, without overflow."""
     xp = array_module(logits)
     return 0.5 * xp.tanh(0.5 * logits) + 0.5

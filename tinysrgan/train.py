@@ -13,22 +13,23 @@ from types import ModuleType
 
 import numpy as np
 
-from tinysrgan import checkpoint, device
-from tinysrgan.arguments import Call, parse
-from tinysrgan.command import command, taken_by
-from tinysrgan.data import Pairs, Stream, find_images, prefetch, split
-from tinysrgan.device import Array
-from tinysrgan.errors import UserError
-from tinysrgan.fresh_codes import FreshCodes
-from tinysrgan.losses import binary_cross_entropy, perceptual_loss, probability
+from tinysrgan.core import device
+from tinysrgan.core.cli import command, taken_by
+from tinysrgan.core.device import Array
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.dataset import BatchSource, ImagePairs, find_images, prefetch, split
+from tinysrgan.data.synthetic import SyntheticCodes
+from tinysrgan.formats import checkpoint
+from tinysrgan.formats.vgg19_weights import vgg19_or_reason
+from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
 from tinysrgan.models import VGG19
 from tinysrgan.ops import exact
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.options import Options, augmentation
-from tinysrgan.report import Report
-from tinysrgan.signals import stop_on_signal
-from tinysrgan.srgan import SRGAN
-from tinysrgan.vgg_weights import vgg19_or_reason
+from tinysrgan.training.arguments import RunPaths, parse
+from tinysrgan.training.config import Options, augmentation
+from tinysrgan.training.interrupt import stop_on_signal
+from tinysrgan.training.run_log import Report
+from tinysrgan.training.srgan import SRGAN
 
 # ---------------------------------------------------------------- the steps: images in [-1, 1], (N, height, width, 3)
 
@@ -41,7 +42,7 @@ def pretrain_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
     fake = srgan.generator.forward(lr)
     loss, d_fake = srgan.pixel_loss(fake, hr)
     srgan.generator.backward(d_fake)
-    srgan.generator_adam.step()
+    srgan.generator_optimizer.step()
     return {"pixel": loss}
 
 
@@ -61,9 +62,9 @@ def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Arra
         logits = srgan.discriminator.forward(images)
         loss, d_logits = binary_cross_entropy(logits, label)
         srgan.discriminator.backward(d_logits)
-        srgan.discriminator_adam.step()
+        srgan.discriminator_optimizer.step()
         results[f"discriminator {name}"] = loss
-        results[f"D({name})"] = probability(logits).mean()
+        results[f"D({name})"] = sigmoid(logits).mean()
     return results
 
 
@@ -71,7 +72,7 @@ def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
     """Train the generator to look like the real image and to be taken for it by the (frozen) discriminator."""
     losses, d_fake = perceptual_loss(fake, real, srgan.content, srgan.discriminator, srgan.adversarial_weight)
     srgan.generator.backward(d_fake)
-    srgan.generator_adam.step()
+    srgan.generator_optimizer.step()
     return losses
 
 
@@ -79,7 +80,7 @@ def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
 
 
 def learning_rate(step: int, options: Options) -> float:
-    """The optimisers' rate at a step of the whole run; each phase has its own.
+    """The optimizers' rate at a step of the whole run; each phase has its own.
 
     "cosine" warms up for 50 steps and then falls to nothing; "step" is the paper's: a tenth in the second half of the
     adversarial phase; "none" stays.
@@ -95,7 +96,7 @@ def learning_rate(step: int, options: Options) -> float:
     return rate
 
 
-def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, start: int, report: Report) -> bool:
+def train(srgan: SRGAN, pairs: BatchSource, options: Options, module: ModuleType, start: int, report: Report) -> bool:
     """Train from step ``start`` to the end of the run; False if Ctrl-C ended it before.
 
     ``report`` shows and saves. Raises UserError where memory runs out, and at the first loss that is not finite, before
@@ -108,7 +109,7 @@ def train(srgan: SRGAN, pairs: Stream, options: Options, module: ModuleType, sta
         for step, (lr, hr) in zip(steps, batches, strict=True):
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             rate = learning_rate(step, options)
-            srgan.generator_adam.learning_rate = srgan.discriminator_adam.learning_rate = rate
+            srgan.generator_optimizer.learning_rate = srgan.discriminator_optimizer.learning_rate = rate
             try:
                 losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
             except MemoryError as error:  # CuPy's is one too
@@ -152,17 +153,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
 
-def run(call: Call, options: Options, given: set[str]) -> int:
+def run(call: RunPaths, options: Options, given: set[str]) -> int:
     """Set up what the options ask for, train it, and say where the results are."""
     module, where = device.choose_device(call.device)
     exact(options.exact)
     paths = find_images(call.data, options.limit)
     training, held_out = ([], paths) if options.fresh_codes else split(paths)
-    pairs: Stream
+    pairs: BatchSource
     if options.fresh_codes:
-        pairs = FreshCodes(options.hr_size, options.scale, augmentation(options), options.seed)
+        pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed)
     else:
-        pairs = Pairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
+        pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
     if call.start >= options.pretrain_steps + options.steps:
@@ -178,7 +179,7 @@ def run(call: Call, options: Options, given: set[str]) -> int:
     with taken_by(sys.stdout):
         print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}")
 
-    report = Report(call, options, srgan, pairs, Pairs(held_out, options.hr_size, options.scale), module)
+    report = Report(call, options, srgan, pairs, ImagePairs(held_out, options.hr_size, options.scale), module)
     if not train(srgan, pairs, options, module, call.start, report):
         with taken_by(sys.stdout):
             print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")

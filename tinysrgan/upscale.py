@@ -13,9 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tinysrgan import scan
-from tinysrgan.api import Upscaler, eight_bits, lay_on_white, load
-from tinysrgan.command import (
+from tinysrgan.core.cli import (
     EXACT_HELP,
     STREAM,
     VALUE_RANGE_HELP,
@@ -28,11 +26,13 @@ from tinysrgan.command import (
     sentence,
     taken_by,
 )
-from tinysrgan.command import write as save
-from tinysrgan.data import find_images
-from tinysrgan.device import DEVICES
-from tinysrgan.errors import UserError
-from tinysrgan.images import LARGEST
+from tinysrgan.core.cli import write as save
+from tinysrgan.core.device import DEVICES
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.dataset import find_images
+from tinysrgan.data.images import LARGEST
+from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
+from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
 
 LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
@@ -86,8 +86,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(words: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError where it can't be done at all."""
-    if words.scan and not scan.available():
-        raise UserError(scan.MISSING)
+    if words.scan and not qr_reader.available():
+        raise UserError(qr_reader.MISSING)
     folder = words.input != STREAM and words.input.is_dir()
     jobs = folder_jobs(words.input, words.output) if folder else [(words.input, words.output)]
     if not folder:
@@ -250,7 +250,7 @@ def write(image: Image.Image, target: Path, name: str) -> None:
 
 def codes(image: Image.Image) -> list[str]:
     """The text of every QR code in an image of mode L, LA, RGB or RGBA, on white paper."""
-    return scan.read_codes(np.asarray(lay_on_white(image).convert("L")))
+    return qr_reader.read_codes(np.asarray(lay_on_white(image).convert("L")))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import numpy as np
 
 import tinysrgan
 from benchmarks.cases import DENSE, LEARNING_RATE, SCALE, VGG_LAYER, Case
-from tinysrgan.api import Upscaler
+from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.models import VGG19, Generator
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.options import Options
-from tinysrgan.srgan import SRGAN
 from tinysrgan.train import discriminator_step, generator_step, pretrain_step
+from tinysrgan.training.config import Options
+from tinysrgan.training.srgan import SRGAN
 
 NAME = f"tinysrgan {tinysrgan.__version__}, NumPy {np.__version__}"
 

@@ -17,14 +17,14 @@ from benchmarks.qr.baselines import BASELINES
 from benchmarks.qr.readers import readers
 from benchmarks.qr.samples import SCALE, SEED, TRACKS, VERSIONS, Sample, samples
 from benchmarks.qr.scores import Scores, table
-from tinysrgan import scan
-from tinysrgan.api import SHIPPED, load
-from tinysrgan.command import progress, say, sentence
-from tinysrgan.device import DEVICES
-from tinysrgan.errors import UserError
-from tinysrgan.files import write_whole
+from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.cli import progress, say, sentence
+from tinysrgan.core.device import DEVICES
+from tinysrgan.core.errors import UserError
+from tinysrgan.inference.upscaler import SHIPPED, load
+from tinysrgan.metrics import qr_reader
+from tinysrgan.metrics.figures import save_picture, strip
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.picture import save_picture, strip
 
 Upscale = Callable[[np.ndarray], np.ndarray]
 READERS = ("zxing-cpp", "opencv-python-headless", "zbar-py", "pyzbar")
@@ -65,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(words: argparse.Namespace) -> None:
     """Do what the command line asks for. Raises UserError, ImportError or OSError."""
-    if not scan.available():
-        raise ImportError(scan.MISSING)
+    if not qr_reader.available():
+        raise ImportError(qr_reader.MISSING)
     generators = load_all(words.weights, words.device)
     reading, absent = readers()
     for line in absent:
@@ -118,7 +118,9 @@ def picture(codes: list[Sample], generators: dict[str, Upscale]) -> Image.Image:
     firsts = [next(code for code in codes if code.version == version) for version in VERSIONS]
     ways = [BASELINES["bicubic"], *generators.values()]
     rows = [[code.lr, *(upscale(code.lr) for upscale in ways), code.hr] for code in firsts]
-    frames = [[scan.read_code(image) == code.text for image in row] for row, code in zip(rows, firsts, strict=True)]
+    frames = [
+        [qr_reader.read_code(image) == code.text for image in row] for row, code in zip(rows, firsts, strict=True)
+    ]
     names = [f"SR {i + 1}" for i in range(len(generators))] if len(generators) > 1 else ["SR"]
     return strip(rows, ["LR", "bicubic", *names, "HR"], frames)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from tinysrgan.scan import read_code
+from tinysrgan.metrics.qr_reader import read_code
 
 Reader = Callable[[np.ndarray], str | None]
 

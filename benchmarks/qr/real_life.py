@@ -18,9 +18,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 import tinysrgan
 from examples.rescue import enlarged, rescue
-from tinysrgan.command import command, progress, whole
-from tinysrgan.qr_codes import LEVELS, QUIET, modules, payload
-from tinysrgan.scan import read_codes
+from tinysrgan.core.cli import command, progress, whole
+from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
+from tinysrgan.metrics.qr_reader import read_codes
 
 FINE = 16  # pixels a module, while a scene is drawn
 SEED = 11

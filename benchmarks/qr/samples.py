@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinysrgan.qr_codes import KINDS, LEVELS, QUIET, modules, payload, straight, turned, zoom
+from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, modules, payload, straight, turned, zoom
 
 SEED = 7
 TRACKS = ("article", "mixed", "hard", "rot")

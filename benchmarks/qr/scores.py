@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.qr.readers import Reader
 from benchmarks.qr.samples import VERSIONS, Sample, data_modules
-from tinysrgan.metrics import psnr, ssim
-from tinysrgan.scan import ScanTally, interval
-from tinysrgan.validation import aligned
+from tinysrgan.metrics.psnr_ssim import psnr, ssim
+from tinysrgan.metrics.qr_reader import ScanTally, interval
+from tinysrgan.metrics.scores import aligned
 
 GROUPS = {f"v{version}": (version,) for version in VERSIONS} | {"v1-v3": (1, 2, 3), "all": VERSIONS}
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cuda_on_cpu import runner
-from tinysrgan.ops.cuda import module as kernels
+from tinysrgan.ops.cuda import compile as kernels
 
 COMPUTE_CAPABILITY = "90"  # as CuPy says it; a test may set another
 _reading_allowed = True

@@ -1,7 +1,7 @@
 """The lesson: one idea a file, each with its forward and its backward pass written by hand."""
 
 from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU, Rescale, Sigmoid, Tanh
-from tinysrgan.layers.base import Layer, Parameter, Statistic, frozen
+from tinysrgan.layers.base import Buffer, Layer, Parameter, frozen
 from tinysrgan.layers.container import Residual, Sequential
 from tinysrgan.layers.conv import Conv2D
 from tinysrgan.layers.dense import Dense
@@ -10,6 +10,7 @@ from tinysrgan.layers.shape import Flatten, MaxPool, PixelShuffle, Upsample
 
 __all__ = [
     "BatchNorm",
+    "Buffer",
     "Conv2D",
     "Dense",
     "Flatten",
@@ -24,7 +25,6 @@ __all__ = [
     "Residual",
     "Sequential",
     "Sigmoid",
-    "Statistic",
     "Tanh",
     "Upsample",
     "frozen",

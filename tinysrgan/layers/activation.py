@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
+from tinysrgan.core.device import Array, array_module
 from tinysrgan.layers.base import Layer, Parameter
-from tinysrgan.ops import channel_sums, elementwise
+from tinysrgan.ops import elementwise, sum_per_channel
 from tinysrgan.ops.cuda import activation as cuda
 
 
@@ -16,11 +16,11 @@ class ReLU(Layer):
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         y = elementwise(xp.maximum, x, vectors=[xp.zeros(1, x.dtype)])
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, dy: Array) -> Array:
-        (y,) = self.kept()
+        (y,) = self.saved()
         return elementwise(lambda dy, y: dy * (y > 0), dy, y)
 
 
@@ -39,11 +39,11 @@ class PReLU(Layer):
     def forward(self, x: Array) -> Array:
         channels = len(self.slope.value)
         self.check_shape(x, x.shape[-1] == channels, f"(..., {channels})")
-        self.keep(x)
+        self.save_for_backward(x)
         return leaky(x, self.slope.value)
 
     def backward(self, dy: Array) -> Array:
-        (x,) = self.kept()
+        (x,) = self.saved()
         xp = array_module(dy)
         if xp is not np and not self.frozen:
             dx, slope_grad = cuda.prelu_grad(x, dy, self.slope.value)
@@ -51,7 +51,9 @@ class PReLU(Layer):
             return dx
         if not self.frozen:
             zero = xp.zeros_like(self.slope.value)
-            self.slope.grad += channel_sums(lambda dy, x, zero: (dy * xp.minimum(x, zero),), dy, x, vectors=[zero])[0]
+            self.slope.grad += sum_per_channel(lambda dy, x, zero: (dy * xp.minimum(x, zero),), dy, x, vectors=[zero])[
+                0
+            ]
         return leaky_grad(x, dy, self.slope.value)
 
 
@@ -62,11 +64,11 @@ class LeakyReLU(Layer):
         self.slope = slope
 
     def forward(self, x: Array) -> Array:
-        self.keep(x)
+        self.save_for_backward(x)
         return leaky(x, array_module(x).full(1, self.slope, x.dtype))
 
     def backward(self, dy: Array) -> Array:
-        (x,) = self.kept()
+        (x,) = self.saved()
         return leaky_grad(x, dy, array_module(dy).full(1, self.slope, dy.dtype))
 
 
@@ -100,11 +102,11 @@ class Rescale(Layer):
         self.factor, self.offset = factor, offset
 
     def forward(self, x: Array) -> Array:
-        self.keep()
+        self.save_for_backward()
         return x * self.factor + self.offset
 
     def backward(self, dy: Array) -> Array:
-        self.kept()
+        self.saved()
         return dy * self.factor
 
 
@@ -114,11 +116,11 @@ class Sigmoid(Layer):
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         y = 0.5 * xp.tanh(0.5 * x) + 0.5
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, dy: Array) -> Array:
-        (y,) = self.kept()
+        (y,) = self.saved()
         return dy * y * (1 - y)
 
 
@@ -128,9 +130,9 @@ class Tanh(Layer):
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         y = xp.tanh(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, dy: Array) -> Array:
-        (y,) = self.kept()
+        (y,) = self.saved()
         return dy * (1 - y * y)

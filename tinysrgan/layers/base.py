@@ -1,6 +1,6 @@
 """What every layer is: parameters, a forward pass, and a backward pass written by hand.
 
-The protocol, held to by tests/test_protocol.py for every layer:
+The protocol, held to by tests/layers/test_protocol.py for every layer:
 
 * ``forward(x) -> y`` in train mode keeps what ``backward`` will need; in eval mode it keeps nothing.
 * ``backward(dy) -> dx`` takes the loss' gradient with respect to the output, *adds* the gradients of the
@@ -15,22 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.core.device import Array, to_device
 
 
 class Parameter:
-    """A trained tensor: its ``value`` and ``grad``, the sum of the gradients since the last optimiser step."""
+    """A trained tensor: its ``value`` and ``grad``, the sum of the gradients since the last optimizer step."""
 
     def __init__(self, value: Array):
         self.value = value
         self.grad = np.zeros_like(value)
 
 
-class Statistic:
+class Buffer:
     """A tensor that is saved but not trained, such as batch-norm's running mean."""
 
     def __init__(self, value: Array):
@@ -43,7 +44,7 @@ class Layer:
     path = ""
     training = True
     frozen = False
-    _kept: Any = None
+    _saved: Any = None
 
     def forward(self, x: Array) -> Array:
         raise NotImplementedError
@@ -59,18 +60,18 @@ class Layer:
         if not fits:
             raise ValueError(f"{self} takes {shape}, not {x.shape}.")
 
-    def keep(self, *arrays: Any) -> None:
+    def save_for_backward(self, *arrays: Any) -> None:
         """Remember in train mode what ``backward`` needs."""
-        self._kept = arrays if self.training else None
+        self._saved = arrays if self.training else None
 
-    def kept(self) -> tuple[Any, ...]:
+    def saved(self) -> tuple[Any, ...]:
         """Hand over what ``forward`` kept, once.
 
         Raises RuntimeError, naming the layer, without a forward in train mode before it.
         """
-        if self._kept is None:
+        if self._saved is None:
             raise RuntimeError(f"{self}: backward() needs a forward() in train mode before it, one for each backward.")
-        kept, self._kept = self._kept, None
+        kept, self._saved = self._saved, None
         return kept
 
     def children(self) -> dict[str, Layer]:
@@ -95,15 +96,15 @@ class Layer:
         """The trained tensors by path, for example ``body.3.conv1.w``."""
         return dict(self._named(Parameter))
 
-    def tensors(self) -> dict[str, Parameter | Statistic]:
+    def tensors(self) -> dict[str, Parameter | Buffer]:
         """All that a checkpoint must hold: the parameters and the running statistics, by path."""
-        return dict(self._named((Parameter, Statistic)))  # type: ignore[arg-type]
+        return dict(self._named((Parameter, Buffer)))  # type: ignore[arg-type]
 
     def train(self, training: bool = True) -> Self:
         """Set train mode (keep what backward needs, use batch statistics) and return the layer."""
         for layer in self.layers():
             layer.training = training
-            layer._kept = None
+            layer._saved = None
         return self
 
     def eval(self) -> Self:
@@ -126,6 +127,14 @@ class Layer:
             tensor.value = tensor.value.astype(dtype)
             if isinstance(tensor, Parameter):
                 tensor.grad = tensor.grad.astype(dtype)
+        return self
+
+    def to(self, module: ModuleType) -> Self:
+        """Move every tensor, gradients included, to the device of ``module`` (numpy or cupy), and return the layer."""
+        for tensor in self.tensors().values():
+            tensor.value = to_device(tensor.value, module)
+            if isinstance(tensor, Parameter):
+                tensor.grad = to_device(tensor.grad, module)
         return self
 
     def label(self, path: str) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import add
 
-from tinysrgan.device import Array
+from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Layer
 from tinysrgan.ops import elementwise
 

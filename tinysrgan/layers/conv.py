@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Layer, Parameter
-from tinysrgan.layers.initial import fan_in_uniform, icnr
-from tinysrgan.ops import channel_sums, conv2d, conv2d_grad_input, conv2d_grad_weight
+from tinysrgan.layers.initializers import fan_in_uniform, icnr
+from tinysrgan.ops import conv2d, conv2d_grad_input, conv2d_grad_weight, sum_per_channel
 from tinysrgan.ops.cuda import sums as cuda
 
 
@@ -30,29 +30,29 @@ class Conv2D(Layer):
         outputs: int,
         size: int,
         stride: int = 1,
-        before_shuffle: int = 0,
+        icnr_factor: int = 0,
         rng: np.random.Generator | None = None,
     ):
         if size % 2 == 0:
             raise ValueError(f"Conv2D takes an odd filter size, not {size}.")
-        if before_shuffle and outputs % before_shuffle**2:
-            raise ValueError(f"Before PixelShuffle({before_shuffle}) come multiples of {before_shuffle**2} channels.")
+        if icnr_factor and outputs % icnr_factor**2:
+            raise ValueError(f"Before PixelShuffle({icnr_factor}) come multiples of {icnr_factor**2} channels.")
         self.stride = stride
         shape = (size, size, inputs, outputs)
         self.w = Parameter(
-            icnr(shape, before_shuffle, rng) if before_shuffle else fan_in_uniform(shape, size * size * inputs, rng)
+            icnr(shape, icnr_factor, rng) if icnr_factor else fan_in_uniform(shape, size * size * inputs, rng)
         )
         self.b = Parameter(np.zeros(outputs, np.float32))
 
     def forward(self, x: Array) -> Array:
         channels = self.w.value.shape[2]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
-        self.keep(x)
+        self.save_for_backward(x)
         return conv2d(x, self.w.value, self.stride, self.b.value)
 
     def backward(self, dy: Array) -> Array:
-        (x,) = self.kept()
+        (x,) = self.saved()
         if not self.frozen:
             self.w.grad += conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
-            self.b.grad += channel_sums(lambda dy: (dy,), dy, kernel=lambda dy: cuda.channel_sums(dy)[None])[0]
+            self.b.grad += sum_per_channel(lambda dy: (dy,), dy, kernel=lambda dy: cuda.sum_per_channel(dy)[None])[0]
         return conv2d_grad_input(dy, self.w.value, x.shape, self.stride)

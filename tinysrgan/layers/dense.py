@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array
+from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Layer, Parameter
-from tinysrgan.layers.initial import glorot_uniform
+from tinysrgan.layers.initializers import glorot_uniform
 from tinysrgan.ops import add_product, matmul
 
 
@@ -23,11 +23,11 @@ class Dense(Layer):
     def forward(self, x: Array) -> Array:
         inputs = len(self.w.value)
         self.check_shape(x, x.ndim == 2 and x.shape[1] == inputs, f"(N, {inputs})")
-        self.keep(x)
+        self.save_for_backward(x)
         return matmul(x, self.w.value) + self.b.value
 
     def backward(self, dy: Array) -> Array:
-        (x,) = self.kept()
+        (x,) = self.saved()
         if not self.frozen:
             add_product(self.w.grad, x.T, dy)
             self.b.grad += dy.sum(axis=0)

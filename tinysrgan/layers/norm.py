@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.layers.base import Layer, Parameter, Statistic
-from tinysrgan.ops import channel_sums, elementwise
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.layers.base import Buffer, Layer, Parameter
+from tinysrgan.ops import elementwise, sum_per_channel
 from tinysrgan.ops.cuda import batch_norm as cuda
 
 
@@ -24,15 +24,15 @@ class BatchNorm(Layer):
         self.epsilon = epsilon
         self.scale = Parameter(np.ones(channels, np.float32))
         self.shift = Parameter(np.zeros(channels, np.float32))
-        self.mean = Statistic(np.zeros(channels, np.float32))
-        self.variance = Statistic(np.ones(channels, np.float32))
+        self.mean = Buffer(np.zeros(channels, np.float32))
+        self.variance = Buffer(np.ones(channels, np.float32))
 
     def forward(self, x: Array) -> Array:
         mean, variance = self.mean.value, self.variance.value
         self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
         if self.training:
             mean, variance = moments(x)
-            self.keep(x, mean, variance)
+            self.save_for_backward(x, mean, variance)
             if not self.frozen:
                 self.mean.value += (1 - self.momentum) * (mean - self.mean.value)
                 self.variance.value += (1 - self.momentum) * (variance - self.variance.value)
@@ -45,9 +45,9 @@ class BatchNorm(Layer):
 
         What moves the mean or the variance of x cancels out.
         """
-        x, mean, variance = self.kept()
+        x, mean, variance = self.saved()
         inverse_std = 1 / (variance + self.epsilon) ** 0.5
-        sum_dy, sum_dy_normal = channel_sums(
+        sum_dy, sum_dy_normal = sum_per_channel(
             lambda dy, x, mean, inverse_std: (dy, dy * ((x - mean) * inverse_std)),
             dy,
             x,
@@ -77,5 +77,5 @@ def moments(x: Array) -> tuple[Array, Array]:
         return cuda.moments(x)
     n = x.size // x.shape[-1]
     origin = x.reshape(n, -1)[:256].mean(axis=0)
-    mean, square = channel_sums(lambda x, origin: (x - origin, (x - origin) ** 2), x, vectors=[origin]) / n
+    mean, square = sum_per_channel(lambda x, origin: (x - origin, (x - origin) ** 2), x, vectors=[origin]) / n
     return origin + mean, square - mean * mean

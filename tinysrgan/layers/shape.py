@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
+from tinysrgan.core.device import Array, array_module
 from tinysrgan.layers.base import Layer
 from tinysrgan.ops import by_rows
 from tinysrgan.ops.cuda import resample as cuda
@@ -30,7 +30,7 @@ class PixelShuffle(Layer):
         f = self.factor
         if c % (f * f):
             raise ValueError(f"PixelShuffle '{self.path}' needs channels divisible by {f * f}, not {c}.")
-        self.keep(x.shape)
+        self.save_for_backward(x.shape)
         if array_module(x) is not np:
             return cuda.shuffle(x, f)
         k = c // (f * f)
@@ -39,7 +39,7 @@ class PixelShuffle(Layer):
         return y.reshape(n, h * f, w * f, k)
 
     def backward(self, dy: Array) -> Array:
-        ((n, h, w, c),) = self.kept()
+        ((n, h, w, c),) = self.saved()
         f = self.factor
         if array_module(dy) is not np:
             return cuda.shuffle_grad(dy, f)
@@ -57,14 +57,14 @@ class Upsample(Layer):
     def forward(self, x: Array) -> Array:
         n, h, w, c = x.shape
         f = self.factor
-        self.keep(x.shape)
+        self.save_for_backward(x.shape)
         if array_module(x) is not np:
             return cuda.repeat(x, f)
         cells = np.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
         return by_rows(lambda cells: cells, cells.shape, cells).reshape(n, h * f, w * f, c)
 
     def backward(self, dy: Array) -> Array:
-        ((n, h, w, c),) = self.kept()
+        ((n, h, w, c),) = self.saved()
         f = self.factor
         if array_module(dy) is not np:
             return cuda.repeat_grad(dy, f)
@@ -83,11 +83,11 @@ class MaxPool(Layer):
         cells = self._cells(x)
         n, p, _, q, _, c = cells.shape
         y = by_rows(lambda cells: reduce(xp.maximum, (cells[:, :, i, :, j] for i, j in CELL)), (n, p, q, c), cells)
-        self.keep(x, y)
+        self.save_for_backward(x, y)
         return y
 
     def backward(self, dy: Array) -> Array:
-        x, y = self.kept()
+        x, y = self.saved()
         xp = array_module(dy)
 
         def route(cells: Array, y: Array, dy: Array) -> Array:
@@ -113,9 +113,9 @@ class Flatten(Layer):
     """(N, H, W, C) -> (N, H W C), in memory order."""
 
     def forward(self, x: Array) -> Array:
-        self.keep(x.shape)
+        self.save_for_backward(x.shape)
         return x.reshape(len(x), -1)
 
     def backward(self, dy: Array) -> Array:
-        (shape,) = self.kept()
+        (shape,) = self.saved()
         return dy.reshape(shape)

@@ -110,7 +110,7 @@ def residual_block(filters: int, rng: np.random.Generator) -> Layer:
 def shuffle_upscale(filters: int, rng: np.random.Generator) -> Layer:
     """Double the resolution: four times the channels, then four channels make one 2x2 cell."""
     return Sequential(
-        conv=Conv2D(filters, 4 * filters, 3, before_shuffle=2, rng=rng), shuffle=PixelShuffle(2), prelu=PReLU(filters)
+        conv=Conv2D(filters, 4 * filters, 3, icnr_factor=2, rng=rng), shuffle=PixelShuffle(2), prelu=PReLU(filters)
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
+from tinysrgan.core.device import Array, array_module
 from tinysrgan.layers import Conv2D, Layer, MaxPool, ReLU, Sequential
 
 # Convolutions in each of the five blocks, and their channels.
@@ -31,11 +31,11 @@ class Preprocess(Layer):
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
-        self.keep()
+        self.save_for_backward()
         return self._scale(x) + (127.5 - xp.asarray(MEAN_BGR, x.dtype))
 
     def backward(self, dy: Array) -> Array:
-        self.kept()
+        self.saved()
         return self._scale(dy)
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops import bands, im2col, thin, winograd
-from tinysrgan.ops.blocks import by_rows, channel_sums, elementwise, in_place
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.conv import few_outputs, im2col, im2col_blocked, winograd
 from tinysrgan.ops.cuda import convolution as cuda
-from tinysrgan.ops.product import add_product, matmul
+from tinysrgan.ops.elementwise import by_rows, elementwise, in_place, sum_per_channel
+from tinysrgan.ops.matmul import add_product, matmul
 
 __all__ = [
     "add_product",
     "by_rows",
-    "channel_sums",
     "conv2d",
     "conv2d_grad_input",
     "conv2d_grad_weight",
@@ -26,6 +25,7 @@ __all__ = [
     "in_place",
     "is_exact",
     "matmul",
+    "sum_per_channel",
 ]
 
 
@@ -72,11 +72,11 @@ def conv2d(x: Array, w: Array, stride: int = 1, bias: Array | None = None) -> Ar
         case "cuda":
             return cuda.conv2d(x, w, stride, bias, exact=_exact)
         case "thin":
-            return thin.conv2d(x, w, bias)
+            return few_outputs.conv2d(x, w, bias)
         case "winograd":
             return winograd.conv2d(x, w, bias)
         case "bands":
-            return bands.conv2d(x, w, stride, bias)
+            return im2col_blocked.conv2d(x, w, stride, bias)
     y = im2col.conv2d(x, w, stride)
     return y if bias is None else y + bias
 
@@ -87,11 +87,11 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
         case "cuda":
             return cuda.conv2d_grad_weight(x, dy, w_shape, stride, exact=_exact)
         case "thin":
-            return thin.conv2d_grad_weight(x, dy, w_shape)
+            return few_outputs.conv2d_grad_weight(x, dy, w_shape)
         case "winograd":
             return winograd.conv2d_grad_weight(x, dy)
         case "bands":
-            return bands.conv2d_grad_weight(x, dy, w_shape, stride)
+            return im2col_blocked.conv2d_grad_weight(x, dy, w_shape, stride)
     return im2col.conv2d_grad_weight(x, dy, w_shape, stride)
 
 
@@ -102,9 +102,9 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
         case "cuda":
             return cuda.conv2d_grad_input(dy, w, x_shape, stride, exact=_exact)
         case "thin":
-            return thin.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
+            return few_outputs.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
         case "winograd":
             return winograd.conv2d_grad_input(dy, w)
         case "bands":
-            return bands.conv2d_grad_input(dy, w, x_shape, stride)
+            return im2col_blocked.conv2d_grad_input(dy, w, x_shape, stride)
     return im2col.conv2d_grad_input(dy, w, x_shape, stride)

@@ -19,8 +19,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from tinysrgan.errors import UserError
-from tinysrgan.ops import memory
+from tinysrgan.core.errors import UserError
+from tinysrgan.ops import malloc
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,12 +41,12 @@ def workers() -> int:
     return int(wish)
 
 
-def share(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
+def parallel_map(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
     """Cut ``items`` into as many runs as there are workers, call ``work`` on every run, return the results in order.
 
     For a number of workers the runs are always the same, so that sums over them repeat to the last bit.
     """
-    memory.keep_freed()
+    malloc.keep_freed()
     count = min(workers(), len(items))
     if count < 2:
         return [work(items)] if items else []

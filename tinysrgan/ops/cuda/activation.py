@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.rows import PARTS, run, sizes, walk
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda.launch import PARTS, run, sizes, walk
 from tinysrgan.ops.cuda.sums import add_parts
 
 

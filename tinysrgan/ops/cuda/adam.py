@@ -7,9 +7,9 @@ from itertools import chain
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.module import address, kernel
-from tinysrgan.ops.cuda.rows import REAL, THREADS
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda.compile import address, kernel
+from tinysrgan.ops.cuda.launch import REAL, THREADS
 
 # What one block takes of a tensor. Short enough that a net of a million numbers keeps a large GPU busy.
 PIECE = 4096
@@ -18,7 +18,7 @@ PIECE = 4096
 class Update:
     """What steps of Adam on the same arrays have in common: the table that says where they lie.
 
-    It is made when there are other arrays than last time. Keep one for each optimiser.
+    It is made when there are other arrays than last time. Keep one for each optimizer.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Update:
         """Move all values against their gradients and set these to zero.
 
         groups: (value, gradient, m, v), contiguous arrays of one type, float32 or float64. rate and epsilon have the
-        corrections of m and v in them, as in ``tinysrgan.adam``. Raises ValueError for other arrays.
+        corrections of m and v in them, as in ``tinysrgan.optimizers.adam``. Raises ValueError for other arrays.
         """
         arrays = list(chain(*groups))
         # By identity: an array of CuPy's lies where it lies for as long as it lives, and those here are kept alive.

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.module import address, kernel
-from tinysrgan.ops.geometry import same
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.conv.padding import same
+from tinysrgan.ops.cuda.compile import address, kernel
 
 # With fewer multiplications than this, a tile would be nearly empty, and no thread has to wait for long.
 TINY = 2**10
@@ -151,9 +151,9 @@ def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
 
 def _tensor_cores() -> Any:
     """The rung above, which looks into this file for what they share."""
-    from tinysrgan.ops.cuda import tensor_cores
+    from tinysrgan.ops.cuda import conv_tf32
 
-    return tensor_cores
+    return conv_tf32
 
 
 def conv2d(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.module import address
-from tinysrgan.ops.cuda.rows import run, walk_images
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda.compile import address
+from tinysrgan.ops.cuda.launch import run, walk_images
 
 
 def shuffle(x: Array, factor: int) -> Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tinysrgan.device import Array, array_module
-from tinysrgan.ops.cuda.rows import PARTS, run, sizes, walk, walk_alone
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda.launch import PARTS, run, sizes, walk, walk_alone
 
 
-def channel_sums(x: Array) -> Array:
+def sum_per_channel(x: Array) -> Array:
     """The sums of x: (..., C) over all axes but the last: (C,)."""
     way = walk(x, PARTS)
     if way.parts > 1:

@@ -1,0 +1,349 @@
+"""The command ``python -m tinysrgan.export``: what it writes, what it says, and how it refuses."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from test_keras_nets import HOSTILE, edited, files, filled  # noqa: F401 (files is a fixture)
+from test_upscale import BAD_WEIGHTS, contents, png
+from test_upscaler import repeating
+
+from tinysrgan.export import main
+from tinysrgan.formats import checkpoint
+from tinysrgan.formats.keras.nets import load_keras_generator
+from tinysrgan.inference.upscaler import read_generator
+from tinysrgan.models import VGG19, Discriminator, Generator
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TINYSRGAN_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+OLD = b"an older result"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in: generator.h5, and an older result."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save_generator(Path("generator.h5"), repeating(), {})
+    Path("out.h5").write_bytes(OLD)
+    return tmp_path
+
+
+def export(*arguments) -> int:
+    return main([*map(str, arguments)])
+
+
+def command(*arguments, **options) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "tinysrgan.export", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, **options)
+
+
+def check(path, generator: Generator) -> None:
+    """A file that Keras can read and that holds this generator."""
+    with h5py.File(path) as file:
+        assert {"layer_names", "backend", "keras_version"} <= file.attrs.keys()
+        for layer in file.attrs["layer_names"]:
+            assert len(file[layer].attrs["weight_names"])
+    back = load_keras_generator(Path(path))
+    assert back.config == generator.config
+    for name, tensor in generator.tensors().items():
+        np.testing.assert_array_equal(back.tensors()[name].value, tensor.value, err_msg=name)
+
+
+# ---------------------------------------------------------------- what it writes
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"blocks": 1, "filters": 4},
+        {"blocks": 2, "filters": 3, "scale": 8, "upscale": "nearest", "output": "tanh"},
+        {"blocks": 1, "filters": 2, "scale": 2, "output": "sigmoid", "value_range": "bytes:unit"},
+    ],
+)
+def test_our_generators(here, capsys, config):
+    generator = filled(Generator(**config, seed=2))
+    checkpoint.save_generator(Path("generator.h5"), generator, {})
+    assert export("generator.h5", "out.h5") == 0
+    check("out.h5", generator)
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1
+    assert err.startswith("tinysrgan: out.h5") and f"scale {generator.scale}" in err
+    assert sorted(os.listdir()) == ["generator.h5", "out.h5"]
+
+
+def test_the_shipped_generator(here):
+    assert export(ROOT / "weights" / "qr_x4.h5", "out.h5") == 0
+    check("out.h5", read_generator(ROOT / "weights" / "qr_x4.h5"))
+
+
+def test_the_generator_of_a_checkpoint(here):
+    generator = repeating(scale=2)
+    nets = {"generator": generator, "discriminator": Discriminator(16, 2, 8)}
+    checkpoint.save(Path("checkpoint.h5"), nets, {}, {"step": 3})
+    assert export("checkpoint.h5", "new.h5") == 0
+    check("new.h5", generator)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("keras2/krasserm_weights", "unit:tanh"),
+        ("keras3/article.weights", "bytes"),
+        ("keras3/rescaling_trained", None),
+    ],
+)
+def test_keras_files(here, files, name, values):  # noqa: F811
+    source = files / f"{name}.h5"
+    assert export(source, "out.h5", *(["--value-range", values] if values else [])) == 0
+    check("out.h5", load_keras_generator(source, values))
+    assert export("out.h5", "again.h5") == 0  # the range is in it now
+    assert Path("again.h5").read_bytes() == Path("out.h5").read_bytes()
+
+
+def test_links_and_odd_names(here):
+    if os.name == "nt":
+        pytest.skip("links need rights on Windows")
+    os.mkdir("elsewhere")
+    os.symlink("elsewhere/new.h5", "link.h5")
+    os.symlink("generator.h5", "input.h5")
+    names = ("link.h5", "mit Leerzeichen.h5", "画像 é.h5", "./-dash.h5", "line\nbreak.h5", os.fsdecode(b"\xff.h5"))
+    for name in names:
+        assert export("input.h5", name) == 0
+        check(name, repeating())
+    assert os.path.islink("link.h5")
+    check("elsewhere/new.h5", repeating())
+
+
+def test_help_is_read_in_a_minute(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert done.value.code == 0
+    assert len(text.split()) < 200 and len(text.splitlines()) < 40
+    assert all(word in text for word in ("IN", "OUT", "--value-range", "Exit code", "load_weights"))
+
+
+# ---------------------------------------------------------------- bad inputs
+
+
+def refuse(*arguments, words: str, capsys) -> None:
+    """One sentence with these words, exit code 2, and nothing anywhere is lost, new or changed."""
+    before = contents(Path.cwd())
+    assert export(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("tinysrgan: ") and err.endswith(".\n") and err.count("\n") == 1, err
+    assert words in err and "Errno" not in err, err
+    assert contents(Path.cwd()) == before
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_WEIGHTS if name != "overflowing"])
+def test_bad_generators(here, name, capsys):
+    make, words = BAD_WEIGHTS[name]
+    make(here / "generator.h5")
+    refuse("generator.h5", "out.h5", words="generator.h5" if name == "another program's" else words, capsys=capsys)
+
+
+def holding(content: bytes):
+    return lambda: Path("bad.h5").write_bytes(content)
+
+
+def vgg():
+    net = VGG19("block2_conv1")
+    with h5py.File("bad.h5", "w") as file:
+        file.attrs["layer_names"] = [name for name in net.chain if "conv" in name]
+        for name in file.attrs["layer_names"]:
+            conv = net[name]["conv"]
+            file[f"{name}/{name}_W_1:0"], file[f"{name}/{name}_b_1:0"] = conv.w.value, conv.b.value
+            file[name].attrs["weight_names"] = [f"{name}_W_1:0", f"{name}_b_1:0"]
+
+
+def numbers():
+    with h5py.File("bad.h5", "w") as file:
+        file["numbers"] = np.arange(5)
+
+
+def nothing():
+    h5py.File("bad.h5", "w").close()
+
+
+BAD_INPUTS = {
+    "absent": (lambda: None, "There is no file bad.h5"),
+    "a folder": (lambda: os.mkdir("bad.h5"), "bad.h5 is a folder"),
+    "a pipe": (lambda: os.mkfifo("bad.h5"), "bad.h5"),
+    "a dead link": (lambda: os.symlink("nowhere", "bad.h5"), "bad.h5"),
+    "a link to itself": (lambda: os.symlink("bad.h5", "bad.h5"), "bad.h5"),
+    "a device": (lambda: os.symlink("/dev/zero", "bad.h5"), "bad.h5"),
+    "empty": (holding(b""), "bad.h5 is not an HDF5 file"),
+    "text": (holding(b"hello"), "bad.h5 is not an HDF5 file"),
+    "a picture": (holding(png(3, 3, bytes(12))), "bad.h5 is not an HDF5 file"),
+    "a .keras archive": (holding(b"PK\x03\x04" + bytes(100)), "bad.h5 is not an HDF5 file"),
+    "signature and zeros": (holding(b"\x89HDF\r\n\x1a\n" + bytes(5000)), "bad.h5"),
+    "VGG19": (vgg, "bad.h5"),
+    "numbers": (numbers, "bad.h5"),
+    "nothing": (nothing, "bad.h5"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes, links, devices")
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_inputs(here, name, capsys):
+    make, words = BAD_INPUTS[name]
+    make()
+    refuse("bad.h5", "out.h5", words=words, capsys=capsys)
+
+
+def test_a_name_without_an_end(here, capsys):
+    refuse("x" * 300 + ".h5", "out.h5", words="xxx", capsys=capsys)
+
+
+BAD_KERAS = {
+    "no range": ("keras2/paper_weights", (), "--value-range"),
+    "no such range": ("keras2/paper_weights", ("--value-range", "0:255"), "0:255"),
+    "another range than stated": ("keras2/rescaling_model", ("--value-range", "bytes"), "states"),
+    "a discriminator": ("keras2/discriminator_weights", ("--value-range", "signed"), "discriminator_weights.h5"),
+    "no SRGAN": ("keras3/mlp_model", ("--value-range", "signed"), "no generator"),
+    "another kernel": ("keras3/misfit_kernel.weights", ("--value-range", "signed"), "(5, 5, 2, 2), not (3, 3, 2, 2)"),
+    "another PReLU": ("keras2/misfit_prelu_weights", ("--value-range", "signed"), "(6, 5, 2), not (1, 1, 2)"),
+    "half a block": ("keras2/misfit_block_weights", ("--value-range", "signed"), "missing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_KERAS)
+def test_keras_files_that_do_not_do(here, files, name, capsys):  # noqa: F811
+    source, options, words = BAD_KERAS[name]
+    refuse(files / f"{source}.h5", "out.h5", *options, words=words, capsys=capsys)
+
+
+@pytest.mark.parametrize("name", ["a layer above", "another file", "terabytes", "no number", "deep JSON", "no JSON"])
+def test_hostile_keras_files(here, files, name, capsys):  # noqa: F811
+    edited(files, here, HOSTILE[name][0])
+    refuse("edited.h5", "out.h5", "--value-range", "unit:tanh", words="edited.h5", capsys=capsys)
+
+
+def test_a_range_for_a_generator_of_ours(here, capsys):
+    """It is known, so another one is a mistake."""
+    refuse("generator.h5", "out.h5", "--value-range", "bytes", words="--value-range", capsys=capsys)
+
+
+# ---------------------------------------------------------------- bad outputs and options
+
+
+OUTPUTS = {
+    "the input": ("generator.h5", "is the input, which is never overwritten"),
+    "the input, another way": ("folder/../generator.h5", "is the input"),
+    "a link to the input": ("link.h5", "is the input"),
+    "a second name of the input": ("second.h5", "is the input"),
+    "a folder": ("folder.h5", "is a folder"),
+    "a pipe": ("pipe.h5", "pipe.h5 is not a file."),
+    "in no folder": ("nowhere/out.h5", "There is no folder nowhere"),
+    "below a file": ("generator.h5/out.h5", "There is no folder generator.h5"),
+    "a link to nowhere": ("dead.h5", "dead.h5"),
+    "no ending": ("result", "result must end in .h5"),
+    "hidden": (".h5", ".h5 must end in .h5"),
+    "a picture": ("result.png", "result.png must end in .h5"),
+    "Keras' archive": ("result.keras", "result.keras must end in .h5"),
+    "Keras 3's weights": ("result.weights.h5", "not in .weights.h5"),
+    "standard output": ("-", "- must end in .h5"),
+    "endless name": ("x" * 300 + ".h5", "ame too long"),
+    "a system's folder": ("/proc/out.h5", "/proc"),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="named pipes, links, /proc")
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_bad_outputs(here, name, capsys):
+    os.mkdir("folder")
+    os.mkdir("folder.h5")
+    os.mkfifo("pipe.h5")
+    os.symlink("generator.h5", "link.h5")
+    os.symlink("nowhere/out.h5", "dead.h5")
+    os.link("generator.h5", "second.h5")
+    target, words = OUTPUTS[name]
+    refuse("generator.h5", target, words=words, capsys=capsys)
+
+
+def test_bad_options(here, capsys):
+    for line, words in {
+        (): "required: IN, OUT",
+        ("generator.h5",): "required: OUT",
+        ("generator.h5", "out.h5", "more.h5"): "unrecognized arguments: more.h5",
+        ("generator.h5", "out.h5", "--colour"): "unrecognized arguments: --colour",
+        ("generator.h5", "out.h5", "--value-range"): "expected one argument",
+    }.items():
+        before = contents(here)
+        with pytest.raises(SystemExit) as stop:
+            main(list(line))
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
+        assert contents(here) == before
+
+
+# ---------------------------------------------------------------- what the system refuses
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_no_permission(capsys, monkeypatch):
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    monkeypatch.chdir(place)
+    checkpoint.save_generator(Path("generator.h5"), repeating(), {})
+    shutil.copy("generator.h5", "secret.h5")
+    os.mkdir("closed")
+    Path("closed/out.h5").write_bytes(OLD)
+    before = contents(place)
+    Path("generator.h5").chmod(0o644)
+    Path("secret.h5").chmod(0)
+    Path("closed").chmod(0o555)
+    user = os.geteuid()
+    if user == 0:  # root may do anything
+        os.seteuid(65534)
+    try:
+        for line, words in {
+            ("secret.h5", "out.h5"): "secret.h5 can't be read: Permission denied.",
+            ("generator.h5", "closed/out.h5"): "closed",
+            ("generator.h5", "closed/new.h5"): "Permission denied.",
+        }.items():
+            assert main([*line]) == 2
+            err = capsys.readouterr().err
+            assert words in err and err.count("\n") == 1 and "Errno" not in err
+    finally:
+        os.seteuid(user)
+    assert contents(place) == before
+    shutil.rmtree(place)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
+def test_a_disk_that_fills_up(here):
+    resource = pytest.importorskip("resource")
+    before = contents(here)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # noqa: E731
+    done = command("generator.h5", "out.h5", preexec_fn=limit)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "out.h5 can't be written: File too large." in done.stderr
+    assert contents(here) == before
+
+
+def test_too_little_memory(here, monkeypatch, capsys):
+    def no_memory(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("tinysrgan.export.read_generator", no_memory)
+    refuse("generator.h5", "out.h5", words="memory", capsys=capsys)
+
+
+def test_no_traceback_from_a_real_shell(here):
+    """As the tests above, but through a process of its own."""
+    Path("bad.h5").write_text("hello")
+    for source, target in (("bad.h5", "out.h5"), ("generator.h5", "generator.h5")):
+        done = command(source, target)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    done = command("generator.h5", "out.h5")
+    assert done.returncode == 0 and done.stderr.count("\n") == 1
+    check("out.h5", repeating())

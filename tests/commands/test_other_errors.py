@@ -1,0 +1,321 @@
+"""Mistakes with the small commands (gradcheck, doctor, make_qr), and what holds for every command: help and options."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from test_make_qr import load
+from test_train_errors import contents, limit, python  # noqa: F401 (limit is a fixture)
+
+from tinysrgan import doctor, gradcheck
+
+ROOT = Path(__file__).parents[2]
+MAKE_QR = ROOT / "examples" / "make_qr.py"
+
+make_qr = load()
+
+
+def run(main, *arguments) -> int:
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse shows the usage first
+        return stop.code
+
+
+def check_sentence(err: str, words: str) -> None:
+    """One sentence with these words, after argparse's usage or the progress bar."""
+    *usage, error = (line for line in err.splitlines() if line.strip() and "codes/s" not in line)
+    assert words in error, error
+    assert error.startswith("tinysrgan: ") or ": error: " in error, error
+    assert all(line.startswith(("usage: ", "    ")) for line in usage), err
+    assert "Traceback" not in err and "Errno" not in err and error.isprintable(), err
+
+
+# ---------------------------------------------------------------- every command
+
+COMMANDS = {
+    **{
+        name: import_module(f"tinysrgan.{name}").main
+        for name in ("train", "upscale", "evaluate", "export", "gradcheck", "doctor")
+    },
+    "make_qr": make_qr.main,
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_read_in_a_minute_and_names_every_option(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(COMMANDS[name], "--help") == 0
+    text, err = capsys.readouterr()
+    assert not err and len(text.splitlines()) < 90 and len(text.split()) < 600
+    usage, explained = text.split("\n\n", 1)
+    options = set(re.findall(r"--[a-z][a-z-]*", usage)) | {"--help"}
+    assert options == set(re.findall(r"^ +(?:-h, )?(--[a-z][a-z-]*)", explained, re.MULTILINE))
+    assert name in usage
+
+
+def test_every_option_of_the_source_is_in_the_help(capsys, monkeypatch):
+    """So that the test above can't be content with a usage that leaves some of them out."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, main in COMMANDS.items():
+        sources = [ROOT / "tinysrgan" / f"{name}.py", MAKE_QR if name == "make_qr" else ROOT / "tinysrgan" / "x.py"]
+        sources += [ROOT / "tinysrgan" / "arguments.py"] * (name == "train")
+        source = "".join(path.read_text() for path in sources if path.exists())
+        source = (
+            source.split("def _saved_options")[0] + source.split("def _parser")[-1]
+        )  # what a file says is no option
+        assert run(main, "--help") == 0
+        text = capsys.readouterr().out
+        for option in re.findall(r'add(?:_argument)?\(\s*"(--[a-z-]+)"', source):
+            assert option in text, f"{name} {option}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("arguments", [["--no-such-option"], ["a", "b", "c", "d"], ["--help=x"]])
+def test_an_unknown_option_is_no_traceback(name, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(COMMANDS[name], *arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out and not contents()
+    check_sentence(err, "error: ")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("name", ["gradcheck", "doctor", "make_qr"])
+def test_standard_output_that_takes_nothing(name, tmp_path):
+    pytest.importorskip("qrcode")
+    command = [MAKE_QR, tmp_path / "codes", "--count", 4] if name == "make_qr" else ["-m", f"tinysrgan.{name}"]
+    with open("/dev/full", "w") as full:
+        done = python(*command, stdout=full)
+    assert done.returncode == 2
+    check_sentence(done.stderr, "standard output can't be written: No space left on device.")
+    assert name != "make_qr" or len(list((tmp_path / "codes").iterdir())) == 4
+
+
+# ---------------------------------------------------------------- gradcheck and doctor
+
+
+@pytest.mark.parametrize("command", [gradcheck, doctor])
+@pytest.mark.parametrize("threads", ["none", "0", "-1", "1.5"])
+def test_a_number_of_threads_that_is_none(command, threads, monkeypatch, capsys):
+    pytest.importorskip("threadpoolctl")
+    monkeypatch.setenv("TINYSRGAN_THREADS", threads)
+    assert run(command.main) == 2
+    check_sentence(
+        capsys.readouterr().err, f"TINYSRGAN_THREADS is the number of worker threads, 1 or more, not '{threads}'"
+    )
+
+
+def test_too_little_memory(monkeypatch, capsys):
+    def no_memory():
+        raise MemoryError
+
+    monkeypatch.setattr(gradcheck, "report", no_memory)
+    assert run(gradcheck.main) == 2
+    check_sentence(capsys.readouterr().err, "There is too little memory")
+
+
+def test_a_wrong_gradient_is_exit_code_1(monkeypatch, capsys):
+    monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", 1e-9), ("wrong", 1e-3), ("none", float("nan"))]))
+    assert run(gradcheck.main) == 1
+    out = capsys.readouterr().out
+    assert re.findall(r"^(\w+) .*WRONG$", out, re.MULTILINE) == ["wrong", "none"] and "All are right" not in out
+    monkeypatch.setattr(gradcheck, "report", lambda: iter([("none", float("nan"))]))
+    assert run(gradcheck.main) == 1
+    assert "All are right" not in capsys.readouterr().out
+
+
+def test_no_number_is_not_hidden_by_the_others(monkeypatch):
+    monkeypatch.setattr(gradcheck, "gradcheck", lambda *arguments: {"x": 1e-9, "w": float("nan"), "b": 1e-9})
+    name, error = next(gradcheck.report())
+    assert name == "Conv2D 3x3" and error != error
+
+
+def test_ctrl_c(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    for command, part in ((gradcheck, "report"), (doctor, "findings")):
+        monkeypatch.setattr(command, part, interrupted)
+        assert run(command.main) == 130
+        assert capsys.readouterr().err == "tinysrgan: stopped.\n"
+
+
+def test_the_doctor_sees_no_package_and_says_so(monkeypatch, capsys):
+    """He is asked when something is broken, so nothing may break him: CuPy that fails in any way, no threadpoolctl."""
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError("the driver is out of order\nand more")
+
+    for cupy in (None, Broken()):
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        assert run(doctor.main) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 7 and "on the CPU with NumPy" in lines[5]
+    assert "the driver is out of order" in lines[5]
+
+
+# ---------------------------------------------------------------- make_qr
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with a full folder of codes, one of other things, and a file."""
+    pytest.importorskip("qrcode")
+    monkeypatch.chdir(tmp_path)
+    assert run(make_qr.main, "codes", "--count", 4) == 0
+    Path("photos/deep").mkdir(parents=True)
+    Path("photos/me.jpg").write_bytes(b"dear")
+    Path("file").write_text("mine")
+    return tmp_path
+
+
+def nothing() -> None: ...
+
+
+def foreign_code() -> None:
+    shutil.copy("codes/mixed-0000-v1.png", "codes/mixed-0000-v1 (1).png")
+
+
+def folder_among_codes() -> None:
+    Path("codes/1000-v1").mkdir()
+
+
+def link() -> None:
+    os.symlink("nowhere", "link")
+
+
+def circle() -> None:
+    os.symlink("circle", "circle")
+
+
+NUMBERS = "--count must be from 1 to 32400, --seed 0 or more"
+BAD = {
+    "no folder": (nothing, [], "the following arguments are required: folder"),
+    "two folders": (nothing, ["new", "newer"], "unrecognized arguments: newer"),
+    "a file": (nothing, ["file"], "file is a file: give a folder."),
+    "below a file": (nothing, ["file/codes"], "file/codes: Not a directory."),
+    "a device": (nothing, [os.devnull], "is a file: give a folder."),
+    "a dead link": (link, ["link"], "link: File exists."),
+    "a circle of links": (circle, ["circle"], "circle"),
+    "a name too long": (nothing, ["x" * 300], "File name too long."),
+    "other files": (nothing, ["photos"], "photos holds other files (deep ...): give an empty or a new folder."),
+    "a copy of a code": (foreign_code, ["codes"], "codes holds other files (mixed-0000-v1 (1).png ...)"),
+    "a folder among codes": (folder_among_codes, ["codes"], "codes holds other files (1000-v1 ...)"),
+    "no codes": (nothing, ["new", "--count", 0], NUMBERS),
+    "fewer than none": (nothing, ["new", "--count", -4], NUMBERS),
+    "more than there are": (nothing, ["new", "--count", 32401], NUMBERS),
+    "absurdly many": (nothing, ["new", "--count", 10**30], NUMBERS),
+    "some": (nothing, ["new", "--count", "some"], "argument --count: invalid int value: 'some'"),
+    "a half": (nothing, ["new", "--count", "1.5"], "argument --count: invalid int value: '1.5'"),
+    "infinite": (nothing, ["new", "--count", "inf"], "argument --count: invalid int value: 'inf'"),
+    "a count of nothing": (nothing, ["new", "--count", ""], "argument --count: invalid int value: ''"),
+    "no count": (nothing, ["new", "--count"], "argument --count: expected one argument"),
+    "a seed below zero": (nothing, ["new", "--seed", -1], NUMBERS),
+    "a seed that is a text": (nothing, ["new", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    "a seed beyond Python's": (nothing, ["new", "--seed", "9" * 5000], "argument --seed: invalid int value"),
+    "public with a value": (nothing, ["new", "--public=yes"], "argument --public: ignored explicit argument 'yes'"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links, devices")
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_sentence_and_nothing_is_lost(here, name, capsys):
+    prepare, arguments, words = BAD[name]
+    prepare()
+    before = contents()
+    capsys.readouterr()
+    assert run(make_qr.main, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    check_sentence(err, words)
+    assert contents() == before
+
+
+def test_without_qrcode(here, monkeypatch, capsys):
+    before = contents()
+    monkeypatch.setitem(sys.modules, "qrcode", None)
+    for folder in ("new", "codes"):
+        assert run(make_qr.main, folder) == 2
+        check_sentence(capsys.readouterr().err, "`pip install qrcode`")
+    assert contents() == before
+
+
+def test_a_full_disk_leaves_whole_codes(here, limit, capsys):  # noqa: F811
+    """Those of before stay, and of the new ones there are only whole ones."""
+    before = contents()
+    limit(150)  # bytes; a code takes about 200 to 500
+    for folder in ("codes", "new"):
+        assert run(make_qr.main, folder, "--count", 4, "--seed", 1) == 2
+        check_sentence(capsys.readouterr().err, f"{folder} can't be filled: File too large. The codes in it are whole.")
+    limit(-1)
+    assert contents() == before | {"new": "folder"}
+    assert run(make_qr.main, "new", "--count", 4) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize(
+    ("locked", "mode", "folder", "words"),
+    [
+        (".", 0o555, "new", "new: Permission denied."),
+        ("codes", 0o555, "codes", "codes can't be filled: Permission denied. The codes in it are whole."),
+        ("codes", 0o300, "codes", "codes: Permission denied."),  # may be written, but not looked into
+    ],
+)
+def test_no_permission(monkeypatch, capsys, locked, mode, folder, words):
+    pytest.importorskip("qrcode")
+    place = Path(tempfile.mkdtemp())  # whose parents anybody may pass, unlike pytest's
+    monkeypatch.chdir(place)
+    assert run(make_qr.main, "codes", "--count", 4) == 0
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    before = contents()
+    (place / locked).chmod(mode)
+    user = os.geteuid()
+    if user == 0:  # root may do anything
+        shutil.chown(place / locked, 65534)
+        os.seteuid(65534)
+    try:
+        assert run(make_qr.main, folder, "--count", 4, "--seed", 1) == 2
+    finally:
+        os.seteuid(user)
+        (place / locked).chmod(0o777)
+        after = contents()
+        monkeypatch.chdir("/")
+        shutil.rmtree(place)
+    check_sentence(capsys.readouterr().err, words)
+    assert after == before
+
+
+def test_ctrl_c_leaves_whole_codes(here, monkeypatch, capsys):
+    def press(items):
+        yield from items[:3]
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(make_qr, "progress", press)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        assert run(make_qr.main, "new", "--count", 8) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert capsys.readouterr().err == "tinysrgan: stopped. The codes that were made so far are whole.\n"
+    assert len(list(Path("new").iterdir())) == 3
+
+
+def test_no_traceback_from_a_real_shell(here):
+    """As above, but through a process of its own."""
+    before = contents()
+    for line, words in ((["photos"], "photos holds other files"), (["new", "--count", "0"], NUMBERS)):
+        done = python(MAKE_QR, *line, stdout=subprocess.PIPE)
+        assert (done.returncode, done.stdout) == (2, "")
+        check_sentence(done.stderr, words)
+    assert contents() == before

@@ -1,0 +1,70 @@
+"""examples/rescue.py: what it saves, what it leaves alone, what it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.qr.samples import samples
+from tinysrgan.data.images import area_average
+from tinysrgan.metrics.qr_reader import read_code
+
+pytest.importorskip("zxingcpp")
+pytest.importorskip("qrcode")
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+CODE = ROOT / "data" / "qr" / "1101-v2.png"
+
+
+def rescue(*arguments) -> subprocess.CompletedProcess:
+    line = [sys.executable, ROOT / "examples" / "rescue.py", *arguments]
+    return subprocess.run(list(map(str, line)), capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+
+
+@pytest.mark.parametrize("quarter", [0, 180])
+def test_a_code_that_nothing_reads_is_saved(tmp_path, quarter):
+    with Image.open(CODE) as image:
+        small = area_average(image.convert("L").resize((128, 128), Image.Resampling.BOX), 32)
+    picture = np.rot90(np.pad(small, 20, constant_values=255), quarter // 90)
+    Image.fromarray(picture).save(tmp_path / "small.png")
+    result = rescue(tmp_path / "small.png", tmp_path / "large.png")
+    assert result.returncode == 0, result.stderr
+    assert "1101" in result.stdout and str(tmp_path / "large.png") in result.stdout
+    with Image.open(tmp_path / "large.png") as image:
+        assert read_code(np.asarray(image.convert("L"))) == "1101"
+
+
+def test_what_upscale_alone_can_do_rescue_can_too(tmp_path):
+    sample = samples("hard", 2)[3]
+    Image.fromarray(sample.lr).save(tmp_path / "small.png")
+    result = rescue(tmp_path / "small.png", tmp_path / "large.png")
+    assert result.returncode == 0 and sample.text in result.stdout and "as it is" in result.stdout
+
+
+def test_a_code_that_scans_needs_no_rescue(tmp_path):
+    result = rescue(CODE, tmp_path / "large.png")
+    assert result.returncode == 0 and "scans as it is: 1101" in result.stdout
+    assert not (tmp_path / "large.png").exists()
+
+
+def test_where_there_is_no_code_nothing_is_saved(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(tmp_path / "noise.png")
+    result = rescue(tmp_path / "noise.png", tmp_path / "large.png")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "no code could be rescued" in result.stderr
+    assert not (tmp_path / "large.png").exists()
+
+
+def test_mistakes_are_one_sentence(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    for picture, out in (
+        (tmp_path / "none.png", "x.png"),
+        (tmp_path / "text.png", "x.png"),
+        (CODE, tmp_path),
+        (CODE, "x.qr"),
+    ):
+        result = rescue(picture, out)
+        assert result.returncode == 2 and result.stderr.startswith("tinysrgan: ") and result.stderr.count("\n") == 1

@@ -1,0 +1,154 @@
+"""Where arrays live: a GPU is taken only if it really works, and otherwise one sentence says why not."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tinysrgan.core.device import array_module, choose_device, to_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.layers import BatchNorm, Dense, Sequential
+from tinysrgan.losses import mean_squared_error
+from tinysrgan.models import Generator
+
+
+class Broken:
+    """An array whose first use fails, as CuPy's do without a driver."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def sum(self):
+        raise self.error
+
+
+def broken_cupy(error):
+    return SimpleNamespace(__version__="14.0", ndarray=Broken, arange=lambda n: Broken(error))
+
+
+NO_DRIVER = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nsecond line")
+
+
+@pytest.fixture(params=["not installed", "no driver", "no message"])
+def unusable(request, monkeypatch):
+    """Every way for the GPU not to be there; the value is the reason to be given."""
+    module, reason = {
+        "not installed": (None, "CuPy is not installed"),
+        "no driver": (broken_cupy(NO_DRIVER), "cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
+        "no message": (broken_cupy(OSError()), "OSError"),
+    }[request.param]
+    monkeypatch.setitem(sys.modules, "cupy", module)  # None: ``import cupy`` raises ImportError
+    return reason
+
+
+def test_the_cpu_by_name_asks_for_no_gpu(unusable):
+    assert choose_device("cpu") == (np, "on the CPU with NumPy")
+
+
+def test_auto_falls_back_to_the_cpu_and_says_why(unusable):
+    assert choose_device("auto") == choose_device() == (np, f"on the CPU with NumPy ({unusable})")
+
+
+def test_a_gpu_that_was_asked_for_by_name_is_one_sentence_where_it_is_missing(unusable):
+    with pytest.raises(UserError) as caught:
+        choose_device("cuda")
+    message = str(caught.value)
+    assert message == f"--device cuda doesn't work here: {unusable}. Mend that, or use --device cpu."
+    assert "\n" not in message
+
+
+def test_a_cupy_that_is_installed_but_cannot_be_loaded_is_not_called_missing(tmp_path, monkeypatch):
+    """Installing it once more wouldn't help; the library's name does."""
+    (tmp_path / "cupy.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    assert choose_device("auto")[1] == "on the CPU with NumPy (libcuda.so.1: cannot open shared object file)"
+
+
+def test_a_gpu_that_works_is_named(monkeypatch):
+    """CuPy's interface, with NumPy's arrays behind it."""
+    runtime = SimpleNamespace(getDeviceProperties=lambda device: {"name": b"NVIDIA Test"})
+    cupy = SimpleNamespace(
+        __version__="14.0", ndarray=np.ndarray, arange=np.arange, cuda=SimpleNamespace(runtime=runtime)
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    for name in ("auto", "cuda"):
+        assert choose_device(name) == (cupy, "on the GPU NVIDIA Test with CuPy 14.0")
+
+
+def test_arrays_of_numpy_are_numpys(unusable):
+    for x in (np.ones(3), np.float32(1), np.ones((2, 0))):
+        assert array_module(x) is np
+
+
+def test_an_array_of_cupy_is_cupys(monkeypatch):
+    cupy = broken_cupy(NO_DRIVER)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert array_module(Broken(NO_DRIVER)) is cupy
+    assert array_module(np.ones(1)) is np
+
+
+def test_cupy_is_imported_only_for_those_who_ask():
+    code = "import sys, tinysrgan.train; from tinysrgan.core.device import choose_device; choose_device('cpu');"
+    code += "print('cupy' in sys.modules, 'torch' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == "False False\n"
+
+
+def test_an_array_that_is_there_already_stays_as_it_is():
+    x = np.ones(3)
+    assert to_device(x, np) is x
+
+
+def test_an_array_of_a_gpu_is_copied_back():
+    class OnGPU:
+        def get(self):
+            return np.array([1, 2])
+
+    assert to_device(OnGPU(), np).tolist() == [1, 2]
+
+
+def test_a_net_moves_as_a_whole():
+    """Values, gradients and running statistics. The other device's arrays are a subclass, to tell them apart."""
+
+    class Elsewhere(np.ndarray):
+        pass
+
+    module = SimpleNamespace(asarray=lambda x: x.view(Elsewhere))
+    net = Sequential(Dense(2, 3), BatchNorm(3))
+    net.to(module)
+    tensors = net.tensors()
+    assert tensors.keys() == {"0.w", "0.b", "1.scale", "1.shift", "1.mean", "1.variance"}
+    for name, tensor in tensors.items():
+        assert isinstance(tensor.value, Elsewhere), name
+    for name, parameter in net.parameters().items():
+        assert isinstance(parameter.grad, Elsewhere), name
+
+
+def gpu():
+    """CuPy where it works; else skip with the reason."""
+    module, reason = choose_device("auto")
+    if module is np:
+        pytest.skip(f"needs CuPy and a GPU: {reason}")
+    return module
+
+
+@pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
+def test_a_generator_gives_the_same_on_the_gpu(upscale):
+    cupy = gpu()
+    rng = np.random.default_rng(0)
+    x, target = rng.uniform(-1, 1, (2, 8, 7, 3)), rng.uniform(-1, 1, (2, 32, 28, 3))
+    results = {}
+    for module in (np, cupy):
+        net = Generator(2, 8, 4, upscale, "tanh", seed=1).astype(np.float64)
+        net.to(module)
+        y = net.forward(to_device(x, module))
+        assert array_module(y) is module
+        _, dy = mean_squared_error(y, to_device(target, module))
+        arrays = {"y": y, "dx": net.backward(dy)} | {name: p.grad for name, p in net.parameters().items()}
+        results[module] = {name: to_device(array, np) for name, array in arrays.items()}
+    for name, result in results[cupy].items():
+        truth = results[np][name]
+        np.testing.assert_allclose(result, truth, rtol=0, atol=1e-9 * max(1, abs(truth).max()), err_msg=name)

@@ -1,0 +1,99 @@
+"""Every kernel compiles for every GPU that it is meant for, by CuPy's compiler and by nvcc, and spills no registers."""
+
+import re
+import shutil
+import subprocess
+
+import nvrtc
+import pytest
+from cuda_on_cpu.runner import ENTRY
+
+from tinysrgan.ops.cuda.compile import KERNELS, source
+from tinysrgan.ops.cuda.convolution import geometry, plan
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 120)
+SINCE_80 = re.compile(r"\b(multiply_add|copy_16)\(")  # tensor cores for tf32, asynchronous copies
+FILES = sorted(path.name for path in KERNELS.glob("*.cu"))
+# Images and filters of SRGAN's layers: the generator's, the discriminator's, VGG19's and dense ones.
+LAYERS = [
+    ((16, 32, 32, 3), (9, 9, 3, 64), 1),
+    ((16, 32, 32, 64), (3, 3, 64, 64), 1),
+    ((16, 64, 64, 64), (3, 3, 64, 256), 1),
+    ((16, 128, 128, 64), (9, 9, 64, 3), 1),
+    ((16, 128, 128, 256), (9, 9, 256, 3), 1),
+    ((16, 128, 128, 64), (3, 3, 64, 64), 2),
+    ((16, 16, 16, 256), (3, 3, 256, 512), 1),
+    ((1, 1, 16, 32768), (1, 1, 32768, 1024), 1),
+    ((1, 1, 16, 1024), (1, 1, 1024, 1), 1),
+]
+
+
+def tiled() -> list[dict[str, int]]:
+    """The macros that the launcher of conv_tiled.cu defines for these layers and their gradients."""
+    found = {}
+    for x, w, stride in LAYERS:
+        for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
+            defines = plan(operation, geometry(x, w, stride), (True, True, True)).defines
+            found[tuple(defines.values())] = defines
+    return list(found.values())
+
+
+REALS: list[dict[str, object]] = [{"REAL": "float"}, {"REAL": "double"}]
+VARIANTS: dict[str, list[dict[str, object]]] = {
+    "conv_reference.cu": REALS,
+    "conv_tiled.cu": tiled(),
+    "activation.cu": REALS,
+    "adam.cu": REALS,
+    "conv_halo.cu": [{}, {"GRAD_INPUT": 1}],
+    "batch_norm.cu": REALS,
+    "sums.cu": REALS,
+    "resample.cu": [
+        {"REAL": real, "FACTOR": 2, "ALIGN": align} for real, align in (("float", 16), ("float", 4), ("double", 8))
+    ],
+}
+CASES = [
+    pytest.param(file, variant, id=f"{file}-{'-'.join(map(str, variant.values()))}")
+    for file in FILES
+    for variant in VARIANTS.get(file, [{}])
+]
+
+
+def architectures(file: str) -> list[int]:
+    text = (KERNELS / file).read_text()
+    return [number for number in ARCHITECTURES if number >= 80 or not SINCE_80.search(text)]
+
+
+def check(log: str, file: str) -> None:
+    """No spills, and something was compiled at all. The log is ptxas'."""
+    kernels = [match[-1] for match in ENTRY.findall(source(file))]
+    assert kernels and all(name in log for name in kernels)
+    assert not re.findall(r".*[1-9]\d* bytes spill.*", log)
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed (pip install nvidia-cuda-nvrtc-cu12)")
+@pytest.mark.parametrize(("file", "variant"), CASES)
+def test_nvrtc(file, variant):
+    for architecture in architectures(file):
+        worked, log = nvrtc.compile(source(file), architecture, *(f"-D{k}={v}" for k, v in variant.items()))
+        assert worked, log
+        check(log, file)
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed (pip install nvidia-cuda-nvrtc-cu12)")
+def test_what_does_not_compile_or_spills_is_noticed():
+    assert not nvrtc.compile("__global__ void wrong() { undeclared = 1; }", 80)[0]
+    worked, log = nvrtc.compile(source("conv_reference.cu"), 90, "--maxrregcount=24")
+    assert worked
+    with pytest.raises(AssertionError):
+        check(log, "conv_reference.cu")
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+@pytest.mark.parametrize("file", FILES)
+def test_nvcc(file, tmp_path):
+    (tmp_path / file).write_text(source(file))
+    codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures(file)]
+    command = ["nvcc", "-std=c++17", "-Xptxas", "-v", *codes, "-c", str(tmp_path / file), "-o", str(tmp_path / "out.o")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    check(result.stderr, file)

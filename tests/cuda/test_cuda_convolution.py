@@ -1,0 +1,318 @@
+"""The convolution's kernels, run on the CPU: the reference and the tiles against six loops in float64.
+
+What the kernels don't write is NaN, threads run in three orders, and sizes leave remainders in every tile.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+
+from tinysrgan.ops.conv import naive
+from tinysrgan.ops.cuda import compile, convolution
+
+pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+# N H W C K R S stride
+CASES = {
+    "few channels": (2, 5, 7, 3, 5, 3, 3, 1),
+    "fours": (2, 9, 9, 12, 20, 3, 3, 1),
+    "fours, stride 2": (1, 9, 7, 12, 20, 3, 5, 2),
+    "even, stride 2": (2, 8, 10, 5, 6, 3, 3, 2),
+    "wide": (2, 9, 9, 72, 76, 1, 1, 1),
+    "two tiles each way": (2, 7, 11, 132, 200, 1, 1, 1),
+    "from three colours": (1, 6, 7, 3, 64, 9, 9, 1),
+    "to three colours": (1, 18, 17, 8, 3, 5, 5, 1),
+    "to one, stride 2": (1, 7, 5, 4, 1, 7, 7, 2),
+    "filter larger than the image": (3, 2, 3, 6, 7, 9, 7, 1),
+    "stride larger than the filter": (2, 5, 4, 8, 8, 1, 1, 2),
+    "a single pixel": (4, 1, 1, 20, 12, 3, 3, 2),
+    "even filter, stride 3": (2, 4, 7, 5, 9, 2, 4, 3),
+    "few pixels": (1, 3, 5, 20, 140, 3, 3, 1),
+}
+# Who convolves: what TINY, BLOCKS and SLICES must be for that. In parts: a block for every slice of the depth.
+WAYS = {"reference": (2**62, 1, 1), "tiled": (0, 1, 1), "tiled in parts": (0, 2**16, 1)}
+
+
+@pytest.fixture
+def cupy():
+    with cupy_on_cpu() as compile:
+        yield compile
+
+
+@pytest.fixture
+def take(monkeypatch):
+    """A function that makes convolutions go one of the WAYS."""
+
+    def take(way: str) -> None:
+        for name, value in zip(("TINY", "BLOCKS", "SLICES"), WAYS[way], strict=True):
+            monkeypatch.setattr(convolution, name, value)
+        convolution.plan.cache_clear()
+
+    yield take
+    convolution.plan.cache_clear()
+
+
+@cache
+def numbers(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def arrays(case):
+    """x, w, dy of a case, and what its epilogue takes."""
+    n, h, w, c, k, r, s, stride = case
+    y_shape = n, -(-h // stride), -(-w // stride), k
+    epilogue = numbers(k, seed=1), numbers(k, seed=2), numbers(*y_shape, seed=3)
+    return numbers(n, h, w, c), numbers(r, s, c, k, seed=4), numbers(*y_shape, seed=5), epilogue
+
+
+def epilogue(y, bias=None, slope=None, shortcut=None):
+    y = y if bias is None else y + bias
+    y = y if slope is None else np.where(y < 0, slope * y, y)
+    return y if shortcut is None else y + shortcut
+
+
+@cache
+def truths(case):
+    """y, dx and dw in float64."""
+    x, w, dy, extras = arrays(case)
+    x, w, dy = (array.astype(np.float64) for array in (x, w, dy))
+    return (
+        epilogue(naive.conv2d(x, w, case[-1]), *extras),
+        naive.conv2d_grad_input(dy, w, x.shape, case[-1]),
+        naive.conv2d_grad_weight(x, dy, w.shape, case[-1]),
+    )
+
+
+def results(cupy, case, dtype=np.float32):
+    x, w, dy, extras = arrays(case)
+    a, b, c, *more = (cupy.asarray(array.astype(dtype)) for array in (x, w, dy, *extras))
+    with no_reading():
+        made = (
+            convolution.conv2d(a, b, case[-1], *more, exact=True),
+            convolution.conv2d_grad_input(c, b, x.shape, case[-1], exact=True),
+            convolution.conv2d_grad_weight(a, c, w.shape, case[-1], exact=True),
+        )
+    return [array.get() for array in made]
+
+
+def assert_close(result, truth, what="", error=4e-6):
+    assert result.shape == truth.shape, what
+    np.testing.assert_allclose(result, truth, rtol=0, atol=error * abs(truth).max(), err_msg=what)
+
+
+def check(cupy, case):
+    for result, truth, what in zip(results(cupy, case), truths(case), ("y", "dx", "dw"), strict=True):
+        assert result.dtype == np.float32
+        assert_close(result, truth, what)
+
+
+# ---------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", CASES)
+def test_y_dx_and_dw_are_those_of_the_six_loops(cupy, take, case, way, turns):
+    take(way)
+    with runner.order(turns):
+        check(cupy, CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_float64_stays_float64(cupy, case):
+    for result, truth in zip(results(cupy, CASES[case], np.float64), truths(CASES[case]), strict=True):
+        assert result.dtype == np.float64
+        assert_close(result, truth, error=1e-13)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("present", range(8))
+def test_bias_slope_and_shortcut_may_each_be_absent(cupy, take, way, present):
+    take(way)
+    x, w, _, extras = arrays(CASES["fours"])
+    extras = [array if present >> bit & 1 else None for bit, array in enumerate(extras)]
+    given = [None if array is None else cupy.asarray(array) for array in extras]
+    y = convolution.conv2d(cupy.asarray(x), cupy.asarray(w), 1, *given, exact=True)
+    assert_close(y.get(), epilogue(naive.conv2d(x.astype(np.float64), w.astype(np.float64)), *extras))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cupy, take, way):
+    take(way)
+    made = []
+    for turns in runner.ORDERS:
+        with runner.order(turns):
+            made.append(results(cupy, CASES["fours, stride 2"]))
+    for other in made[1:]:
+        for a, b in zip(made[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy, take):
+    take("tiled")
+    x, w, dy, _ = arrays(CASES["fours"])
+    view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
+    shifted = cupy.empty(dy.size + 1, np.float32)[1:].reshape(dy.shape)
+    shifted[...] = cupy.asarray(dy)
+    assert shifted.data.ptr % 16 and not view.flags.c_contiguous
+    dw = convolution.conv2d_grad_weight(view, shifted, w.shape, exact=True)
+    assert_close(dw.get(), truths(CASES["fours"])[2])
+    g = convolution.geometry(x.shape, w.shape, 1)
+    vectors = [convolution.plan("conv_grad_weight", g, (True, fits, True)).defines["VECTOR_RIGHT"] for fits in (0, 1)]
+    assert vectors == [1, 4]
+
+
+# ---------------------------------------------------------------- matrix products
+
+
+# M K N: a dense layer of few images (its numbers are in parts by themselves), one of many, one output, odd sizes.
+PRODUCTS = [(3, 2100, 140), (130, 36, 72), (16, 1024, 1), (5, 7, 9), (1, 300, 300)]
+
+
+@pytest.mark.parametrize("sizes", PRODUCTS)
+@pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
+def test_matrix_products_read_transposed_views_as_they_lie(cupy, sizes, turned):
+    m, k, n = sizes
+    a, b = numbers(m, k), numbers(k, n, seed=1)
+    left = cupy.asarray(np.ascontiguousarray(a.T)).T if turned in ("a", "both") else cupy.asarray(a)
+    right = cupy.asarray(np.ascontiguousarray(b.T)).T if turned in ("b", "both") else cupy.asarray(b)
+    with no_reading():
+        result = convolution.matmul(left, right)
+    assert_close(result.get(), a.astype(np.float64) @ b)
+    total = numbers(m, n, seed=2)
+    sums = cupy.asarray(total)
+    convolution.add_product(sums, left, right)
+    assert_close(sums.get(), total + a.astype(np.float64) @ b)
+
+
+def test_matrix_products_in_float64(cupy):
+    a, b = numbers(40, 50).astype(np.float64), numbers(50, 60, seed=1).astype(np.float64)
+    total = cupy.asarray(numbers(40, 60, seed=2).astype(np.float64))
+    convolution.add_product(total, cupy.asarray(a), cupy.asarray(b))
+    assert_close(convolution.matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, error=1e-14)
+    assert_close(total.get(), numbers(40, 60, seed=2) + a @ b, error=1e-14)
+
+
+# ---------------------------------------------------------------- who takes what
+
+
+def test_the_cases_use_every_tile_in_every_operation_with_and_without_fours():
+    met = set()
+    for n, h, w, c, k, r, s, stride in CASES.values():
+        g = convolution.geometry((n, h, w, c), (r, s, c, k), stride)
+        for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
+            defines = convolution.plan(operation, g, (True, True, True)).defines
+            met.add((operation, defines["ROWS"], defines["COLUMNS"], defines["VECTOR_LEFT"]))
+    for tile in convolution.TILES.values():
+        for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
+            found = {vector for *key, vector in met if key == [operation, tile.rows, tile.columns]}
+            assert found, (operation, tile)
+    assert {vector for *_, vector in met} == {1, 4}
+
+
+def test_a_dense_layer_reads_its_weights_once_and_in_many_blocks():
+    dense = convolution.geometry((1, 1, 16, 32768), (1, 1, 32768, 1024), 1)
+    for operation in ("conv_forward", "conv_grad_input"):
+        plan = convolution.plan(operation, dense, (True, True, True))
+        across, down, parts = plan.grid
+        assert across == 1 and down * parts >= 128 and plan.defines["VECTOR_RIGHT"] == 4
+
+
+def test_large_images_stay_within_the_limits_of_a_grid():
+    g = convolution.geometry((16, 512, 512, 256), (3, 3, 256, 256), 2)
+    for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
+        across, down, parts = convolution.plan(operation, g, (True, True, True)).grid
+        assert across < 2**31 and down < 2**16 and parts < 2**16
+
+
+def test_rung():
+    def rung(x_shape, w_shape, stride=1, dtype="float32", exact=True):
+        return convolution.rung(x_shape, w_shape, stride, np.dtype(dtype), exact)
+
+    large = (1, 32, 32, 64), (3, 3, 64, 64)
+    assert rung(*large) == "tiled"
+    assert rung(*large, dtype="float64") == rung(*large, dtype="float64", exact=False) == "reference"
+    assert rung((1, 3, 3, 3), (3, 3, 3, 4)) == "reference"
+
+
+# ---------------------------------------------------------------- planted faults
+
+FAULTS = [
+    # a thread too many, wrong edges, wrong padding
+    ("conv_reference.cu", "i >= (long long)g.N * g.P * g.Q * g.K", "i > (long long)g.N * g.P * g.Q * g.K"),
+    ("conv_reference.cu", "i >= (long long)g.R * g.S * g.C * g.K", "i > (long long)g.R * g.S * g.C * g.K"),
+    ("conv_reference.cu", "row >= g.H ||", "row > g.H ||"),
+    ("conv_reference.cu", "column < 0 ||", ""),
+    ("conv_reference.cu", "- g.top + r", "- g.left + r"),
+    ("conv_reference.cu", "p >= g.P || q >= g.Q", "p >= g.P"),
+    ("conv_reference.cu", "down % g.stride || right % g.stride", "down % g.stride"),
+    ("conv_reference.cu", "sum < 0", "sum > 0"),
+    ("conv_reference.cu", "before ? before[i] + sum : sum", "sum"),
+    # barriers and the two slices
+    ("conv_tiled.cu", "__syncthreads();\n  for", "for"),
+    ("conv_tiled.cu", "__syncthreads();\n  }", "}"),
+    ("conv_tiled.cu", "slices[(slice + 1) % 2].left", "slices[slice % 2].left"),
+    ("conv_tiled.cu", "slice + 1 < count", "slice + 2 < count"),
+    # what lies where in a tile
+    ("conv_tiled.cu", "i / 4 * (4 * DOWN)", "i / 4 * 4"),
+    ("conv_tiled.cu", "slice[depth() + j][line(i)]", "slice[depth()][line(i)]"),
+    # edges of the matrices
+    ("conv_tiled.cu", "if (row < rows)", "if (row <= rows)"),
+    ("conv_tiled.cu", "at < depths", "at <= depths"),
+    ("conv_tiled.cu", "if (column >= columns) continue;", ""),
+    ("conv_tiled.cu", "tap.exists() && c < channels", "c < channels"),
+    # edges of the image, padding, the way along the depth
+    ("conv_tiled.cu", "(unsigned)row < height", "(unsigned)row <= height"),
+    ("conv_tiled.cu", "(unsigned)column < width", "true"),
+    ("conv_tiled.cu", "(unsigned)w < g.W", "true"),
+    ("conv_tiled.cu", "exists && n < g.N &&", "exists &&"),
+    ("conv_tiled.cu", "p * g.stride - g.top, q", "p * g.stride, q"),
+    ("conv_tiled.cu", "% g.S - g.left", "% g.S - g.top"),
+    ("conv_tiled.cu", "if (++s >= columns)", "if (++s > columns)"),
+    ("conv_tiled.cu", "channel += DEPTH", "channel += VECTOR_LEFT"),
+    ("conv_tiled.cu", "if (++p == g.P) p = 0, n++", "if (++p == g.P) n++"),
+    # the phases of a stride
+    ("conv_tiled.cu", "Windows<-1>", "Windows<1>"),
+    ("conv_tiled.cu", "taps = (size - phase + stride - 1) / stride", "taps = (size - phase) / stride"),
+    ("conv_tiled.cu", "(phase + stride - before % stride) % stride", "phase"),
+    ("conv_tiled.cu", "first = (first_pixel + before) / stride", "first = first_pixel / stride"),
+    ("conv_tiled.cu", "first_r + stride * tap.r", "first_r + tap.r"),
+    # parts of the depth, and the epilogue
+    ("conv_tiled.cu", "(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
+    ("conv_tiled.cu", "first = part * each", "first = 0"),
+    ("conv_tiled.cu", "part < number", "part + 1 < number"),
+    ("conv_tiled.cu", "(long long)blockIdx.z * rows + row", "row"),
+    ("conv_tiled.cu", "blockIdx.z / phases * g.N + n", "n"),
+    ("conv_tiled.cu", "if (bias) sum += bias[column];\n    if (slope && sum < 0) sum *= slope[column];",
+     "if (slope && sum < 0) sum *= slope[column];\n    if (bias) sum += bias[column];"),
+    ("conv_tiled.cu", "epilogue(sums[j + 3], i + 3, column + 3)", "epilogue(sums[j + 3], i + 3, column)"),
+    ("conv_tiled.cu", "(sum, i, i % columns)", "(sum, i, i / columns)"),
+]  # fmt: skip
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}: {fault[1]} -> {fault[2]}".replace("\n", " "))
+def test_planted_faults_are_found(cupy, take, monkeypatch, fault):
+    file, text, replacement = fault
+    source = compile.source(file)
+    assert text in source, "this fault is out of date"
+    monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
+    with pytest.raises((AssertionError, runner.CudaError)):
+        for way in ["reference"] if file == "conv_reference.cu" else ["tiled", "tiled in parts"]:
+            take(way)
+            for turns in runner.ORDERS:
+                with runner.order(turns):
+                    check(cupy, CASES["fours"])
+                    check(cupy, CASES["fours, stride 2"])
+                    add_to_ones(cupy)
+
+
+def add_to_ones(cupy):
+    """ones + a^T b, in one part."""
+    a, b = numbers(6, 40), numbers(6, 44, seed=1)
+    total = cupy.ones((40, 44), np.float32)
+    convolution.add_product(total, cupy.asarray(a).T, cupy.asarray(b))
+    assert_close(total.get(), 1 + a.T.astype(np.float64) @ b)

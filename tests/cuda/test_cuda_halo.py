@@ -1,0 +1,120 @@
+"""The 3x3 convolution from tiles with a halo, run on the CPU: against six loops in float64, with TF32's numbers."""
+
+import numpy as np
+import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
+from test_cuda_tensor_cores import arrays, epilogue, truths
+
+from tinysrgan.ops.cuda import compile, conv_halo, conv_tf32
+from tinysrgan.ops.cuda.convolution import geometry
+
+pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+# N H W C K R S stride, as in test_cuda_tensor_cores
+CASES = {
+    "one tile": (1, 8, 16, 32, 32, 3, 3, 1),
+    "remainders down, across and in channels": (2, 9, 19, 64, 96, 3, 3, 1),
+    "three slices": (1, 8, 17, 96, 32, 3, 3, 1),
+}
+ODD = CASES["remainders down, across and in channels"]
+
+
+@pytest.fixture
+def cupy():
+    conv_tf32.capable.cache_clear()
+    with cupy_on_cpu() as cupy:
+        yield cupy
+    conv_tf32.capable.cache_clear()
+
+
+def close(found, truth) -> None:
+    assert np.abs(found.get() - truth).max() <= 2e-6 * np.abs(truth).max()  # NaN fails too
+
+
+def check(cupy, case) -> None:
+    x, w, dy, (bias, slope, shortcut) = arrays(case)
+    y, dx, _ = truths(case)
+    x, w, dy = map(cupy.asarray, (x, w, dy))
+    close(conv_halo.conv2d(x, w), y)
+    for present in (7, 1, 2, 4):  # all three, or each alone
+        extras = [extra if present >> i & 1 else None for i, extra in enumerate((bias, slope, shortcut))]
+        found = conv_halo.conv2d(x, w, *(None if extra is None else cupy.asarray(extra) for extra in extras))
+        close(found, epilogue(y, *extras))
+    close(conv_halo.conv2d_grad_input(dy, w, x.shape), dx)
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_y_and_dx_are_those_of_the_six_loops(cupy, case, turns):
+    with runner.order(turns):
+        check(cupy, case)
+
+
+@pytest.mark.cpu_only
+def test_there_are_no_races(cupy):
+    with runner.watching():
+        check(cupy, CASES["three slices"])
+
+
+def test_what_comes_here_and_what_does_not(cupy):
+    def takes(height=8, width=16, size=3, stride=1):
+        return conv_halo.takes(geometry((1, height, width, 32), (size, size, 32, 32), stride))
+
+    assert takes() and takes(100, 100)
+    assert not (takes(height=7) or takes(width=15) or takes(size=5) or takes(size=1) or takes(16, 32, stride=2))
+
+
+def test_the_rung_below_hands_over(cupy, monkeypatch):
+    x, w, dy, _ = arrays(ODD)
+    asked = []
+    for name in ("conv2d", "conv2d_grad_input"):
+        monkeypatch.setattr(conv_halo, name, lambda *arguments, name=name: asked.append(name))
+    conv_tf32.conv2d(cupy.asarray(x), cupy.asarray(w))
+    conv_tf32.conv2d_grad_input(cupy.asarray(dy), cupy.asarray(w), x.shape)
+    assert asked == ["conv2d", "conv2d_grad_input"]
+
+
+FAULTS = [
+    ("    __syncthreads();", "    "),
+    ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
+    ("    copy_commit();  // also where", "    if (ahead < steps) copy_commit();  // also where"),
+    ("ahead = step + STAGES - 1;", "ahead = step + STAGES;"),
+    ("row = p - g.top + pixel / across", "row = p + pixel / across"),
+    ("column = q - g.left + pixel % across", "column = q - g.left + pixel % WIDTH"),
+    ("row >= 0 && row < g.H", "row >= 0 && row <= g.H"),
+    ("column >= 0 && column < g.W", "column >= 0 && column < g.W - 1"),
+    ("* g.C + first + channel : x", "* g.C + channel : x"),
+    ("opposite = g.R * g.S - 1 - tap", "opposite = tap"),
+    ("g.K;\n    const float *from = w + ((long long)tap", "g.K + 1;\n    const float *from = w + ((long long)tap"),
+    ("((long long)tap * g.C + first + c)", "((long long)tap * g.C + c)"),
+    ("n % 2 * 8) * PITCH + depth + n / 2 * 4", "n / 2 * 8) * PITCH + depth + n % 2 * 4"),
+    ("weights[(depth + n * 4) * ROW + k * 8]", "weights[(depth + n * 2) * ROW + k * 8]"),
+    ("weights[k * 8 * PITCH + depth + n * 4]", "weights[k * 4 * PITCH + depth + n * 4]"),
+    ("line = warp / 2 * WARP_LINES", "line = warp % 2 * WARP_LINES"),
+    ("line + tap / g.S) * across + tap % g.S", "line + tap % g.S) * across + tap / g.S"),
+    ("slice % 2 * image_size", "0 * image_size"),
+    ("step % STAGES * WEIGHTS + j * ROW", "tap % STAGES * WEIGHTS + j * ROW"),
+    ("ahead % taps, ahead / taps * DEPTH", "ahead % taps, slice * DEPTH"),
+    ("row >= g.P || pixel", "row > g.P || pixel"),
+    ("pixel >= g.Q", "pixel > g.Q"),
+    ("pixel = q + i + half * 8", "pixel = q + i + half * 4"),
+    ("|| channel >= g.K", ""),
+    ("result.y *= slope[channel + 1]", "result.y *= slope[channel]"),
+    ("result.x += shortcut[at], ", ""),
+]  # fmt: skip
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]} -> {fault[1]}".replace("\n", " "))
+def test_planted_faults_are_found(cupy, monkeypatch, fault):
+    text, replacement = fault
+    source = compile.source("conv_halo.cu")
+    assert text in source, "this fault is out of date"
+    monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
+    with pytest.raises((AssertionError, runner.CudaError)) as found:
+        for turns in runner.ORDERS:
+            with runner.order(turns):
+                check(cupy, ODD)
+                check(cupy, CASES["three slices"])
+    assert "g++" not in str(found.value), "this fault doesn't compile"

@@ -1,0 +1,157 @@
+"""Whole training steps with our own kernels, run on the CPU, beside the same steps in NumPy."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+
+from tinysrgan import ops
+from tinysrgan.core.device import array_module, to_device
+from tinysrgan.formats import checkpoint
+from tinysrgan.inference.upscaler import Upscaler
+from tinysrgan.layers import BatchNorm
+from tinysrgan.models import VGG19, Generator
+from tinysrgan.ops.cuda.convolution import rung
+from tinysrgan.train import adversarial_step, main, pretrain_step
+from tinysrgan.training.config import Options
+from tinysrgan.training.srgan import SRGAN
+
+pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+OPTIONS = {
+    "shuffle": Options(hr_size=16, blocks=1, filters=8, discriminator_filters=4, discriminator_dense=16, content="vgg"),
+    "nearest": Options(
+        hr_size=16,
+        blocks=1,
+        filters=4,
+        upscale="nearest",
+        discriminator_filters=4,
+        discriminator_dense=8,
+        content="vgg",
+    ),
+}
+OPTIONS["muon"] = replace(OPTIONS["shuffle"], optimizer="muon")
+
+
+def build(options, module) -> SRGAN:
+    srgan = SRGAN.build(options, VGG19("block1_conv2"), module)
+    srgan.generator_optimizer.learning_rate = srgan.discriminator_optimizer.learning_rate = 1e-3
+    return srgan
+
+
+def images(seed: int, size: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def exactly():
+    ops.exact()
+    yield
+    ops.exact(False)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_training_step_gives_numpy_s_numbers(name, exactly):
+    lr, hr = images(1, 4), images(2, 16)
+    expected = build(OPTIONS[name], np)
+    losses = [pretrain_step(expected, lr, hr), adversarial_step(expected, lr, hr)]
+    with cupy_on_cpu() as cupy:
+        srgan = build(OPTIONS[name], cupy)
+        lr, hr = to_device(lr, cupy), to_device(hr, cupy)
+        with no_reading():
+            found = [pretrain_step(srgan, lr, hr), adversarial_step(srgan, lr, hr)]
+        for step, other in zip(losses, found, strict=True):
+            assert step.keys() == other.keys()
+            for key in step:
+                assert float(other[key]) == pytest.approx(float(step[key]), rel=1e-4), key
+        for adam, other in (
+            (expected.generator_optimizer, srgan.generator_optimizer),
+            (expected.discriminator_optimizer, srgan.discriminator_optimizer),
+        ):
+            # The moments are sums of gradients. That of a bias before a batch-norm is nothing but rounding, hence the
+            # second term.
+            largest = max(np.abs(m).max() for m in adam.m.values())
+            for key, m in adam.m.items():
+                assert array_module(other.m[key]) is cupy
+                far = np.abs(other.m[key].get() - m).max()
+                assert far <= 1e-3 * np.abs(m).max() + 1e-6 * largest, key
+        for net in (srgan.generator, srgan.discriminator):
+            assert all(np.isfinite(tensor.value.get()).all() for tensor in net.tensors().values())
+
+
+def test_a_training_step_on_tensor_cores_gives_nearly_numpy_s_numbers():
+    """Factors have 10 bits there; a sum of many errs by less than each of them, a difference of near ones by more."""
+    options = Options(hr_size=16, blocks=1, filters=32, discriminator_filters=32, discriminator_dense=16, content="vgg")
+    lr, hr = images(1, 4), images(2, 16)
+    expected = build(options, np)
+    losses = pretrain_step(expected, lr, hr)
+    gradients = {name: m.copy() for name, m in expected.generator_optimizer.m.items()}
+    losses |= adversarial_step(expected, lr, hr)
+    with cupy_on_cpu() as cupy:
+        srgan = build(options, cupy)
+        assert rung((2, 4, 4, 32), (3, 3, 32, 32), 1, np.dtype(np.float32)) == "tensor_cores"
+        lr, hr = to_device(lr, cupy), to_device(hr, cupy)
+        found = pretrain_step(srgan, lr, hr)
+        far = [np.abs(m.get() - gradients[name]).max() for name, m in srgan.generator_optimizer.m.items()]
+        found |= adversarial_step(srgan, lr, hr)
+    for key, loss in losses.items():
+        assert float(found[key]) == pytest.approx(float(loss), rel=0.1), key
+    largest = [np.abs(m).max() for m in gradients.values()]
+    rounding = 2**-11  # half of the last of 10 bits
+    assert rounding / 20 < np.median(np.array(far) / largest) < 10 * rounding
+
+
+@pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
+def test_upscaling_gives_numpy_s_image(upscale, exactly):
+    generator = Generator(2, 8, 4, upscale, seed=3)
+    for layer in generator.layers():
+        if isinstance(layer, BatchNorm):
+            layer.mean.value += 0.1
+            layer.variance.value *= 1.5
+    image = np.random.default_rng(4).integers(0, 256, (9, 13, 3), np.uint8)
+    expected = Upscaler(generator, "cpu")(image)
+    with cupy_on_cpu():
+        on_gpu = Upscaler(generator, "cuda")
+        assert "on the GPU" in on_gpu.where
+        assert np.abs(on_gpu(image).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.cpu_only
+def test_too_little_memory_on_the_gpu_is_one_sentence_that_names_the_batch(tmp_path, capsys, monkeypatch):
+    data = str(Path(__file__).parents[2] / "data" / "qr")
+    size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --device cuda".split()
+    with cupy_on_cpu() as cupy:
+
+        def fail(*arguments):
+            raise MemoryError("Out of memory allocating 1,000 bytes")  # CuPy's OutOfMemoryError is a MemoryError
+
+        monkeypatch.setattr(type(cupy), "empty", staticmethod(fail))
+        assert main([data, *size, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "too little memory for --batch-size 2 at --hr-size 32; try" in error
+
+
+def test_a_run_moves_freely_between_cpu_and_gpu(tmp_path, capsys):
+    size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 2 --steps 2 --seed 1".split()
+    data = str(Path(__file__).parents[2] / "data" / "qr")
+
+    def losses(run: str) -> list[list[float]]:
+        with open(tmp_path / run / "log.csv", newline="") as file:
+            return [[float(row[name] or 0) for name in ("pixel", "content", "D(fake)")] for row in csv.DictReader(file)]
+
+    assert main([data, *size, "--out", str(tmp_path / "cpu"), "--device", "cpu"]) == 0
+    assert main([data, *size, "--out", str(tmp_path / "mixed"), "--device", "cpu", "--steps", "0"]) == 0
+    with cupy_on_cpu():
+        resume = ["--resume", str(tmp_path / "mixed")]
+        assert main([*resume, "--device", "cuda", "--steps", "1"]) == 0
+        assert "on the GPU" in capsys.readouterr().out
+        generator = checkpoint.load_generator(tmp_path / "mixed" / "generator.h5")
+        assert all(type(tensor.value) is np.ndarray for tensor in generator.tensors().values())
+    assert main([*resume, "--device", "cpu", "--steps", "2"]) == 0
+    alone, mixed = losses("cpu"), losses("mixed")
+    np.testing.assert_allclose(np.array(mixed[0]), np.array(alone[0]), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(mixed[1:], axis=0), alone[-1], rtol=0.02)

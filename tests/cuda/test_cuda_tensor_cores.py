@@ -1,0 +1,318 @@
+"""The convolution on tensor cores, run on the CPU: against six loops in float64.
+
+All numbers are ones that TF32 can hold, so that the only errors left are those of adding in float32: what is off by
+more is wrong. What the kernels don't write is NaN, threads run in three orders, sizes leave remainders in every tile.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+
+from tinysrgan.ops.conv import naive
+from tinysrgan.ops.cuda import compile, conv_tf32, convolution
+
+pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+# N H W C K R S stride
+CASES = {
+    "remainders, two tiles each way": (1, 11, 13, 32, 96, 2, 3, 1),
+    "remainders the other way, stride 2": (2, 9, 17, 96, 32, 3, 3, 2),
+    "filter larger than the image": (3, 2, 3, 32, 32, 5, 9, 1),
+    "stride larger than the filter": (2, 5, 4, 64, 32, 1, 1, 2),
+    "largest filter, stride 3": (1, 4, 5, 32, 32, 16, 1, 3),
+    "a single pixel": (2, 1, 1, 32, 32, 3, 3, 2),
+}
+FIRST, STRIDED = list(CASES.values())[:2]
+
+
+@pytest.fixture
+def cupy():
+    conv_tf32.capable.cache_clear()
+    with cupy_on_cpu() as cupy:
+        yield cupy
+    conv_tf32.capable.cache_clear()
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """A block for every slice of dw's depth."""
+    monkeypatch.setattr(conv_tf32, "BLOCKS", 2**16)
+    monkeypatch.setattr(conv_tf32, "SLICES", 1)
+
+
+def tf32(x):
+    """Rounded to 10 bits of mantissa, half way cases away from zero."""
+    return ((x.astype(np.float32).view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
+
+
+@cache
+def numbers(*shape, seed=0):
+    return tf32(np.random.default_rng([seed, *shape]).standard_normal(shape))
+
+
+def arrays(case):
+    """x, w, dy of a case, and what its epilogue takes."""
+    n, h, w, c, k, r, s, stride = case
+    y_shape = n, -(-h // stride), -(-w // stride), k
+    epilogue = numbers(k, seed=1), numbers(k, seed=2), numbers(*y_shape, seed=3)
+    return numbers(n, h, w, c), numbers(r, s, c, k, seed=4), numbers(*y_shape, seed=5), epilogue
+
+
+def epilogue(y, bias=None, slope=None, shortcut=None):
+    y = y if bias is None else y + bias
+    y = y if slope is None else np.where(y < 0, slope * y, y)
+    return y if shortcut is None else y + shortcut
+
+
+@cache
+def truths(case):
+    """y before its epilogue, dx and dw in float64."""
+    x, w, dy = (array.astype(np.float64) for array in arrays(case)[:3])
+    return (
+        naive.conv2d(x, w, case[-1]),
+        naive.conv2d_grad_input(dy, w, x.shape, case[-1]),
+        naive.conv2d_grad_weight(x, dy, w.shape, case[-1]),
+    )
+
+
+def assert_close(result, truth):
+    assert result.shape == truth.shape and result.dtype == np.float32
+    np.testing.assert_allclose(result, truth, rtol=0, atol=1e-6 * abs(truth).max())
+
+
+def check_y(cupy, case):
+    x, w, _, extras = arrays(case)
+    with no_reading():
+        y = conv_tf32.conv2d(*map(cupy.asarray, (x, w)), case[-1], *map(cupy.asarray, extras))
+    assert_close(y.get(), epilogue(truths(case)[0], *extras))
+
+
+def check_dx(cupy, case):
+    x, w, dy, _ = arrays(case)
+    with no_reading():
+        dx = conv_tf32.conv2d_grad_input(*map(cupy.asarray, (dy, w)), x.shape, case[-1])
+    assert_close(dx.get(), truths(case)[1])
+
+
+def check_dw(cupy, case):
+    x, w, dy, _ = arrays(case)
+    with no_reading():
+        dw = conv_tf32.conv2d_grad_weight(*map(cupy.asarray, (x, dy)), w.shape, case[-1])
+    assert_close(dw.get(), truths(case)[2])
+
+
+CHECKS = {"y": check_y, "dx": check_dx, "dw": check_dw}
+
+
+# ---------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
+@pytest.mark.parametrize("what", CHECKS)
+@pytest.mark.parametrize("case", CASES)
+def test_y_dx_and_dw_are_those_of_the_six_loops(cupy, case, what, turns):
+    with runner.order(turns):
+        CHECKS[what](cupy, CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dw_in_many_parts(cupy, in_parts, case):
+    n, h, w, c, k, r, s, stride = CASES[case]
+    g = convolution.geometry((n, h, w, c), (r, s, c, k), stride)
+    assert conv_tf32.weight_grid(g)[2] == -(-g.N * g.P * g.Q // conv_tf32.DEPTH)
+    check_dw(cupy, CASES[case])
+
+
+def test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch):
+    monkeypatch.setattr(conv_tf32, "BLOCKS", 8)
+    monkeypatch.setattr(conv_tf32, "SLICES", 1)
+    assert conv_tf32.weight_grid(convolution.geometry((1, 11, 13, 32), (2, 3, 32, 96), 1)) == (2, 2, 2)
+    check_dw(cupy, FIRST)
+
+
+@pytest.mark.parametrize("present", range(8))
+def test_bias_slope_and_shortcut_may_each_be_absent(cupy, present):
+    x, w, _, extras = arrays(FIRST)
+    extras = [array if present >> bit & 1 else None for bit, array in enumerate(extras)]
+    given = [None if array is None else cupy.asarray(array) for array in extras]
+    y = conv_tf32.conv2d(cupy.asarray(x), cupy.asarray(w), 1, *given)
+    assert_close(y.get(), epilogue(truths(FIRST)[0], *extras))
+
+
+def check_rounding(cupy, height, width):
+    """y and dx of numbers that TF32 can't hold: rounded to the nearest, not cut off, as the tensor cores alone do."""
+    generator = np.random.default_rng(0)
+    x, w = (generator.standard_normal(shape).astype(np.float32) for shape in ((1, height, width, 32), (3, 3, 32, 32)))
+    a, b = map(cupy.asarray, (x, w))
+    for found, truth in (
+        (conv_tf32.conv2d(a, b), naive.conv2d),
+        (conv_tf32.conv2d_grad_input(a, b, x.shape), lambda dy, w: naive.conv2d_grad_input(dy, w, x.shape)),
+    ):
+        assert_close(found.get(), truth(*(tf32(array).astype(np.float64) for array in (x, w))))
+        exact = truth(*(array.astype(np.float64) for array in (x, w)))
+        assert 1e-5 < abs(found.get() - exact).max() / abs(exact).max() < 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 5), (8, 16)], ids=["implicit GEMM", "halo"])
+def test_numbers_are_rounded_to_the_nearest_that_tf32_can_hold(cupy, height, width):
+    check_rounding(cupy, height, width)
+
+
+def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cupy, in_parts):
+    x, _, dy, _ = arrays(FIRST)
+    made = []
+    for turns in runner.ORDERS:
+        with runner.order(turns):
+            made.append(conv_tf32.conv2d_grad_weight(*map(cupy.asarray, (x, dy)), (2, 3, 32, 96)).get())
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+
+
+def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy):
+    x, w, dy, _ = arrays(FIRST)
+    view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
+    shifted = cupy.empty(dy.size + 1, np.float32)[1:].reshape(dy.shape)
+    shifted[...] = cupy.asarray(dy)
+    assert shifted.data.ptr % 16 and not view.flags.c_contiguous
+    assert_close(conv_tf32.conv2d_grad_weight(view, shifted, w.shape).get(), truths(FIRST)[2])
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("what", CHECKS)
+def test_there_are_no_races(cupy, what):
+    with runner.watching():
+        CHECKS[what](cupy, FIRST)
+        CHECKS[what](cupy, STRIDED)
+
+
+# ---------------------------------------------------------------- who takes what
+
+
+def test_takes(cupy):
+    def takes(c=64, k=64, r=3, s=3):
+        return conv_tf32.takes((1, 32, 32, c), (r, s, c, k), 1)
+
+    assert takes() and takes(c=96, k=512) and takes(r=16, s=1)
+    assert not any((takes(c=3), takes(k=3), takes(c=48), takes(k=80), takes(r=17), takes(s=17)))
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(("capability", "taken"), [("75", False), ("80", True), ("89", True), ("100", True)])
+def test_takes_only_on_gpus_that_have_tf32(cupy, monkeypatch, capability, taken):
+    monkeypatch.setattr("cuda_on_cpu.cupy_on_cpu.COMPUTE_CAPABILITY", capability)
+    assert conv_tf32.takes((1, 32, 32, 64), (3, 3, 64, 64), 1) == taken
+
+
+def test_convolutions_come_here_unless_they_must_be_exact(cupy):
+    x, w, _, extras = arrays(FIRST)
+    a, b = map(cupy.asarray, (x, w))
+    with no_reading():
+        y = convolution.conv2d(a, b, 1, *map(cupy.asarray, extras))
+        same_y = conv_tf32.conv2d(a, b, 1, *map(cupy.asarray, extras))
+    np.testing.assert_array_equal(y.get(), same_y.get())
+    assert convolution.rung(x.shape, w.shape, 1, x.dtype) == "tensor_cores"
+    assert convolution.rung(x.shape, w.shape, 1, x.dtype, exact=True) == "tiled"
+
+
+def test_large_images_stay_within_the_limits_of_a_grid_and_small_ones_have_no_empty_parts():
+    for n, size in ((16, 512), (1, 1), (16, 33)):
+        g = convolution.geometry((n, size, size, 256), (3, 3, 256, 256), 1)
+        across, down, parts = conv_tf32.weight_grid(g)
+        slices = -(-n * size * size // conv_tf32.DEPTH)
+        assert across < 2**31 and down < 2**16 and 1 <= parts < 2**16
+        assert (parts - 1) * -(-slices // parts) < slices
+
+
+def test_two_blocks_fit_into_the_shared_memory_of_a_multiprocessor():
+    """Of an A100, 164 KB, of which each block takes 1 KB for itself; one fits into the 99 KB of a desktop's GPU."""
+    for name in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
+        bytes_ = conv_tf32.shared_memory(name)
+        assert 2 * (bytes_ + 1024) <= 164 * 1024 and bytes_ <= 99 * 1024
+
+
+# ---------------------------------------------------------------- planted faults
+
+FAULTS = [
+    # barrier, waits, stages
+    ("__syncthreads();", ""),
+    ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
+    ("    copy_wait<STAGES - 2>();  // this thread's copies of the slice are there,\n    __syncthreads();",
+     "    __syncthreads();\n    copy_wait<STAGES - 2>();"),
+    ("copy(slice + STAGES - 1);", "copy(slice + STAGES);"),
+    ("slice % STAGES *", "slice % (STAGES - 1) *"),
+    ("if (slice < count) right", "if (slice + 1 < count) right"),
+    # which number of a fragment lies where
+    ("k % 2 * 8 + lane_i(), depth + k / 2 * 4", "k / 2 * 8 + lane_i(), depth + k % 2 * 4"),
+    ("depth + k * 4", "depth + k"),
+    ("threadIdx.x % 32 / 4", "threadIdx.x % 32 % 8"),
+    ("sums[i / 2][j] + i % 2 * 2", "sums[i / 2][j] + i % 2"),
+    ("return threadIdx.x / 32 / ACROSS", "return threadIdx.x / 32 % ACROSS"),
+    ("to_tf32(left", "__float_as_uint(left"),
+    ("to_tf32(right", "__float_as_uint(right"),
+    ("PITCH = LINES + 8", "PITCH = LINES + 12"),  # beyond the launcher's shared memory
+    # edges of the matrices
+    ("if (row >= rows) continue;", "if (row > rows) continue;"),
+    ("if (column >= columns) continue;", ""),
+    ("row < depths && column < columns", "column < columns"),
+    ("row < depths && column < columns", "row < depths"),
+    ("channel + (long long)c * tap.channels, c < channels", "channel + (long long)c * tap.channels, c <= channels"),
+    ("left.begin(i, row < rows, n, p", "left.begin(i, true, n, p"),
+    ("inside = n < g.N &&", "inside ="),
+    # edges of the image, padding, the way along the depth
+    ("exists && (unsigned)(top + DIRECTION * r) < height", "exists && (unsigned)(top + DIRECTION * r) <= height"),
+    ("(unsigned)(left + DIRECTION * s) < width", "left + DIRECTION * s < width"),
+    ("(inside[i] & both) == both", "(inside[i] & both)"),
+    ("(unsigned)w < g.W", "(unsigned)w <= g.W"),
+    ("p * g.stride - g.top, q", "p * g.stride - g.left, q"),
+    ("% g.S - g.left", "% g.S - g.top"),
+    ("if (++s == columns)", "if (++s > columns)"),
+    ("if ((channel += DEPTH) < channels) return;", ""),
+    ("if (++p == g.P) p = 0, n++", "if (++p == g.P) n++"),
+    # the phases of a stride
+    ("Windows<-1>", "Windows<1>"),
+    ("taps = (size - phase + stride - 1) / stride", "taps = (size - phase) / stride"),
+    ("(phase + stride - before % stride) % stride", "phase"),
+    ("first = (first_pixel + before) / stride", "first = first_pixel / stride"),
+    ("first_r + stride * tap.r", "first_r + tap.r"),
+    # parts of the depth, and the epilogue
+    ("first = blockIdx.z * each * DEPTH", "first = blockIdx.z * DEPTH + DEPTH"),
+    ("(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
+    ("(long long)blockIdx.z * rows + row", "(long long)row"),
+    ("part < number", "part + 1 < number"),
+    ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at + 1, column)"),
+    ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at, column + 1)"),
+    ("sum *= slope[column]", "sum *= slope[column ^ 1]"),
+    ("sum < 0", "sum > 0"),
+]  # fmt: skip
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: " -> ".join(fault).replace("\n", " "))
+def test_planted_faults_are_found(cupy, monkeypatch, fault):
+    text, replacement = fault
+    source = compile.source("conv_tf32.cu")
+    assert text in source, "this fault is out of date"
+    monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
+    with pytest.raises((AssertionError, runner.CudaError)):
+        for turns in runner.ORDERS:
+            with runner.order(turns):
+                for check in CHECKS.values():
+                    check(cupy, FIRST)
+                    check(cupy, STRIDED)
+                test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch)
+                check_rounding(cupy, 4, 5)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("text", ["to_tf32(image", "to_tf32(weights[(", "to_tf32(weights[k"])
+def test_a_halo_that_does_not_round_is_found(cupy, monkeypatch, text):
+    """The other faults of conv_halo.cu are in test_cuda_halo.py; its numbers fit TF32, so that it can't see these."""
+    source = compile.source("conv_halo.cu")
+    assert text in source, "this fault is out of date"
+    faulty = source.replace(text, text.replace("to_tf32", "__float_as_uint"))
+    monkeypatch.setattr(compile, "source", lambda _: faulty)
+    with pytest.raises(AssertionError):
+        check_rounding(cupy, 8, 16)

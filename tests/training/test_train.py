@@ -1,0 +1,282 @@
+"""The command ``python -m tinysrgan.train``: what it makes, how it goes on after a stop, how it fails."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinysrgan import ops
+from tinysrgan.formats.checkpoint import load_generator
+from tinysrgan.train import learning_rate, main
+from tinysrgan.training.config import Options
+
+ROOT = Path(__file__).parents[2]
+SMALL = "--blocks 1 --filters 4 --batch-size 2 --limit 12 --hr-size 32 --seed 3 --device cpu".split()
+
+
+@pytest.fixture
+def codes(tmp_path):
+    """A few of the starter set's QR codes."""
+    folder = tmp_path / "codes"
+    folder.mkdir()
+    for path in sorted((ROOT / "data" / "qr").glob("*.png"))[:12]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def train(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array in an HDF5 file."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def assert_same_state(a: Path, b: Path) -> None:
+    left, right = arrays(a), arrays(b)
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        assert array.tobytes() == right[name].tobytes(), f"{name} differs"
+
+
+def test_a_run_leaves_everything_behind(codes, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 12, "--steps", 3, "--save-every", 5, "--out", out) == 0
+    assert {path.name for path in out.iterdir()} >= {"checkpoint.h5", "generator.h5", "log.csv", "losses.png"}
+    assert (out / "generator-epoch-001.h5").exists() is False
+    # 8 training images make 4 steps an epoch; every fifth epoch is step 20, beyond this run
+    pictures = sorted(path.name for path in (out / "pictures").iterdir())
+    assert pictures == [f"step-{step:06d}.png" for step in (5, 10, 12, 15)]
+    with Image.open(out / "pictures" / pictures[-1]) as picture:
+        assert min(picture.size) > 32 * 4
+    with open(out / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["phase"]) for row in rows] == [
+        ("5", "pretrain"),
+        ("10", "pretrain"),
+        ("12", "pretrain"),
+        ("15", "gan"),
+    ]
+    assert float(rows[0]["pixel"]) > 0 and rows[0]["adversarial"] == ""
+    assert 0 < float(rows[-1]["D(real)"]) < 1 and 0 < float(rows[-1]["D(fake)"]) < 1
+    assert float(rows[-1]["psnr bicubic"]) > 0
+    printed = capsys.readouterr().out
+    assert "bicubic" in printed and "PSNR" in printed and str(out) in printed
+
+
+def test_the_generator_alone_is_saved_every_five_epochs(codes, tmp_path):
+    out = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 0, "--epochs", 5, "--out", out) == 0
+    assert (out / "generator-epoch-005.h5").exists()
+    assert_same_state(out / "generator-epoch-005.h5", out / "generator.h5")
+
+
+def test_four_steps_are_two_and_two_more(codes, tmp_path):
+    """Bit for bit, in the phase that changes most: both nets, both Adams, batch statistics, augmentation."""
+    constant = ["--preset", "article", "--content", "pixels", *SMALL]
+    assert train(codes, *constant, "--steps", 4, "--out", tmp_path / "whole") == 0
+    assert train(codes, *constant, "--steps", 2, "--out", tmp_path / "parts") == 0
+    assert train("--resume", tmp_path / "parts", "--steps", 4) == 0
+    assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
+    with open(tmp_path / "parts" / "log.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
+def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
+    """With the loss for black and white, whose net ends in tanh; the folder's images are then all held out."""
+    options = "--fresh-codes --augment hard --pixel-loss entropy --pretrain-steps 2 --save-every 2".split()
+    assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 2, "--out", tmp_path / "whole") == 0
+    assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 1, "--out", tmp_path / "parts") == 0
+    assert train("--resume", tmp_path / "parts", "--steps", 2) == 0
+    assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
+    assert load_generator(tmp_path / "whole" / "generator.h5").config["output"] == "tanh"
+
+
+def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
+    """Its net's options need not be said; with a rate of 0 its weights come out as they went in."""
+    net = [*SMALL, "--upscale", "nearest", "--pixel-loss", "entropy"]
+    assert train(codes, *net, "--pretrain-steps", 2, "--steps", 0, "--out", tmp_path / "first") == 0
+    still = "--batch-size 2 --hr-size 32 --limit 12 --seed 4 --pretrain-steps 1 --pretrain-rate 0 --steps 0".split()
+    for i, file in enumerate(["generator.h5", "checkpoint.h5"]):
+        begin = ["--generator", tmp_path / "first" / file, "--out", tmp_path / str(i)]
+        assert train(codes, *still, *begin) == 0
+        first, second = (load_generator(tmp_path / name / "generator.h5") for name in ("first", str(i)))
+        assert second.config == first.config
+        for name, parameter in first.parameters().items():
+            assert (parameter.value == second.parameters()[name].value).all(), name
+        moments = arrays(tmp_path / str(i) / "checkpoint.h5")
+        assert all(moments[name].any() for name in moments if name.startswith("adam_generator/m/tail"))
+    # ... and the new run goes on without that file
+    shutil.rmtree(tmp_path / "first")
+    assert train("--resume", tmp_path / "1", "--steps", 1) == 0
+
+
+def test_exact_is_kept_and_left(codes, tmp_path):
+    """A run with --exact goes on with direct convolutions; the next one without it doesn't."""
+    x, shape = np.zeros((1, 32, 32, 32), np.float32), (3, 3, 32, 32)
+    assert train(codes, *SMALL, "--exact", "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "exact") == 0
+    assert ops.choose(x, shape, 1) == "bands"
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "fast") == 0
+    assert ops.choose(x, shape, 1) == "winograd"
+    assert train("--resume", tmp_path / "exact", "--steps", 1) == 0
+    assert ops.choose(x, shape, 1) == "bands"
+    ops.exact(False)
+
+
+def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_path):
+    """With the option's default; but before there was one for it, every optimizer was Adam."""
+    out = tmp_path / "run"
+    assert train(codes, *SMALL, "--optimizer", "adam", "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
+    with h5py.File(out / "checkpoint.h5", "r+") as file:
+        state = json.loads(file.attrs["state"])
+        del state["options"]["pixel_loss"], state["options"]["optimizer"]
+        file.attrs["state"] = json.dumps(state)
+    assert train("--resume", out, "--steps", 1) == 0
+    with h5py.File(out / "checkpoint.h5") as file:
+        options = json.loads(file.attrs["state"])["options"]
+    assert options["optimizer"] == "adam" and options["pixel_loss"] == "squares"
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(codes, tmp_path):
+    steps = ["--pretrain-steps", "40", "--steps", "40"]
+    command = [sys.executable, "-m", "tinysrgan.train", str(codes), *SMALL, *steps]
+    whole = subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+
+    stopped = subprocess.Popen(
+        [*command, "--save-every", "1", "--out", str(tmp_path / "stopped")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (tmp_path / "stopped" / "checkpoint.h5").exists():
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    output = stopped.communicate(timeout=60)[0]
+    assert stopped.returncode == 130, output
+    assert f"--resume {tmp_path / 'stopped'}" in output
+    assert not (tmp_path / "stopped" / "generator.h5").exists()
+
+    assert train("--resume", tmp_path / "stopped", "--save-every", 100) == 0
+    assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "stopped" / "checkpoint.h5")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(codes, tmp_path, capsys):
+    out = tmp_path / "run"
+    few = ["--pretrain-steps", 2, "--steps", 20, "--save-every", 1]
+    assert train(codes, *SMALL, *few, "--learning-rate", 1e30, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "not finite" in error and "step " in error and "Traceback" not in error
+    assert all(np.isfinite(array).all() for array in arrays(out / "checkpoint.h5").values())
+    assert not (out / "generator.h5").exists()
+
+
+def offline(monkeypatch, tmp_path):
+    """No network and no weights: what a laptop on a train has."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("tinysrgan.formats.vgg19_weights.WEIGHTS", tmp_path / "weights")
+
+
+def test_offline_a_preset_that_wants_vgg_trains_on_pixels_and_says_so(codes, tmp_path, capsys, monkeypatch):
+    offline(monkeypatch, tmp_path)
+    assert train(codes, "--preset", "article", *SMALL, "--steps", 1, "--out", tmp_path / "run") == 0
+    assert capsys.readouterr().err.count("SRGAN-MSE") == 1
+    # ... and a run that began so goes on so
+    assert train("--resume", tmp_path / "run", "--steps", 2) == 0
+
+
+def test_offline_vgg_asked_for_by_name_is_an_error(codes, tmp_path, capsys, monkeypatch):
+    offline(monkeypatch, tmp_path)
+    assert train(codes, *SMALL, "--content", "block3_conv4", "--steps", 1, "--out", tmp_path / "run") == 2
+    assert "weights" in capsys.readouterr().err
+    assert train(codes, *SMALL, "--vgg", tmp_path / "no.h5", "--steps", 1, "--out", tmp_path / "run") == 2
+    assert "no.h5" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_vgg_is_used_where_it_is(codes, tmp_path):
+    vgg = ROOT.parent / "shared" / "data" / "vgg19" / "vgg19_block1_to_block3_imagenet.h5"
+    if not vgg.exists():
+        pytest.skip("VGG19's weights are not at hand")
+    out = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 0, "--steps", 1, "--vgg", vgg, "--out", out) == 0
+    with open(out / "log.csv", newline="") as file:
+        content = float(next(csv.DictReader(file))["content"])
+    assert train("--resume", out, "--steps", 2) == 0  # which knows where VGG19 is
+    assert content > 10  # features of untrained images are far apart, on VGG's scale; pixels could be 4 at most
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["nowhere"]),
+        (["README.md"], ["README.md"]),
+        (["tests/..", "--limit", "1"], ["2"]),
+        (["data/qr", "--hr-size", "30"], ["--hr-size 30", "--scale 4"]),
+        (["--resume", "nowhere"], ["nowhere"]),
+        (["data/qr", "--resume", "README.md"], ["README.md"]),
+        (["data/qr", "--device", "cuda"], ["--device cpu"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    if "cuda" in arguments:
+        monkeypatch.setitem(sys.modules, "cupy", None)
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in words), error
+    assert error.startswith("tinysrgan: ") and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(codes, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = [codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", out]
+    assert train(*command) == 0
+    before = (out / "checkpoint.h5").read_bytes()
+    assert train(*command) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert train("--resume", out) == 2
+    assert "--steps" in capsys.readouterr().err
+    assert train("--resume", out, "--filters", 8, "--steps", 2) == 2
+    assert "--filters" in capsys.readouterr().err
+    assert (out / "checkpoint.h5").read_bytes() == before
+
+
+def test_a_broken_image_is_named_and_training_goes_on(codes, tmp_path, capsys):
+    for i in range(3):
+        (codes / f"broken{i}.png").write_bytes(b"not a picture")
+    assert train(codes, *SMALL, "--limit", 15, "--pretrain-steps", 8, "--steps", 0, "--out", tmp_path / "run") == 0
+    printed = "".join(capsys.readouterr())
+    for i in range(3):
+        assert printed.count(f"broken{i}.png") >= 1
+    assert printed.count("skipped") == 3
+
+
+def test_learning_rate_schedules():
+    cosine = Options(pretrain_steps=1000, steps=100, pretrain_rate=1e-3, learning_rate=1e-4)
+    assert learning_rate(0, cosine) == pytest.approx(1e-3 / 50)
+    assert learning_rate(500, cosine) == pytest.approx(5e-4)
+    assert learning_rate(999, cosine) < 1e-8
+    assert learning_rate(1050, cosine) == pytest.approx(5e-5)
+    paper = Options(pretrain_steps=10, steps=10, pretrain_rate=1e-4, learning_rate=1e-4, decay="step")
+    assert [learning_rate(step, paper) for step in (0, 9, 10, 14, 15, 19)] == pytest.approx([1e-4] * 4 + [1e-5] * 2)

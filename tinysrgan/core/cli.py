@@ -1,0 +1,160 @@
+"""What the commands share: how they end, what they say, what they check before they write, how they read numbers."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.errors import UserError
+
+STREAM = Path("-")  # standard input or output
+BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
+
+VALUE_RANGE_HELP = (
+    "range of the net's values, for a Keras file that doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes "
+    "(0 to 255), OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
+)
+EXACT_HELP = "float32 to six digits, slower: no Winograd convolutions, and on a GPU no TF32"
+
+
+def command(
+    run: Callable[[], int],
+    stopped: str = "stopped; nothing was written.",
+    no_memory: str = "There is too little memory for this.",
+) -> int:
+    """Run a command to its exit code: its own, 2 for a mistake of the user's, 130 after Ctrl-C, with one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that overflow; then there is an error too
+            return run()
+    except KeyboardInterrupt:
+        say(stopped)
+        return 130
+    except MemoryError:
+        say(no_memory)
+        return 2
+    except (UserError, OSError) as error:
+        say(sentence(error))
+        return 2
+
+
+# ---------------------------------------------------------------- what is said and shown
+
+
+def say(text: str) -> None:
+    """A line on standard error, above the progress bar if there is one."""
+    line = f"tinysrgan: {text}"
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
+
+
+def sentence(error: Exception) -> str:
+    """An error as one sentence that names the file."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}." if error.filename else f"{error.strerror}."
+
+
+def printable(text: str) -> str:
+    """A text on one line, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+@contextmanager
+def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) -> Iterator[Callable[[int], object]]:
+    """A progress bar on standard error, where there is tqdm and somebody to look; yields what counts it on."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda count: None
+        return
+    disable = True if hidden else None  # None: unless it's a terminal
+    with tqdm(total=total, unit=unit, unit_scale=scaled, delay=BAR_DELAY, leave=False, disable=disable) as bar:
+        yield bar.update
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What all names of one file have in common, be they links, or standard input."""
+    status = os.fstat(0) if path == STREAM else path.stat()
+    return status.st_dev, status.st_ino
+
+
+def check_target(path: Path, example: str = "") -> None:
+    """Raise UserError now for what is known to be wrong with an output file, not after the work is done."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file name{f', for example {path / example}' if example else ''}.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file.")
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} doesn't allow to write {path.name} there: Permission denied.")
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all. Raises UserError where that fails."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
+
+
+@contextmanager
+def taken_by(stream: TextIO | None, name: str = "standard output") -> Iterator[None]:
+    """Raise UserError where nobody takes what the ``with`` block prints to a standard stream."""
+    try:
+        yield
+        if stream is not None:
+            stream.flush()
+    except OSError as error:
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would try again on its way out
+        raise UserError(f"{name} can't be written: {error.strerror}.") from error
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            limits = f"{low} or more" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
+        return number
+
+    return read
+
+
+def real(low: float) -> Callable[[str], float]:
+    """A reader of finite numbers above ``low`` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
+        return number
+
+    return read

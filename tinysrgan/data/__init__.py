@@ -1,0 +1,1 @@
+"""Everything about pixels before the nets: image files, QR codes, augmentation, synthetic codes, batches."""

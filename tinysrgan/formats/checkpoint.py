@@ -1,0 +1,184 @@
+"""A run in one HDF5 file: nets, optimizers and how far it got. Written whole or not at all.
+
+    /                          format "tinysrgan", version 1, state (JSON: whatever the caller wants back)
+    /generator                 config (JSON: the arguments that rebuild the net)
+    /generator/body/3/conv1/w  and so on: every tensor by its path, running statistics included
+    /adam_generator            steps
+    /adam_generator/m/body/3/conv1/w, /adam_generator/v/body/3/conv1/w  and so on; Muon's matrices have no v
+    /discriminator, /adam_discriminator  likewise
+
+A generator by itself is such a file with its own group only. A file may come from anywhere, so it isn't trusted: only
+what lies plainly in the file itself is read, and an array only once its shape is known to be the net's.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.device import Array, array_module, to_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats.hdf5 import attribute, misfit, objects, reading
+from tinysrgan.layers import Layer
+from tinysrgan.models import Generator
+from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
+from tinysrgan.optimizers.adam import Adam
+
+FORMAT, VERSION = "tinysrgan", 1
+
+# What a generator may be: a hostile config could otherwise ask for a net larger than memory.
+GENERATOR_CONFIG: dict[str, Any] = {
+    "blocks": range(1, 65),
+    "filters": range(1, 513),
+    "scale": (2, 4, 8),
+    "upscale": ("shuffle", "nearest"),
+    "output": tuple(OUTPUTS),
+    "value_range": VALUE_RANGES,
+}
+
+
+class CheckpointError(UserError):
+    """A checkpoint can't be written, read, or used for these nets."""
+
+
+def save(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam], state: dict[str, Any]) -> None:
+    """Write nets and optimizers under their names, bit for bit, and ``state``: anything that JSON can say.
+
+    Whatever happens on the way, a kill or a full disk included, ``path`` then holds the whole new checkpoint or still
+    the whole old one. Raises CheckpointError if it can't be written, or shouldn't be: a number in it isn't finite.
+    """
+    values = {name: to_device(array, np) for name, array in _arrays(nets, optimizers).items()}
+    _check_finite(values, path)
+    for net in nets.values():
+        if isinstance(net, Generator):
+            _check_config(net.config, path)
+    image = io.BytesIO()  # in memory first: HDF5 may crash when the disk fills up under it
+    with h5py.File(image, "w") as file:
+        file.attrs.update(format=FORMAT, version=VERSION, state=json.dumps(state))
+        for name, net in nets.items():
+            file.create_group(name).attrs["config"] = json.dumps(getattr(net, "config", None))
+        for name, adam in optimizers.items():
+            file.create_group(f"adam_{name}").attrs["steps"] = adam.steps
+        for name, value in values.items():
+            file.create_dataset(name, data=value)
+    try:
+        write_whole(path, image.getbuffer())
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
+
+
+def load(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[str, Any]:
+    """Fill nets and optimizers, in place, with what ``save`` stored under their names; return its ``state``.
+
+    What the file holds under other names is left out. Raises CheckpointError before anything is changed: if the file
+    can't be read, or doesn't fit; then one message lists all missing, unexpected and misshapen tensors.
+    """
+    arrays = _arrays(nets, optimizers)
+    with reading(path, CheckpointError) as file:
+        state = _state(file, path)
+        values = _read(file, arrays, path)
+        steps = {name: int(attribute(file[f"adam_{name}"], "steps")) for name in optimizers}
+    _fill(arrays, values)
+    for name, adam in optimizers.items():
+        adam.steps = steps[name]
+    return state
+
+
+def save_generator(path: Path, generator: Generator, info: dict[str, Any]) -> None:
+    """Write a generator alone, as ``save`` does, with ``info`` about how it was made."""
+    save(path, {"generator": generator}, {}, info)
+
+
+def load_generator(path: Path) -> Generator:
+    """Rebuild the generator of a checkpoint, or of a ``save_generator`` file, on the CPU and in eval mode.
+
+    Raises CheckpointError as ``load`` does.
+    """
+    with reading(path, CheckpointError) as file:
+        _state(file, path)
+        group = objects(file).get("generator")
+        if group is None:
+            raise CheckpointError(f"{path} holds no generator.")
+        config = json.loads(attribute(group, "config"))
+        if isinstance(config, dict):
+            config.setdefault("value_range", "signed:signed")  # the only one, before files said so
+        _check_config(config, path)
+        generator = Generator(**config)
+        arrays = _arrays({"generator": generator}, {})
+        _fill(arrays, _read(file, arrays, path))
+    return generator.eval()
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what ``save`` got as ``state``, or ``save_generator`` as ``info``, without reading any array."""
+    with reading(path, CheckpointError) as file:
+        return _state(file, path)
+
+
+# ---------------------------------------------------------------- arrays by their names in the file
+
+
+def _arrays(nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[str, Array]:
+    arrays = {f"{name}.{path}": tensor.value for name, net in nets.items() for path, tensor in net.tensors().items()}
+    for name, adam in optimizers.items():
+        arrays |= {f"adam_{name}.m.{path}": moment for path, moment in adam.m.items()}
+        arrays |= {f"adam_{name}.v.{path}": moment for path, moment in adam.v.items()}
+    return {name.replace(".", "/"): array for name, array in arrays.items()}
+
+
+def _fill(arrays: dict[str, Array], values: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        array[...] = array_module(array).asarray(values[name])
+
+
+def _read(file: h5py.File, arrays: dict[str, Array], path: Path) -> dict[str, np.ndarray]:
+    """Read what belongs into ``arrays``, if the file has exactly these tensors, shapes and dtypes."""
+    stored = objects(file)
+    groups = {name.split("/")[0] for name in arrays}
+    if absent := sorted(groups - stored.keys()):
+        raise CheckpointError(f"{path} doesn't hold all that is asked for: it has no {', '.join(absent)}.")
+    datasets = {name: item for name, item in stored.items() if isinstance(item, h5py.Dataset)}
+    problems = [f"{name} is missing" for name in arrays if name not in datasets]
+    problems += [f"{name} is unexpected" for name in datasets if name.split("/")[0] in groups and name not in arrays]
+    for name, array in arrays.items():
+        if name in datasets and (problem := misfit(datasets[name], array.shape, (array.dtype.name,))):
+            problems.append(f"{name} {problem}")
+    if problems:
+        raise CheckpointError(f"{path} doesn't fit the net: {'; '.join(problems).replace('/', '.')}.")
+    values = {name: datasets[name][()] for name in arrays}
+    _check_finite(values, path)
+    return values
+
+
+def _check_finite(values: dict[str, np.ndarray], path: Path) -> None:
+    bad = [name.replace("/", ".") for name, value in values.items() if not np.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(
+            f"{path}: neither saved nor loaded, since not all numbers are finite in {', '.join(bad)}."
+        )
+
+
+def _check_config(config: Any, path: Path) -> None:
+    if not isinstance(config, dict) or config.keys() != GENERATOR_CONFIG.keys():
+        raise CheckpointError(f"{path}: the generator's config must say {', '.join(GENERATOR_CONFIG)} and no more.")
+    for name, allowed in GENERATOR_CONFIG.items():
+        if type(config[name]) is not type(allowed[0]) or config[name] not in allowed:
+            choice = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
+            raise CheckpointError(f"{path}: the generator's {name} is {config[name]!r}, but must be {choice}.")
+
+
+def _state(file: h5py.File, path: Path) -> dict[str, Any]:
+    """Check that this is one of our files, and of a version that is known here; return its state."""
+    if attribute(file, "format") != FORMAT:
+        raise CheckpointError(f"{path} is an HDF5 file, but not one that tinysrgan wrote.")
+    version = attribute(file, "version")
+    if version != VERSION:
+        raise CheckpointError(f"{path} has format version {version}; this tinysrgan reads {VERSION}. Update tinysrgan.")
+    return dict(json.loads(attribute(file, "state")))

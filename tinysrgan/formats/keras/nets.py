@@ -1,0 +1,229 @@
+"""SRGAN's nets from Keras' HDF5 files, and back: generators and discriminators, whatever their layers are called.
+
+A file's layers are sorted by kind (see ``keras_model``). How many there are of each kind, and their shapes, say which
+generator it is; then the first convolution there is the first here, and so on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import zip_longest
+from math import isqrt
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.device import to_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats.checkpoint import GENERATOR_CONFIG
+from tinysrgan.formats.hdf5 import misfit, reading
+from tinysrgan.formats.keras.layer_order import OTHER, Weights, layers_by_kind
+from tinysrgan.formats.keras.model_config import (
+    STATEMENT,
+    Ends,
+    check,
+    epsilons,
+    read_range,
+    settle,
+    setups,
+    slopes,
+    stated,
+)
+from tinysrgan.formats.keras.weights import FLOATS, WeightsError
+from tinysrgan.layers import BatchNorm, Conv2D, Dense, Layer, PReLU, Sequential
+from tinysrgan.models import Discriminator, Generator
+
+MOST = 50  # problems in one message
+
+# Our layers by Keras' kinds, and their tensors in Keras' order.
+TENSORS: dict[str, tuple[type[Layer], tuple[str, ...]]] = {
+    "convolution": (Conv2D, ("w", "b")),
+    "batch-norm": (BatchNorm, ("scale", "shift", "mean", "variance")),
+    "PReLU": (PReLU, ("slope",)),
+    "dense layer": (Dense, ("w", "b")),
+}
+KERAS_NAMES = {
+    "w": "kernel",
+    "b": "bias",
+    "scale": "gamma",
+    "shift": "beta",
+    "mean": "moving_mean",
+    "variance": "moving_variance",
+    "slope": "alpha",
+}
+
+
+def load_keras_generator(path: Path, value_range: str | None = None) -> Generator:
+    """The generator in a Keras file, on the CPU and in eval mode, with images in [-1, 1] whatever Keras' net takes.
+
+    It may be of the paper's form (pixel shuffle by ``tf.nn.depth_to_space``, PReLU shared over space) or the article's
+    (nearest upsampling, 4 x filters channels). ``value_range``, as in ``read_range``, is needed where the file doesn't
+    state it. Raises WeightsError if it is missing, contradicts the file, or the file can't be read or doesn't fit;
+    then one message lists all layers that are missing, extra or misshapen.
+    """
+    with reading(path, WeightsError) as file:
+        layers = _layers(file, path)
+        model = setups(file)
+        check(model, path)
+        architecture = _architecture(layers, path)
+        ends = settle(stated(file, model, path), read_range(value_range) if value_range else Ends(), path)
+        generator = Generator(
+            *architecture, output=ends.output or "linear", value_range=f"{ends.inside}:{ends.outside}"
+        )
+        _fill(generator, layers, epsilons(model), path)
+    return generator.eval()
+
+
+def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
+    """The discriminator in a Keras file, on the CPU and in eval mode; it gives logits, without Keras' sigmoid.
+
+    ``slope`` is its LeakyReLUs', for files of weights alone (0.3 in the article's code); a whole model states it. The
+    values that it takes are those that it was trained on. Raises WeightsError as ``load_keras_generator``.
+    """
+    with reading(path, WeightsError) as file:
+        layers = _layers(file, path)
+        model = setups(file)
+        check(model, path, strides=(1, 2))
+        convolutions, denses = layers.get("convolution", []), layers.get("dense layer", [])
+        if len(convolutions) != 8 or len(denses) != 2:
+            raise WeightsError(
+                f"{path} holds no discriminator of SRGAN: that has 8 convolutions and 2 dense layers, and the file "
+                f"{len(convolutions)} and {len(denses)}."
+            )
+        filters, (flat, dense) = convolutions[0].arrays[0].shape[3], denses[0].arrays[0].shape
+        side = isqrt(flat // (8 * filters)) if filters else 0
+        if not (1 <= filters <= 512 and 1 <= side <= 256 and 1 <= dense <= 16384):
+            raise WeightsError(
+                f"{path} holds a discriminator of {filters} filters and {flat} x {dense} dense weights, "
+                "which is too large or none."
+            )
+        discriminator = Discriminator(16 * side, filters, dense, [*slopes(model), slope][0])
+        _fill(discriminator, layers, epsilons(model), path)
+    return discriminator.eval()
+
+
+def save_keras_generator(path: Path, generator: Generator) -> None:
+    """Write a generator as Keras' weights (.h5), for ``load_weights`` of a Keras model of the same form.
+
+    All convolutions have biases, and batch-norm's epsilon is Keras' default. ``load_keras_generator`` brings back
+    every bit. Raises UserError where the file can't be written; what was there before is then intact.
+    """
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        names = []
+        for kind, path_here, layer in _our_layers(generator):
+            name = path_here.replace(".", "_")
+            names.append(name)
+            group = file.create_group(name)
+            arrays = {f"{name}/{KERAS_NAMES[tensor]}:0": tensor for tensor in TENSORS[kind][1]}
+            group.attrs["weight_names"] = [weight.encode() for weight in arrays]
+            for weight, tensor in arrays.items():
+                value = to_device(getattr(layer, tensor).value, np)
+                if _shuffled(path_here, generator):
+                    value = _to_tensorflow(value)
+                group[weight] = value.reshape(1, 1, -1) if kind == "PReLU" else value
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
+        ends = {key: generator.config[key] for key in ("value_range", "output")}
+        file.attrs[STATEMENT] = json.dumps(ends)
+    try:
+        write_whole(path, image.getbuffer())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
+
+
+# ---------------------------------------------------------------- which net it is
+
+
+def _layers(file: h5py.File, path: Path) -> dict[str, list[Weights]]:
+    layers = layers_by_kind(file)
+    if not layers:
+        raise WeightsError(f"{path} is an HDF5 file, but not one that tinysrgan wrote, and holds no layers of Keras.")
+    return layers
+
+
+def _architecture(layers: dict[str, list[Weights]], path: Path) -> tuple[int, int, int, str]:
+    """What the arrays tell: the generator's blocks, filters, scale and way to upscale."""
+    kernels = [weights.arrays[0].shape for weights in layers.get("convolution", [])]
+    norms = len(layers.get("batch-norm", []))
+    filters = kernels[0][3] if kernels else 0
+    blocks = norms // 2
+    doublings = sum(shape[3] == 4 * filters for shape in kernels[1:])
+    scale = 2 ** min(doublings, 9)
+    found = {"blocks": blocks, "filters": filters, "scale": scale}
+    if any(value not in GENERATOR_CONFIG[name] for name, value in found.items()):
+        raise WeightsError(
+            f"{path} holds no generator of SRGAN's form: 1 to 64 blocks with two batch-norms each (it has {norms} "
+            f"batch-norms), 1 to 512 filters (its first convolution has {filters}), and 1 to 3 convolutions to 4 times "
+            f"as many, which double the size (it has {doublings})."
+        )
+    return blocks, filters, scale, "nearest" if kernels[-1][2] == 4 * filters else "shuffle"
+
+
+# ---------------------------------------------------------------- its tensors
+
+
+def _our_layers(net: Sequential) -> list[tuple[str, str, Layer]]:
+    """Kind, path and layer of all that has weights, in forward order."""
+    kinds = {layer: kind for kind, (layer, _) in TENSORS.items()}
+    return [(kinds[type(layer)], layer.path, layer) for layer in net.layers() if type(layer) in kinds]
+
+
+def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsilons: list[float], path: Path) -> None:
+    """Bring the file's numbers into the net. Raises WeightsError before that if anything doesn't fit."""
+    problems = [f"{weights} is extra" for weights in layers.get(OTHER, [])]
+    chosen: list[tuple[str, Layer, str, h5py.Dataset]] = []
+    for kind, (_, tensors) in TENSORS.items():
+        ours = [(name, layer) for this, name, layer in _our_layers(net) if this == kind]
+        for i, (here, there) in enumerate(zip_longest(ours, layers.get(kind, [])), start=1):
+            if here is None:
+                problems.append(f"{kind} {i}, {there}, is extra")
+                continue
+            name, layer = here
+            shapes = {tensor: getattr(layer, tensor).value.shape for tensor in tensors}
+            if kind == "PReLU":
+                shapes = {"slope": (1, 1, *shapes["slope"])}
+            if there is None:
+                problems.append(f"{kind} {i}, {name} {', '.join(map(str, shapes.values()))}, is missing")
+                continue
+            for (tensor, shape), array in zip(shapes.items(), there.arrays, strict=False):
+                if problem := misfit(array, shape, FLOATS):
+                    problems.append(f"{kind} {i}, {there.name!r} {KERAS_NAMES[tensor]} {problem}")
+                chosen.append((name, layer, tensor, array))
+    if problems:
+        form = ", ".join(f"{name}={value}" for name, value in net.config.items() if name != "value_range")
+        more = f"; and {len(problems) - MOST} more" if len(problems) > MOST else ""
+        listed = "; ".join(problems[:MOST])
+        raise WeightsError(f"{path} doesn't fit {type(net).__name__}({form}): {listed}{more}.")
+    for name, layer, tensor, array in chosen:
+        with np.errstate(over="ignore"):
+            value = array[()].astype(np.float32)
+        if not np.isfinite(value).all() or (tensor == "variance" and (value < 0).any()):
+            raise WeightsError(f"{path} is damaged: {array.name} holds numbers that are none, or a negative variance.")
+        if isinstance(net, Generator) and _shuffled(name, net):
+            value = _from_tensorflow(value)
+        target = getattr(layer, tensor).value
+        target[...] = value.reshape(target.shape)
+    norms = [layer for layer in net.layers() if isinstance(layer, BatchNorm)]
+    for layer, epsilon in zip(norms, epsilons, strict=False):
+        if epsilon != layer.epsilon:  # the scale makes up for the difference
+            variance = layer.variance.value
+            layer.scale.value *= np.sqrt((variance + layer.epsilon) / (variance + epsilon))
+
+
+def _shuffled(path: str, generator: Generator) -> bool:
+    """Is the layer of this path the convolution before a pixel shuffle?"""
+    return generator.config["upscale"] == "shuffle" and path.startswith("upscale.") and path.endswith(".conv")
+
+
+def _from_tensorflow(value: np.ndarray) -> np.ndarray:
+    """Channels (..., 4 C) from the order of ``tf.nn.depth_to_space``, cell first, to that of ``PixelShuffle``."""
+    return value.reshape(*value.shape[:-1], 4, -1).swapaxes(-1, -2).reshape(value.shape)
+
+
+def _to_tensorflow(value: np.ndarray) -> np.ndarray:
+    """The way back."""
+    return value.reshape(*value.shape[:-1], -1, 4).swapaxes(-1, -2).reshape(value.shape)

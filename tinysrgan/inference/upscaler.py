@@ -1,0 +1,181 @@
+"""From Python, in three lines:
+
+    import tinysrgan
+    upscaler = tinysrgan.load()
+    clear = upscaler(blurry)
+
+``blurry`` is a Pillow image or a NumPy array, and so is ``clear``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tinysrgan.core.device import choose_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.core.paths import WEIGHTS
+from tinysrgan.data.images import to_uint8
+from tinysrgan.formats.checkpoint import CheckpointError, load_generator
+from tinysrgan.formats.hdf5 import reading
+from tinysrgan.formats.keras.nets import load_keras_generator
+from tinysrgan.inference.fuse import fold
+from tinysrgan.inference.tiles import upscale_in_tiles
+from tinysrgan.models import Generator
+
+SHIPPED = "qr_x4_srresnet.h5"  # of those in weights/ the one whose codes scan best
+
+
+def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
+    """Load a trained generator: the one that ships with tinysrgan, any file that training wrote, or Keras' (.h5).
+
+    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for Keras' files that don't state it, "IN" or
+    "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" where
+    the net ends in one. Raises UserError (a ValueError) where the file is absent, damaged or no generator's, and where
+    "cuda" doesn't work.
+    """
+    path = WEIGHTS / SHIPPED if weights is None else Path(weights)
+    if weights is None and not path.exists():
+        raise UserError(
+            f"The generator that ships with tinysrgan is not at {path}: train one with `python -m tinysrgan.train` "
+            "and give its generator.h5 as the weights."
+        )
+    return Upscaler(read_generator(path, value_range), device)
+
+
+def read_generator(path: Path, value_range: str | None = None) -> Generator:
+    """The generator in a file, whoever wrote it, with ``value_range`` as in ``load``. Raises UserError."""
+    with reading(path, CheckpointError) as file:
+        is_ours = "format" in file.attrs
+    if not is_ours:
+        return load_keras_generator(path, value_range)
+    if value_range:
+        raise UserError(f"{path} is tinysrgan's own file and states its value range: leave out --value-range.")
+    return load_generator(path)
+
+
+class Upscaler:
+    """A generator at work: call it with an image to get the image ``scale`` times as wide and as high.
+
+    The generator is put into eval mode. What runs, on the device ("auto", "cpu" or "cuda"), is a copy of it as it is
+    now, made fast by ``fold``; ``where`` says in words on which device. Raises UserError where "cuda" doesn't work.
+    """
+
+    def __init__(self, generator: Generator, device: str = "auto"):
+        self.module, self.where = choose_device(device)
+        self.net = fold(generator.eval())
+        self.net.to(self.module)
+        self.scale = generator.scale
+
+    @overload
+    def __call__(self, image: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray: ...
+    @overload
+    def __call__(self, image: Image.Image, progress: Callable[[int], object] | None = None) -> Image.Image: ...
+    def __call__(
+        self, image: np.ndarray | Image.Image, progress: Callable[[int], object] | None = None
+    ) -> np.ndarray | Image.Image:
+        """Upscale an image; what comes back is new, the image is left as it is.
+
+        image: an array, uint8 (0..255) or uint16 (0..65535), of shape (H, W), (H, W, 1) for grey, (H, W, 3) for RGB,
+        (H, W, 2) or (H, W, 4) with alpha as the last channel; the result is uint8 with as many channels, (scale H,
+        scale W[, C]). Or a Pillow image of any mode; the result is of mode L, LA, RGB or RGBA, turned upright as
+        EXIF says. Any size from 1x1 on; a large one is done in tiles, with the same result.
+
+        Grey stays grey: also an RGB image whose channels are equal. Alpha is enlarged by bicubic interpolation, and
+        the colours are such that the image laid on white is what the generator makes of it laid on white.
+        ``progress`` is called with the number of pixels of ``image`` that are done since its last call.
+
+        Raises UserError (a ValueError) for any other array or mode of image, and where the generator's numbers
+        overflow; OSError for a Pillow image whose file turns out to be damaged.
+        """
+        if isinstance(image, Image.Image):
+            return self._upscale(eight_bits(image), progress)
+        if not isinstance(image, np.ndarray):
+            raise UserError(f"An image is a NumPy array or a Pillow image, not {type(image).__name__}.")
+        return np.array(self._upscale(_from_array(image), progress)).reshape(
+            self.scale * image.shape[0], self.scale * image.shape[1], *image.shape[2:]
+        )
+
+    def _upscale(self, image: Image.Image, progress: Callable[[int], object] | None) -> Image.Image:
+        """Upscale an image of mode L, LA, RGB or RGBA."""
+        size = (self.scale * image.width, self.scale * image.height)
+        alpha = image.getchannel("A").resize(size, Image.Resampling.BICUBIC) if "A" in image.mode else None
+        pixels = np.asarray(lay_on_white(image).convert("RGB"))
+        grey = bool((pixels == pixels[:, :, :1]).all())
+        result = Image.new("L" if image.mode in ("L", "LA") else "RGB", size)
+        for box, y in upscale_in_tiles(self.net, pixels, self.module):
+            if not np.isfinite(y).all():
+                raise UserError("The generator's numbers overflow on this image: its weights are no good.")
+            corner = (self.scale * box.left, self.scale * box.top)
+            if grey:
+                y = y.mean(axis=2, keepdims=True)
+            if alpha:
+                opacity = np.asarray(alpha.crop((*corner, self.scale * box.right, self.scale * box.bottom)))
+                y = 1 - (1 - y) / np.maximum(opacity / np.float32(255), 1 / 255)[:, :, None]
+            tile = to_uint8(y)
+            result.paste(Image.fromarray(tile[:, :, 0] if grey else tile), corner)
+            if progress:
+                progress((box.bottom - box.top) * (box.right - box.left))
+        if alpha:
+            result.putalpha(alpha)
+        return result
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode in mode L, LA, RGB or RGBA, turned upright as its EXIF says.
+
+    Raises UserError where a mode says nothing about the range of its numbers, OSError for a damaged file.
+    """
+    image = ImageOps.exif_transpose(image)
+    if not image.width or not image.height:
+        raise UserError(f"An image of {image.width}x{image.height} pixels has nothing to upscale.")
+    if image.mode == "F":
+        raise UserError("Pixels that are floating-point numbers have no known range: save them with 8 or 16 bits.")
+    if image.mode.startswith("I"):  # Pillow would clip them, not scale
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise UserError("Pixels of more than 16 bits have no known range: save them with 8 or 16 bits.")
+        return Image.fromarray(_from_16_bits(pixels))
+    grey = image.mode in ("1", "L", "LA", "La")
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            return image.convert("LA") if grey else image
+        return image.convert("L" if grey else "RGB")
+    except ValueError as error:
+        raise UserError(f"Colours of Pillow's mode {image.mode} can't be converted: save the image as RGB.") from error
+
+
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """An image of mode L, LA, RGB or RGBA without its transparency: as on white paper, in mode L or RGB."""
+    if "A" not in image.mode:
+        return image
+    colour = image.mode.removesuffix("A")
+    paper = Image.new(colour, image.size, "white")
+    paper.paste(image.convert(colour), mask=image.getchannel("A"))
+    return paper
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    """The image of mode L, LA, RGB or RGBA that an array holds. Raises UserError if it holds none."""
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or not 1 <= channels <= 4 or not pixels.size:
+        raise UserError(
+            f"An image is an array (H, W) or (H, W, C) with 1 to 4 channels C and at least one pixel, "
+            f"not {pixels.shape}."
+        )
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(
+            f"An image is an array of uint8, 0 to 255, or uint16, 0 to 65535, not {pixels.dtype}: scale and convert it."
+        )
+    eight = pixels if pixels.dtype == np.uint8 else _from_16_bits(pixels)
+    return Image.fromarray(np.ascontiguousarray(eight[:, :, 0] if channels == 1 and eight.ndim == 3 else eight))
+
+
+def _from_16_bits(pixels: np.ndarray) -> np.ndarray:
+    """16 bits, 0..65535, as 8 bits, 0..255."""
+    return (pixels / np.float32(257)).round().astype(np.uint8)

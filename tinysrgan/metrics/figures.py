@@ -1,0 +1,219 @@
+"""Results to look at: the article's figure (LR | bicubic | SR | HR) and the curves of a training run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MISSING = "Drawing curves needs the package matplotlib: install it with `pip install matplotlib`."
+
+GREEN, RED = (0, 150, 70), (215, 40, 40)
+FRAME, GAP = 3, 6  # px; room for the frame is kept where there is none, so that all images line up
+
+# What a column's name starts with, in lower case, and the label of its panel. Columns of no kind are losses.
+KINDS = {"d(": "probability of real", "psnr": "PSNR, dB", "ssim": "SSIM", "scan": "codes that scan, %"}
+CLOCKS = {"epoch", "seconds", "images/s"}  # neither a loss nor a quality: not drawn
+LIMITS = {"probability of real": (-0.05, 1.05), "codes that scan, %": (-5, 105)}
+
+
+def strip(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    frames: Sequence[Sequence[bool | None]] | None = None,
+) -> Image.Image:
+    """The figure: a row per image, a column per title, white between them.
+
+    rows: uint8 images (H, W), (H, W, 1) or (H, W, 3); smaller ones are enlarged, by nearest, to the height of the
+    tallest. frames: like rows; green for True (the code scans), red for False, none for None. Raises ValueError where
+    the rows, titles and frames don't match or something is no image.
+    """
+    frames = frames or [[None] * len(titles)] * len(rows)
+    if not rows or not titles or any(len(row) != len(titles) for row in (*rows, *frames)) or len(frames) != len(rows):
+        raise ValueError(
+            f"A strip takes as many images and frames in each row as it has titles ({len(titles)}), not images "
+            f"{[len(row) for row in rows]} and frames {[len(row) for row in frames]}."
+        )
+    images = [[_rgb(image) for image in row] for row in rows]
+    height = max(image.height for row in images for image in row)
+    images = [[_enlarge(image, height) for image in row] for row in images]
+    width = max(image.width for row in images for image in row)
+
+    font_size = _font_size(titles, width + 2 * FRAME)
+    font, title_height = ImageFont.load_default(font_size), math.ceil(1.5 * font_size)
+    across, down = width + 2 * FRAME + GAP, height + 2 * FRAME + GAP
+    canvas = Image.new("RGB", (GAP + len(titles) * across, GAP + title_height + len(rows) * down), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        centre = (GAP + column * across + FRAME + width // 2, GAP + title_height // 2)
+        draw.text(centre, title, fill="black", font=font, anchor="mm")
+    for i, (row, marks) in enumerate(zip(images, frames, strict=True)):
+        for j, (image, scans) in enumerate(zip(row, marks, strict=True)):
+            x = GAP + j * across + FRAME + (width - image.width) // 2
+            y = GAP + title_height + i * down + FRAME
+            if scans is not None:
+                corners = (x - FRAME, y - FRAME, x + image.width + FRAME - 1, y + image.height + FRAME - 1)
+                draw.rectangle(corners, fill=GREEN if scans else RED)
+            canvas.paste(image, (x, y))
+    return canvas
+
+
+def save_picture(image: Image.Image, path: str | Path) -> None:
+    """Write an image file, in the format that the name's ending asks for, as a whole or not at all.
+
+    Makes missing folders. Raises as ``encode`` does, and OSError as ``write_whole``.
+    """
+    path = Path(path)
+    content = encode(image, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+
+
+def encode(image: Image.Image, path: Path) -> bytes:
+    """The content of an image file, in the format that the name's ending asks for.
+
+    Raises UserError where the ending names no format, OSError or ValueError where the format can't hold the image.
+    """
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format not in Image.SAVE:
+        raise UserError(f"{path} must end in the name of an image format, as in .png.")
+    content = io.BytesIO()
+    image.save(content, format=image_format)
+    return content.getvalue()
+
+
+def loss_curves(csv_path: str | Path, png_path: str | Path) -> None:
+    """Draw a training log as a picture 1000 px wide: a panel a kind of number, one under the other over the steps.
+
+    csv_path: a CSV file with a header; ``step``, ``phase``, then any named columns of numbers, where a blank, NaN or
+    infinity is no point. Columns are told apart by name: ``D(...)`` are probabilities, ``psnr...`` and ``ssim...``
+    qualities, ``scan...`` scan rates in %, and all others losses, but for those in ``CLOCKS``. A name that ends in
+    ``bicubic`` is a baseline. A dotted line marks where the phase changes.
+
+    Raises ImportError without matplotlib, UserError where the log has no ``step``, holds something else than numbers
+    or has nothing to draw.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(MISSING) from None
+
+    steps, phases, columns = _read_log(Path(csv_path))
+    panels = _panels(columns)
+    if not panels:
+        raise UserError(f"{csv_path} holds no numbers to draw yet.")
+    figure = Figure(figsize=(10, 0.5 + 2.3 * len(panels)), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for ax, (label, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            _curve(ax, steps, columns[name], name)
+        for (_, before), (step, after) in pairwise(zip(steps, phases, strict=True)):
+            if before != after:
+                ax.axvline(step, color="0.4", linestyle=":", label=f"{after} from here" if ax is axes[0] else None)
+        _dress(ax, label)
+    axes[-1].set_xlabel("step")
+    figure.align_ylabels()
+    canvas.draw()
+    save_picture(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), png_path)
+
+
+def _read_log(path: Path) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
+    """Steps, phases and the columns of numbers; NaN where a field is blank."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file, restval="")
+        names = reader.fieldnames or ()
+        table = [(reader.line_num, row) for row in reader]
+    if "step" not in names:
+        raise UserError(f"{path} has no column 'step': it is no training log.")
+    columns = {
+        name: np.array([_number(row[name], path, name, line) for line, row in table])
+        for name in names
+        if name != "phase"
+    }
+    return columns.pop("step"), [row.get("phase", "") for _, row in table], columns
+
+
+def _number(text: str, path: Path, name: str, line: int) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        raise UserError(f"{path}, line {line}: column '{name}' holds {text!r}, which is no number.") from None
+
+
+def _panels(columns: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """The names of the columns that hold any number, by the label of the panel that they belong in."""
+    panels: dict[str, list[str]] = {label: [] for label in ("loss", "loss (linear)", *KINDS.values())}
+    for name, values in columns.items():
+        finite = values[np.isfinite(values)]
+        if not len(finite) or name in CLOCKS:
+            continue
+        kind = next((label for start, label in KINDS.items() if name.lower().startswith(start)), None)
+        loss = "loss" if finite.min() >= 0 < finite.max() else "loss (linear)"
+        panels[kind or loss].append(name)
+    return {label: names for label, names in panels.items() if names}
+
+
+def _curve(ax: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+    """One column, its gaps bridged; a noisy one as a faint line under the means of about 100 stretches."""
+    drawn = np.isfinite(values) & np.isfinite(steps)
+    x, y = steps[drawn], values[drawn]
+    style: dict[str, Any] = {"color": f"C{len(ax.get_legend_handles_labels()[1])}"}
+    if name.endswith("bicubic"):
+        style = {"color": "0.5", "linestyle": "--", "zorder": 1.5}  # behind what is compared with it
+    if len(x) > 200:
+        ax.plot(x, y, **style, alpha=0.25, linewidth=0.7)
+        x, y = (np.array([part.mean() for part in np.array_split(numbers, 100)]) for numbers in (x, y))
+    ax.plot(x, y, **style, marker="." if len(x) <= 20 else None, label=name)
+
+
+def _dress(ax: Axes, label: str) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    ax.set_ylabel(label.removesuffix(" (linear)"))
+    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    if label == "loss":
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(LogLocator(subs=(1, 3)))  # evenly spaced where that is too few, none if too many
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+    if label in LIMITS:
+        ax.set_ylim(*LIMITS[label])
+    ax.grid(which="both", color="0.9")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    # Above the axes, where it can't hide a curve.
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False, borderaxespad=0.2, fontsize=9)
+
+
+def _rgb(image: np.ndarray) -> Image.Image:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3) or not image.size:
+        raise ValueError(f"A strip takes uint8 images (H, W), (H, W, 1) or (H, W, 3), not {image.dtype} {image.shape}.")
+    return Image.fromarray(image[:, :, 0] if image.ndim == 3 and channels == 1 else image).convert("RGB")
+
+
+def _enlarge(image: Image.Image, height: int) -> Image.Image:
+    width = max(1, round(image.width * height / image.height))
+    return image.resize((width, height), Image.Resampling.NEAREST)
+
+
+def _font_size(titles: Sequence[str], width: int) -> int:
+    """A tenth of the column's width, or as much less as the longest title needs; never too small to read."""
+    size = max(12, width // 10)
+    longest = max(ImageFont.load_default(size).getlength(title) for title in titles)
+    return max(8, int(size * min(1, width / longest))) if longest else size

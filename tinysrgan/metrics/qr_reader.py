@@ -1,0 +1,145 @@
+"""Does a QR reader read it, with exactly the right text? That is what an upscaled QR code is for.
+
+The reader is zxing-cpp (https://github.com/zxing-cpp/zxing-cpp) with its own defaults; it is imported only when used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tinysrgan.core.errors import UserError
+
+MISSING = "Reading QR codes needs the package zxing-cpp: install it with `pip install zxing-cpp`."
+
+
+def available() -> bool:
+    """Whether zxing-cpp can be imported; where it can't, the functions below raise ImportError(MISSING)."""
+    try:
+        _zxing()
+    except ImportError:
+        return False
+    return True
+
+
+def read_codes(image: np.ndarray) -> list[str]:
+    """The text of every QR code in a uint8 image, (H, W) or RGB (H, W, 3); an empty list where none can be read."""
+    return [code.text for code in _barcodes(image)]
+
+
+def read_code(image: np.ndarray) -> str | None:
+    """The text of the first QR code that the reader finds in a uint8 image, (H, W) or RGB (H, W, 3), or None."""
+    return next(iter(read_codes(image)), None)
+
+
+def qr_version(image: np.ndarray | str | Path) -> int | None:
+    """The version, 1 to 40, of the QR code in an image or image file, as the reader itself reports it.
+
+    None where no code can be read, or where the reader is older than zxing-cpp 3 and doesn't tell. Raises UserError
+    where the file is no image.
+    """
+    if not isinstance(image, np.ndarray):
+        image = _load(Path(image))
+    versions = [getattr(code, "extra", {}).get("Version") for code in _barcodes(image)]
+    return int(versions[0]) if versions and versions[0] else None
+
+
+def version_of(path: str | Path) -> int | None:
+    """The version, 1 to 40, that a file's name ends in, as in ``7209-v4.png``; None where it doesn't."""
+    match = re.search(r"-v(\d{1,2})$", Path(path).stem)
+    return int(match[1]) if match and 1 <= int(match[1]) <= 40 else None
+
+
+def interval(successes: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a rate, both ends in %; (0, 100) where nothing was tried.
+
+    Wilson 1927: unlike the normal approximation it stays within 0..100 and is honest about 0 of 10 and 10 of 10.
+    """
+    if not 0 <= successes <= total:
+        raise ValueError(f"There can't be {successes} successes in {total} trials.")
+    if not total:
+        return 0.0, 100.0
+    z, p = 1.959964, successes / total
+    centre = p + z * z / (2 * total)
+    half = z * math.sqrt(p * (1 - p) / total + (z / (2 * total)) ** 2)
+    low, high = ((centre + side) / (1 + z * z / total) for side in (-half, half))
+    return 100 * max(low, 0.0), 100 * min(high, 1.0)
+
+
+@dataclass
+class ScanTally:
+    """Counts how many upscaled codes scan, by version.
+
+    The truth is what the reader reads on the full-size original. An original that can't be read (truth None) says
+    nothing about the upscaling: it is counted in ``no_code`` and left out of everything else.
+    """
+
+    readings: list[tuple[str, int | None, str | None]] = field(default_factory=list)  # truth, version, text read
+    no_code: int = 0
+
+    def add(self, truth: str | None, version: int | None, text: str | None) -> None:
+        """Record that ``text`` (None: nothing) was read where ``truth`` is right."""
+        if truth is None:
+            self.no_code += 1
+        else:
+            self.readings.append((truth, version, text))
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions seen, ascending; codes of unknown version count only where all are asked for."""
+        return sorted({version for _, version, _ in self.readings if version is not None})
+
+    def count(self, versions: Collection[int] | None = None) -> int:
+        """How many codes of these versions (None: of all codes) were tried."""
+        return len(self._texts(versions))
+
+    def scanned(self, versions: Collection[int] | None = None) -> int:
+        """How many of them gave exactly the right text."""
+        return sum(text == truth for truth, text in self._texts(versions))
+
+    def misreads(self, versions: Collection[int] | None = None) -> int:
+        """How many of them gave a wrong text, which is worse than none."""
+        return sum(text is not None and text != truth for truth, text in self._texts(versions))
+
+    def rate(self, versions: Collection[int] | None = None) -> float:
+        """How many of them gave exactly the right text, in %; NaN where there is no such code."""
+        count = self.count(versions)
+        return 100 * self.scanned(versions) / count if count else math.nan
+
+    def _texts(self, versions: Collection[int] | None) -> list[tuple[str, str | None]]:
+        return [(truth, text) for truth, v, text in self.readings if versions is None or v in versions]
+
+
+def _zxing() -> ModuleType:
+    try:
+        import zxingcpp
+    except ImportError:
+        raise ImportError(MISSING) from None
+    return zxingcpp
+
+
+def _barcodes(image: np.ndarray) -> list[Any]:
+    """The reader's own objects for the valid QR codes in an image."""
+    zxing = _zxing()
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
+        raise ValueError(f"The QR reader takes uint8 images (H, W) or (H, W, 3), not {image.dtype} {image.shape}.")
+    # Since zxing-cpp 3 ``QRCode`` stands for the whole family; Micro QR codes are none of ours.
+    formats = getattr(zxing.BarcodeFormat, "QRCodeModel2", zxing.BarcodeFormat.QRCode)
+    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)  # it takes BGR
+    return [code for code in zxing.read_barcodes(pixels, formats=formats) if code.valid]
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+        raise UserError(f"{path} can't be read as an image ({error}).") from None

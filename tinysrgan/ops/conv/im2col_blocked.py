@@ -1,0 +1,197 @@
+"""The convolution as one matrix product, as in ``im2col``, but a band of rows at a time.
+
+Laid out at once, the columns of a large image are R S times as large as the image, and memory is slow. A band's
+columns fit the caches: they are made, multiplied, given their bias and forgotten while they are there.
+NumPy arrays of any float type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from tinysrgan.ops import parallel
+from tinysrgan.ops.conv.epilogue import activate, store
+from tinysrgan.ops.conv.padding import Same, same
+
+# A band's columns should stay in the caches, but have rows enough to be worth the packing of the weights that every
+# matrix product begins with, and to keep a worker busy while another has Python's lock.
+BAND_NUMBERS = 512 * 1024
+BAND_ROWS = 256
+# With fewer multiplications than this, a second worker costs more than it brings.
+SHARED_WORK = 2**24
+
+
+class Band(NamedTuple):
+    """Output rows ``top`` to ``bottom`` of the images ``first`` to ``last`` (both without the last)."""
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+
+def bands(images: int, rows: int, row_length: int, limit: int, work: int) -> list[Band]:
+    """Cut ``images`` of ``rows`` x ``row_length`` outputs into bands of like size, if possible of ``limit`` outputs.
+
+    Several small images make a band, or several bands a large image. Every worker gets as many as the others, unless
+    there is too little to share: ``work`` is the number of multiplications for an output.
+    """
+    outputs = images * rows * row_length
+    count = -(-outputs // limit)
+    workers = parallel.workers() if outputs * work >= SHARED_WORK else 1
+    count = -(-count // workers) * workers
+    groups = min(count, images)
+    each = workers // gcd(groups, workers)
+    pieces = min(-(-count // images // each) * each, rows) if count > images else 1
+    return [
+        Band(images * g // groups, images * (g + 1) // groups, rows * i // pieces, rows * (i + 1) // pieces)
+        for g in range(groups)
+        for i in range(pieces)
+    ]
+
+
+def band_columns(x: np.ndarray, r: int, s: int, stride: int, rows: Same, columns: Same, band: Band) -> np.ndarray:
+    """The windows (outputs of the band, R S C) of x: (N, H, W, C), zero outside the image.
+
+    Output (p, q) has the window that starts at input (p stride - rows.before, q stride - columns.before).
+    """
+    p, q = band.bottom - band.top, columns.out
+    size = (p - 1) * stride + r, (q - 1) * stride + s
+    part = patch(x[band.first : band.last], (band.top * stride - rows.before, -columns.before), size)
+    images, _, _, channels = part.shape
+    image, row, pixel, number = part.strides
+    strides = (image, row * stride, pixel * stride, row, pixel, number)
+    return np.ndarray((images, p, q, r, s, channels), x.dtype, part, strides=strides).reshape(-1, r * s * channels)
+
+
+def patch(x: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Rows and columns of x: (N, H, W, C), ``size`` of them from ``start`` on, zero outside the image."""
+    part = np.zeros((len(x), *size, x.shape[3]), x.dtype)
+    in_x, in_part = overlap(start[0], size[0], x.shape[1])
+    across_x, across_part = overlap(start[1], size[1], x.shape[2])
+    part[:, in_part, across_part] = x[:, in_x, across_x]
+    return part
+
+
+def band_limit(window: int) -> int:
+    """How many outputs of ``window`` inputs a band should have."""
+    return max(BAND_ROWS, BAND_NUMBERS // window)
+
+
+def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
+    """Where ``length`` numbers from ``start`` on meet an axis of ``size``: slices of the axis and of the numbers."""
+    first, last = max(start, 0), max(min(start + length, size), 0)
+    return slice(first, last), slice(first - start, max(last, first) - start)
+
+
+def correlate(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    stride: int,
+    rows: Same,
+    columns: Same,
+    y: np.ndarray,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
+) -> None:
+    """y: (N, P, Q, K), any view, becomes the sum of every window of x: (N, H, W, C) times w: (R, S, C, K), plus bias.
+
+    For every band: (outputs of the band, R S C) times (R S C, K). ``slope`` and ``shortcut`` as in ``epilogue``.
+    """
+    r, s, c, k = w.shape
+    weights = w.reshape(r * s * c, k)
+
+    def work(run: Sequence[Band]) -> None:
+        for band in run:
+            product = band_columns(x, r, s, stride, rows, columns, band) @ weights
+            activate(product.reshape(-1, columns.out * k), bias, slope)
+            at = slice(band.first, band.last), slice(band.top, band.bottom)
+            store(product.reshape(y[at].shape), None if shortcut is None else shortcut[at], y[at])
+
+    parallel.parallel_map(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
+
+
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    stride: int = 1,
+    bias: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
+) -> np.ndarray:
+    """y = columns(x) w, as ``im2col.conv2d``, with what ``epilogue`` does to it."""
+    rows, columns = same(x.shape[1], w.shape[0], stride), same(x.shape[2], w.shape[1], stride)
+    y = np.empty((len(x), rows.out, columns.out, w.shape[3]), x.dtype)
+    correlate(x, w, bias, stride, rows, columns, y, slope, shortcut)
+    return y
+
+
+def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
+    """dw = columns(x)^T dy, as ``im2col.conv2d_grad_weight``.
+
+    Every worker sums (R S C, outputs of a band) times (outputs of a band, K) over its bands.
+    """
+    r, s, c, k = w_shape
+    rows, columns = same(x.shape[1], r, stride), same(x.shape[2], s, stride)
+
+    def work(run: Sequence[Band]) -> np.ndarray:
+        total = np.zeros((r * s * c, k), x.dtype)
+        for band in run:
+            part = dy[band.first : band.last, band.top : band.bottom].reshape(-1, k)
+            total += band_columns(x, r, s, stride, rows, columns, band).T @ part
+        return total
+
+    parts = parallel.parallel_map(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
+    return reduce(np.add, parts).reshape(w_shape)
+
+
+def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
+    """dx, as stride x stride convolutions of dy, one for each phase of the input pixels.
+
+    Input row y = u stride + phase met tap i in output row p = (y + before - i) / stride, if that is whole. So only
+    every stride-th tap, from i = (phase + before) mod stride, counts for a phase, and the taps t = 0, 1, ... that do
+    meet p = u + (phase + before - i) / stride - t: a convolution with these taps in reverse order. With stride 1 this
+    is the well-known convolution with the flipped filter.
+    """
+    height, width = x_shape[1:3]
+    r, s = w.shape[:2]
+    flipped = _flipped(w)
+    dx = np.empty(x_shape, dy.dtype)
+    for i in range(min(stride, height)):
+        for j in range(min(stride, width)):
+            first_r, rows = _phase(i, height, r, stride)
+            first_s, columns = _phase(j, width, s, stride)
+            taps = flipped[(r - 1 - first_r) % stride :: stride, (s - 1 - first_s) % stride :: stride]
+            part = dx[:, i::stride, j::stride]
+            if taps.size:
+                correlate(dy, taps, None, 1, rows, columns, part)
+            else:  # a stride longer than the filter skips these inputs
+                part[...] = 0
+    return dx
+
+
+def _flipped(w: np.ndarray) -> np.ndarray:
+    """(R, S, K, C): w with its taps in reverse, and C and K exchanged."""
+    r, s, c, k = w.shape
+    flipped = np.empty((r, s, k, c), w.dtype)
+
+    def work(run: Sequence[tuple[int, int]]) -> None:
+        for i, j in run:
+            flipped[r - 1 - i, s - 1 - j] = w[i, j].T
+
+    parallel.parallel_map(work, [(i, j) for i in range(r) for j in range(s)])
+    return flipped
+
+
+def _phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:
+    """The first tap that counts for the inputs phase, phase + stride, ... of an axis, and where its windows lie."""
+    before = same(length, size, stride).before
+    first = (phase + before) % stride
+    taps = len(range(first, size, stride))
+    return first, Same(len(range(phase, length, stride)), taps - 1 - (phase + before - first) // stride, 0)

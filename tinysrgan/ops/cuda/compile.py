@@ -1,0 +1,48 @@
+"""Finds the kernels' source and has CuPy compile it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinysrgan.core.device import Array
+from tinysrgan.core.paths import KERNELS
+
+OPTIONS = ("-std=c++17", "-default-device")  # of NVRTC; small functions need no __device__ of their own
+NULL = np.uint64(0)  # CuPy doesn't take None for a pointer
+Kernel = Callable[..., None]  # called with (grid, block, arguments, shared_mem=bytes)
+
+
+def address(x: Array) -> int:
+    """Where on the GPU an array of CuPy begins."""
+    return x.data.ptr  # type: ignore[attr-defined]
+
+
+@cache
+def source(file: str) -> str:
+    """A kernel file after what all of them share. Not by ``#include``: CuPy's cache wouldn't see that change."""
+    return (KERNELS / "common.cuh").read_text() + (KERNELS / file).read_text()
+
+
+@cache
+def kernel(cupy: ModuleType, file: str, name: str, **defines: int | str) -> Kernel:
+    """The kernel ``name`` of ``kernels/file``, compiled for the GPU at hand with these macros defined.
+
+    Where a kernel takes a pointer, None is the null pointer. Other numbers must be as wide as the kernel takes them.
+    """
+    options = (*OPTIONS, *(f"-D{macro}={value}" for macro, value in defines.items()))
+    function = cupy.RawModule(code=source(file), options=options).get_function(name)
+
+    def launch(
+        grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        if shared_mem > function.max_dynamic_shared_size_bytes:
+            function.max_dynamic_shared_size_bytes = shared_mem
+        pointers_and_numbers = tuple(NULL if argument is None else argument for argument in arguments)
+        function(grid, block, pointers_and_numbers, shared_mem=shared_mem)
+
+    return launch

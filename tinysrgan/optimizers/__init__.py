@@ -1,0 +1,1 @@
+"""The optimizers: Adam and Muon."""

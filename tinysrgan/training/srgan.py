@@ -1,0 +1,64 @@
+"""The parts of an SRGAN put together: two nets, the losses that judge them, the optimizers that train them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tinysrgan.formats import checkpoint
+from tinysrgan.losses import PIXEL_LOSSES, ContentLoss, FeatureLoss
+from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.optimizers.adam import Adam
+from tinysrgan.optimizers.muon import Muon
+from tinysrgan.training.config import Options
+
+OPTIMIZERS = {"adam": Adam, "muon": Muon}
+
+
+@dataclass
+class SRGAN:
+    """A generator that sharpens images, a discriminator that tells them from real ones, and what trains the two."""
+
+    generator: Generator
+    discriminator: Discriminator
+    pixel_loss: ContentLoss
+    content: ContentLoss
+    adversarial_weight: float
+    generator_optimizer: Adam
+    discriminator_optimizer: Adam
+
+    @classmethod
+    def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
+        """New nets as the options have them, on the device of ``module`` (numpy or cupy).
+
+        Without ``vgg`` the content loss compares pixels, as pre-training does: the paper's SRGAN-MSE.
+        """
+        o = options
+        pixel_loss = PIXEL_LOSSES[o.pixel_loss]
+        output = "tanh" if o.pixel_loss == "entropy" else "linear"  # whose logarithms must stay finite
+        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, seed=o.seed)
+        discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
+        content: ContentLoss = pixel_loss
+        for net in (generator, discriminator, vgg):
+            if net is not None:
+                net.to(module)
+        if vgg is not None:
+            content = FeatureLoss(vgg, o.feature_scale)
+        optimizers = OPTIMIZERS[o.optimizer](generator.parameters()), Adam(discriminator.parameters())
+        return cls(generator, discriminator, pixel_loss, content, o.adversarial_weight, *optimizers)
+
+    def save(self, path: Path, state: dict[str, Any]) -> None:
+        """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""
+        checkpoint.save(path, self._nets(), self._adams(), state)
+
+    def load(self, path: Path) -> None:
+        """Take over what ``save`` wrote. Raises CheckpointError, naming all that doesn't fit."""
+        checkpoint.load(path, self._nets(), self._adams())
+
+    def _nets(self) -> dict[str, Generator | Discriminator]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def _adams(self) -> dict[str, Adam]:
+        return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
