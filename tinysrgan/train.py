@@ -17,6 +17,7 @@ from tinysrgan.core import device
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
+from tinysrgan.data.camera import Camera
 from tinysrgan.data.dataset import BatchSource, ImagePairs, find_images, prefetch, split
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
@@ -161,7 +162,8 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
     training, held_out = ([], paths) if options.fresh_codes else split(paths)
     pairs: BatchSource
     if options.fresh_codes:
-        pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed)
+        camera = Camera() if options.augment == "camera" else None
+        pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed, camera)
     else:
         pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     if options.epochs is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.data.augment import HARD, Augment
+from tinysrgan.data.camera import Camera
 from tinysrgan.data.images import DataError, to_unit
 from tinysrgan.data.qr_codes import KINDS, LEVELS, VERSIONS, modules, number, payload, straight, turned
 
@@ -21,13 +22,22 @@ class SyntheticCodes:
     any kind, at any level. Versions 1 to 4, the most often those that are the hardest to rescue but can be. A batch
     depends on nothing but the seed and the step's number.
 
-    ``augment`` says how far codes are turned and shifted, and how LR is blurred, darkened and noisy. Raises DataError
-    where it does anything else, the sizes don't fit, or qrcode is missing.
+    ``augment`` says how far codes are turned and shifted, and how LR is blurred, darkened and noisy. With ``camera``,
+    ``camera_share`` of the codes are photographed by it instead. Raises DataError where ``augment`` does anything else,
+    the sizes don't fit, or qrcode is missing.
     """
 
     EPOCH = 10_000  # codes; as many as the article's public set has images
 
-    def __init__(self, hr_size: int = 128, scale: int = 4, augment: Augment | None = HARD, seed: int = 0):
+    def __init__(
+        self,
+        hr_size: int = 128,
+        scale: int = 4,
+        augment: Augment | None = HARD,
+        seed: int = 0,
+        camera: Camera | None = None,
+        camera_share: float = 0.6,
+    ):
         if scale < 1 or hr_size % scale:
             raise DataError(f"The side of the large images, {hr_size}, must be a multiple of the scale, {scale}.")
         self.augment = augment or Augment(0, 0, 0, brightness=(1, 1))
@@ -39,6 +49,7 @@ class SyntheticCodes:
             modules("", 1, "L")
         except ImportError as error:
             raise DataError(str(error)) from None
+        self.camera, self.camera_share = camera, camera_share
         self.hr_size, self.scale, self.lr_size, self.seed = hr_size, scale, hr_size // scale, seed
         self.skipped: dict[Path, str] = {}  # nothing ever is
 
@@ -60,6 +71,8 @@ class SyntheticCodes:
         """LR and HR of a code, uint8 (lr_size, lr_size) and (hr_size, hr_size)."""
         rng = np.random.default_rng([self.seed, 3, draw])
         _, symbol = self.code(rng)
+        if self.camera and rng.random() < self.camera_share:
+            return self.camera.photograph(symbol, self.lr_size, self.scale, rng)
         angle = self.augment.turn(rng)
         shift = self.scale * rng.uniform(-self.augment.shift, self.augment.shift, 2)
         if angle:

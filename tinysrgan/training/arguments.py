@@ -177,8 +177,9 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     add("--scale", type=int, choices=(2, 4, 8), help=f"how many times smaller the blurred ones are ({qr.scale})")
     add(
         "--augment",
-        choices=("none", "shift", "hard", "article"),
-        help=f"none; sub-pixel shifts; these, rotation, blur, dimming and noise; the article's ({qr.augment})",
+        choices=("none", "shift", "hard", "camera", "article"),
+        help="none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: fresh codes as photographs show "
+        f"them; the article's ({qr.augment})",
     )
     add("--fresh-codes", action="store_true", help="train on new QR codes without end; the folder's images only judge")
     add("--flip", action="store_true", help="mirror half of the images; a mirrored QR code is not a QR code")

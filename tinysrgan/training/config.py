@@ -95,7 +95,7 @@ def augmentation(options: Options) -> Augment | None:
         return None
     if options.augment == "article":
         return Augment(flip=options.flip)
-    if options.augment == "hard":
+    if options.augment in ("hard", "camera"):
         return replace(HARD, flip=options.flip)
     shift = 0.5 if options.augment == "shift" else 0.0
     return Augment(rotation=0, shear=0, zoom=0, flip=options.flip, brightness=(1, 1), shift=shift)
