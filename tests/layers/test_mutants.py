@@ -239,7 +239,7 @@ def adam_that_keeps_gradients(self):
 
 DENSE_BACKWARD, CONV_BACKWARD = Dense.backward, Conv2D.backward
 DENSE_FORWARD, BATCH_NORM_FORWARD = Dense.forward, BatchNorm.forward
-PROBABILITY, SQUARED, ADAM_STEP = losses.probability, losses.mean_squared_error, Adam.step
+PROBABILITY, SQUARED, ADAM_STEP = losses.sigmoid, losses.mean_squared_error, Adam.step
 PIXEL_ENTROPY = losses.pixel_cross_entropy
 GRAD_INPUT, GRAD_WEIGHT = conv.conv2d_grad_input, conv.conv2d_grad_weight
 CONV = gradient(lambda: Conv2D(3, 4, 3, rng=np.random.default_rng(1)), 2, 6, 6, 3)

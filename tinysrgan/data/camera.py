@@ -98,7 +98,7 @@ class Camera:
             dot = np.hypot(offset[:, None], offset) < rng.uniform(0.38, 0.5)
             plane = np.where(_finders(count), plane, np.kron(symbol, dot))
         if rng.random() < self.ink_share:
-            # A blurred straight edge has the level cdf(-d / sigma) at a distance d outside: a threshold there moves it by d.
+            # At a distance d outside, a blurred straight edge has the level cdf(-d / sigma): a threshold moves it by d.
             spread, sigma = rng.uniform(*self.ink), rng.uniform(*self.rounding)
             level = 255 * NormalDist().cdf(-spread / sigma)
             margin = 2 * MODULE

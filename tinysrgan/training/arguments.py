@@ -178,8 +178,8 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
     add(
         "--augment",
         choices=("none", "shift", "hard", "camera", "article"),
-        help="none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: fresh codes as photographs show "
-        f"them; the article's ({qr.augment})",
+        help="none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: synthetic codes as photographs "
+        f"show them; the article's ({qr.augment})",
     )
     add("--fresh-codes", action="store_true", help="train on new QR codes without end; the folder's images only judge")
     add("--flip", action="store_true", help="mirror half of the images; a mirrored QR code is not a QR code")
