@@ -43,7 +43,7 @@ def prepare(case: Case, layout: str = "") -> Callable[[], object]:
 
 
 def build(case: Case) -> SRGAN:
-    """The nets, losses and optimisers of a training step."""
+    """The nets, losses and optimizers of a training step."""
     options = Options(
         hr_size=case.hr_size,
         blocks=case.blocks,
@@ -53,5 +53,5 @@ def build(case: Case) -> SRGAN:
         discriminator_dense=DENSE,
     )
     srgan = SRGAN.build(options, VGG19(VGG_LAYER) if case.work == "adversarial" else None, np)
-    srgan.generator_adam.learning_rate = srgan.discriminator_adam.learning_rate = LEARNING_RATE
+    srgan.generator_optimizer.learning_rate = srgan.discriminator_optimizer.learning_rate = LEARNING_RATE
     return srgan

@@ -1,33 +1,62 @@
-"""The codes of the benchmark, always the same ones: four tracks, versions 1 to 4, all texts kept out of training.
+"""The codes of the benchmark, always the same ones: five tracks, versions 1 to 4, all texts kept out of training.
 
 article: a four-digit number that is 7 modulo 10, level M, as in the article's public set; straight and clean.
 mixed: digits, capitals or addresses that fill 60 to 100 % of the symbol, all levels; straight and clean.
 hard: as mixed, but moved by up to half an LR pixel, blurred (sigma 0.3 to 0.7 LR pixels), darkened (0.7 to 1) and noisy
 (0 to 6 of 255).
 rot: as mixed, but turned by up to 40 degrees and moved by up to half an LR pixel; clean.
+camera: as mixed, but photographed: all that ``tinysrgan.data.camera`` varies, with a frame around the whole code, and
+versions 5 and 6 besides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinysrgan.data.camera import Camera
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, modules, payload, straight, turned, zoom
 
 SEED = 7
-TRACKS = ("article", "mixed", "hard", "rot")
+TRACKS = ("article", "mixed", "hard", "rot", "camera")
 VERSIONS = (1, 2, 3, 4)
+CAMERA_VERSIONS = (1, 2, 3, 4, 5, 6)
 HR, LR = 128, 32  # pixels on a side
 SCALE = HR // LR
+# A camera that changes nothing: straight, black on white, sharp, 1.1 pixels a module.
+STILL = Camera(
+    ink_share=0,
+    dots_share=0,
+    logo_share=0,
+    pitch=(1.1, 1.1),
+    large_share=0,
+    off_centre=0.3,
+    rotation=(0, 0),
+    wide_share=0,
+    quarter_turn_share=0,
+    tilt_share=0,
+    bend_share=0,
+    clean_share=0,
+    black=(0, 0),
+    contrast=255,
+    around_share=0,
+    inverted_share=0,
+    blur_share=0,
+    motion_share=0,
+    falloff_share=0,
+    sharpening_share=0,
+    noise=(0, 0),
+    jpeg_share=0,
+)
 
 
 @dataclass(frozen=True)
 class Sample:
     """A code, and what is to be known about it.
 
-    lr, hr: uint8 (32, 32) and (128, 128). modules: (n, n), 1 is dark. centres: (2, n, n), the row and the column in HR
-    pixels of each module's centre.
+    lr, hr: uint8 (32, 32) and (128, 128), larger on the track camera. modules: (n, n), 1 is dark. centres: (2, n, n),
+    the row and the column in HR pixels of each module's centre; None on the track camera.
     """
 
     text: str
@@ -35,16 +64,23 @@ class Sample:
     modules: np.ndarray
     lr: np.ndarray
     hr: np.ndarray
-    centres: np.ndarray
+    centres: np.ndarray | None
+
+
+def versions(track: str) -> tuple[int, ...]:
+    """The versions that a track has."""
+    return CAMERA_VERSIONS if track == "camera" else VERSIONS
 
 
 def samples(track: str, count: int) -> list[Sample]:
     """The first ``count`` codes (up to 900) of each version in a track; fewer are the first of more."""
-    return [_sample(track, version, i) for version in VERSIONS for i in range(count)]
+    return [_sample(track, version, i) for version in versions(track) for i in range(count)]
 
 
 def _sample(track: str, version: int, i: int) -> Sample:
     rng = np.random.default_rng([SEED, TRACKS.index(track), version, i])
+    if track == "camera":
+        return photographed(replace(Camera(), large_share=0, off_centre=0.3), version, i, rng)
     if track == "article":
         numbers = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
         text, level = str(numbers[i]), "M"
@@ -67,6 +103,17 @@ def _sample(track: str, version: int, i: int) -> Sample:
         lr = gain * (shrink @ exact @ shrink.T) + noise * rng.standard_normal((LR, LR))
         hr, lr = grey(exact), grey(lr)
     return Sample(text, version, symbol, lr, hr, centres(len(symbol), angle, SCALE * shift))
+
+
+def photographed(camera: Camera, version: int, i: int, rng: np.random.Generator) -> Sample:
+    """Code number ``i`` of a version in a photograph, whose frame holds all of it however it is turned."""
+    level = list(LEVELS)[i % 4]
+    text = payload(rng, version, level, KINDS[i // 4 % 3], reserved=True)
+    symbol = modules(text, version, level)
+    pitch = float(np.exp(rng.uniform(*np.log(camera.pitch))))
+    frame = int(np.ceil(1.45 * (len(symbol) + 8) * pitch))
+    lr, hr = replace(camera, pitch=(pitch, pitch)).photograph(symbol, frame, SCALE, rng)
+    return Sample(text, version, symbol, lr, hr, None)
 
 
 def gaussian(size: int, sigma: float) -> np.ndarray:

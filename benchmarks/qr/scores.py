@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from benchmarks.qr.readers import Reader
-from benchmarks.qr.samples import VERSIONS, Sample, data_modules
+from benchmarks.qr.samples import Sample, data_modules
 from tinysrgan.metrics.psnr_ssim import psnr, ssim
 from tinysrgan.metrics.qr_reader import ScanTally, interval
 from tinysrgan.metrics.scores import aligned
-
-GROUPS = {f"v{version}": (version,) for version in VERSIONS} | {"v1-v3": (1, 2, 3), "all": VERSIONS}
 
 
 @dataclass
@@ -35,7 +33,8 @@ class Scores:
         for name, read in self.readers.items():
             self.tallies[name].add(sample.text, sample.version, read(image))
         if image.shape == sample.hr.shape:
-            self.module_errors.append(module_errors(image, sample))
+            if sample.centres is not None:
+                self.module_errors.append(module_errors(image, sample))
             self.psnr.append(psnr(image, sample.hr))
             self.ssim.append(ssim(image, sample.hr))
 
@@ -48,11 +47,16 @@ class Scores:
         defined = {name: float(np.mean(values)) if values else np.inf for name, values in means.items()}
         return {
             "scans": {
-                reader: {name: _rate(tally, versions) for name, versions in GROUPS.items()}
+                reader: {name: _rate(tally, versions) for name, versions in groups(tally.versions).items()}
                 for reader, tally in self.tallies.items()
             },
             "misreads": {reader: tally.misreads() for reader, tally in self.tallies.items()},
         } | {name: value if np.isfinite(value) else None for name, value in defined.items()}
+
+
+def groups(versions: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The versions that are counted together, by name: each by itself, 1 to 3, and all."""
+    return {f"v{version}": (version,) for version in versions} | {"v1-v3": (1, 2, 3), "all": tuple(versions)}
 
 
 def _rate(tally: ScanTally, versions: tuple[int, ...]) -> dict[str, float]:
@@ -66,6 +70,7 @@ def module_errors(image: np.ndarray, sample: Sample) -> float:
 
     The image is looked up where the centres of the modules are known to be, so no reader has to find them.
     """
+    assert sample.centres is not None
     rows, columns = sample.centres
     dark = _bilinear(image, rows, columns) <= otsu(image)
     return 100 * float((dark != sample.modules)[data_modules(sample.version)].mean())
@@ -91,7 +96,7 @@ def table(results: Mapping[str, dict[str, Any]]) -> str:
     """A row for each way of upscaling, of ``Scores.numbers``. Rates in %, zxing's with their 95 % intervals."""
     first = next(iter(results.values()))
     others = list(first["scans"])[1:]
-    rows = [["", *GROUPS, *others, "misread", "MER", "PSNR", "SSIM"]]
+    rows = [["", *next(iter(first["scans"].values())), *others, "misread", "MER", "PSNR", "SSIM"]]
     for name, numbers in results.items():
         primary, *_ = numbers["scans"].values()
         rates = [f"{cell['rate']:.0f} ({cell['low']:.0f}-{cell['high']:.0f})" for cell in primary.values()]

@@ -41,6 +41,7 @@ class Camera:
     pitch: tuple[float, float] = (0.7, 1.6)  # LR pixels a module, uniform in its logarithm
     large_pitch: tuple[float, float] = (1.6, 8.0)
     large_share: float = 0.12
+    off_centre: float = 1.0  # how much of the room around a code, or of what a larger one lacks, it may be moved by
     rotation: tuple[float, float] = (-12, 12)
     wide_rotation: tuple[float, float] = (-45, 45)
     wide_share: float = 0.4
@@ -52,7 +53,8 @@ class Camera:
     # scene
     clean_share: float = 0.25  # black ink on bright paper
     black: tuple[float, float] = (0, 120)
-    contrast: float = 55  # white is at least so much above black
+    contrast: float = 55  # white is at least so much above black,
+    white: float = 255  # and at most this
     quiet: tuple[float, float] = (1, 4)  # modules
     no_quiet_share: float = 0.06
     around_share: float = 0.6
@@ -74,7 +76,10 @@ class Camera:
     def photograph(
         self, symbol: np.ndarray, lr_size: int, scale: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR, uint8 (lr_size, lr_size) and (scale lr_size, scale lr_size), of a code's modules (1 is dark)."""
+        """LR and HR, uint8 (lr_size, lr_size) and (scale lr_size, scale lr_size), of a code's modules (1 is dark).
+
+        A code that is larger than the frame shows only in part. ``scale`` divides FINE.
+        """
         count = len(symbol)
         pitch = _logarithmic(rng, self.large_pitch if rng.random() < self.large_share else self.pitch)
         plane = np.kron(symbol, np.ones((MODULE, MODULE), np.uint8))
@@ -119,7 +124,7 @@ class Camera:
         tilt = np.radians(rng.uniform(*self.tilt) if rng.random() < self.tilt_share else 0)
         axis = rng.uniform(0, 2 * np.pi)
         # The centre leaves the middle as far as the code stays in the frame, or a piece of a larger code fills it.
-        reach = abs(lr_size - (count + 2) * pitch) / 2
+        reach = self.off_centre * abs(lr_size - (count + 2) * pitch) / 2
         centre = lr_size / 2 + rng.uniform(-1, 1, 2) * (reach + 1)
 
         grid = (np.arange(lr_size * FINE, dtype=np.float32) + 0.5) / FINE
@@ -140,7 +145,7 @@ class Camera:
             black, white = 0.0, 255 * float(rng.uniform(0.7, 1))
         else:
             black = float(rng.uniform(*self.black))
-            white = float(rng.uniform(black + self.contrast, 255))
+            white = float(rng.uniform(black + self.contrast, self.white))
         if rng.random() < self.inverted_share:
             black, white = white, black
         scene = white + (black - white) * ink

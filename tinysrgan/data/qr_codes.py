@@ -18,12 +18,14 @@ LEVELS = {"L": 1, "M": 0, "Q": 3, "H": 2}  # of error correction, and their numb
 KINDS = ("digits", "capitals", "address")
 CAPITALS = string.digits + string.ascii_uppercase + " $%*+-./:"  # QR's alphanumeric mode
 ADDRESS = string.ascii_lowercase + string.digits
-CODEWORDS = {  # of data, in versions 1 to 4 (ISO/IEC 18004, table 7)
-    "L": (19, 34, 55, 80),
-    "M": (16, 28, 44, 64),
-    "Q": (13, 22, 34, 48),
-    "H": (9, 16, 26, 36),
+CODEWORDS = {  # of data, in versions 1 to 10 (ISO/IEC 18004, table 7)
+    "L": (19, 34, 55, 80, 108, 136, 156, 194, 232, 274),
+    "M": (16, 28, 44, 64, 86, 108, 124, 154, 182, 216),
+    "Q": (13, 22, 34, 48, 62, 76, 88, 110, 132, 154),
+    "H": (9, 16, 26, 36, 46, 60, 66, 86, 100, 122),
 }
+# Bits of a segment's header: the mode, and the count of characters in versions 1 to 9 and from 10 on (table 3).
+HEADERS = {"digits": (4 + 10, 4 + 12), "capitals": (4 + 9, 4 + 11), "address": (4 + 8, 4 + 16)}
 QUIET = 4  # modules of white around a symbol
 
 # ---------------------------------------------------------------- what a code says
@@ -35,9 +37,8 @@ def is_reserved(text: str) -> bool:
 
 
 def capacity(version: int, level: str, kind: str) -> int:
-    """How many characters of a kind a symbol holds."""
-    header = {"digits": 4 + 10, "capitals": 4 + 9, "address": 4 + 8}[kind]
-    bits = 8 * CODEWORDS[level][version - 1] - header
+    """How many characters of a kind a symbol of version 1 to 10 holds."""
+    bits = 8 * CODEWORDS[level][version - 1] - HEADERS[kind][version >= 10]
     if kind == "digits":  # 10 bits for three, 7 for two, 4 for one
         return 3 * (bits // 10) + (bits % 10 >= 4) + (bits % 10 >= 7)
     if kind == "capitals":  # 11 bits for two, 6 for one
