@@ -183,8 +183,8 @@ def test_round_trip_on_the_gpu(tmp_path):
 SAVE_FOR_EVER = """
 import sys
 from pathlib import Path
-from tinysrgan.adam import Adam
-from tinysrgan.checkpoint import save
+from tinysrgan.optimizers.adam import Adam
+from tinysrgan.formats.checkpoint import save
 from tinysrgan.layers import Dense
 net = Dense(1200, 1200)
 adam = Adam(net.parameters())
@@ -225,7 +225,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path):
 DISK_FULL = """
 import resource, signal, sys
 from pathlib import Path
-from tinysrgan.checkpoint import CheckpointError, load, save
+from tinysrgan.formats.checkpoint import CheckpointError, load, save
 from tinysrgan.layers import Dense
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path, net = Path(sys.argv[1]), Dense(100, 100)

@@ -609,8 +609,8 @@ def test_code_in_a_file_is_never_run(files, tmp_path, place):
 ALL_OF_THEM = """
 import sys
 from pathlib import Path
-from tinysrgan.errors import UserError
-from tinysrgan.keras_srgan import load_keras_generator
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats.keras.nets import load_keras_generator
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -197,7 +197,7 @@ def test_boxes():
 
 MEASURE = """
 import numpy as np
-from tinysrgan.api import Upscaler
+from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.models import Generator
 Upscaler(Generator(seed=0), "cpu")(np.zeros((256, 256, 3), np.uint8))
 print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1])

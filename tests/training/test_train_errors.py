@@ -677,7 +677,7 @@ def test_standard_output_that_takes_nothing(here):
 
 FULL_IN_THE_MIDDLE = """
 import os, sys
-from tinysrgan.report import Report
+from tinysrgan.training.run_log import Report
 from tinysrgan.train import main
 
 def save(self, done, save=Report.save):
