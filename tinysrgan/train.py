@@ -23,7 +23,7 @@ from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
 from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
-from tinysrgan.models import VGG19
+from tinysrgan.models import VGG19, Generator
 from tinysrgan.ops import exact
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.training.arguments import RunPaths, parse
@@ -110,6 +110,7 @@ def train(srgan: SRGAN, pairs: BatchSource, options: Options, module: ModuleType
         for step, (lr, hr) in zip(steps, batches, strict=True):
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             rate = learning_rate(step, options)
+            note_colour(srgan.generator, hr)
             srgan.generator_optimizer.learning_rate = srgan.discriminator_optimizer.learning_rate = rate
             try:
                 losses = take_step(srgan, device.to_device(lr, module), device.to_device(hr, module))
@@ -128,6 +129,11 @@ def train(srgan: SRGAN, pairs: BatchSource, options: Options, module: ModuleType
                 report.save(step + 1)
                 return False
     return True
+
+
+def note_colour(generator: Generator, images: np.ndarray) -> None:
+    """Keep in the generator's config whether it was trained on grey images alone; images: (N, H, W, 3)."""
+    generator.config["grey"] = generator.config["grey"] and bool((images == images[..., :1]).all())
 
 
 def finite(losses: dict[str, Array], step: int) -> dict[str, float]:

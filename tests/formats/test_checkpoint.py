@@ -134,6 +134,7 @@ def test_a_large_state_fits(tmp_path):
         {"scale": 2, "upscale": "nearest"},
         {"scale": 8, "output": "tanh"},
         {"output": "sigmoid", "value_range": "bytes:unit"},
+        {"grey": True},
     ],
 )
 def test_generator_is_rebuilt_from_its_file(tmp_path, config):
@@ -151,14 +152,23 @@ def test_generator_is_rebuilt_from_its_file(tmp_path, config):
     assert read_state(tmp_path / "generator.h5") == {"made by": "a test"}
 
 
-def test_a_generator_from_before_files_told_their_value_range(tmp_path):
+@pytest.mark.parametrize("entry", ["value_range", "grey"])
+def test_a_generator_from_before_files_told_it(tmp_path, entry):
     generator = Generator(1, 4, 2, seed=1).eval()
     save_generator(tmp_path / "generator.h5", generator, {})
     with h5py.File(tmp_path / "generator.h5", "r+") as file:
         config = json.loads(file["generator"].attrs["config"])
-        del config["value_range"]
+        del config[entry]
         file["generator"].attrs["config"] = json.dumps(config)
     assert load_generator(tmp_path / "generator.h5").config == generator.config
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_a_loaded_net_has_seen_what_the_saved_one_had(tmp_path, grey):
+    save_generator(tmp_path / "generator.h5", Generator(1, 4, 2, grey=grey), {})
+    other = Generator(1, 4, 2, grey=not grey)
+    load(tmp_path / "generator.h5", {"generator": other}, {})
+    assert other.config["grey"] is grey
 
 
 def test_round_trip_on_the_gpu(tmp_path):

@@ -60,7 +60,7 @@ def test_the_articles_generator_counted_by_hand():
 
 def test_the_generators_defaults_are_the_papers():
     config = {"blocks": 16, "filters": 64, "scale": 4, "upscale": "shuffle", "output": "linear"}
-    assert Generator().config == config | {"value_range": "signed:signed"}
+    assert Generator().config == config | {"value_range": "signed:signed", "grey": False}
 
 
 @pytest.mark.parametrize("inside", RANGES)

@@ -96,6 +96,27 @@ def test_four_steps_are_two_and_two_more(codes, tmp_path):
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
 
 
+def test_a_generator_is_for_grey_until_it_is_trained_on_colour(codes, tmp_path):
+    """A resumed run, and one that begins with a generator, remember what was seen before."""
+
+    def grey(name: str) -> bool:
+        return load_generator(tmp_path / name / "generator.h5").config["grey"]
+
+    os.mkdir(tmp_path / "colours")
+    for i in range(3):
+        Image.new("RGB", (40, 40), (90, 100 + i, 90)).save(tmp_path / "colours" / f"{i}.png")
+    line = [*SMALL, "--pretrain-steps", 1, "--steps", 0]
+    assert train(codes, *line, "--out", tmp_path / "grey") == 0
+    begin = ["--generator", tmp_path / "grey" / "generator.h5"]
+    assert train(tmp_path / "colours", *line, *begin, "--out", tmp_path / "colour") == 0
+    assert grey("grey") and not grey("colour")
+    begin = ["--generator", tmp_path / "colour" / "generator.h5"]
+    assert train(codes, *line, *begin, "--out", tmp_path / "both") == 0
+    assert train("--resume", tmp_path / "grey", "--steps", 1) == 0
+    assert train("--resume", tmp_path / "both", "--steps", 1) == 0
+    assert grey("grey") and not grey("both")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
 def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
     """With the loss for black and white, whose net ends in tanh; the folder's images are then all held out."""

@@ -41,7 +41,10 @@ GENERATOR_CONFIG: dict[str, Any] = {
     "upscale": ("shuffle", "nearest"),
     "output": tuple(OUTPUTS),
     "value_range": VALUE_RANGES,
+    "grey": (False, True),
 }
+# What files say that were written before there were these entries: the only value, or "not known".
+EARLIER = {"value_range": "signed:signed", "grey": False}
 
 
 class CheckpointError(UserError):
@@ -84,8 +87,11 @@ def load(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) 
     with reading(path, CheckpointError) as file:
         state = _state(file, path)
         values = _read(file, arrays, path)
+        generators = [(net, _config(file[name], path)) for name, net in nets.items() if isinstance(net, Generator)]
         steps = {name: int(attribute(file[f"adam_{name}"], "steps")) for name in optimizers}
     _fill(arrays, values)
+    for generator, config in generators:
+        generator.config["grey"] = config["grey"]  # what it has seen; the form is in the shapes
     for name, adam in optimizers.items():
         adam.steps = steps[name]
     return state
@@ -106,11 +112,7 @@ def load_generator(path: Path) -> Generator:
         group = objects(file).get("generator")
         if group is None:
             raise CheckpointError(f"{path} holds no generator.")
-        config = json.loads(attribute(group, "config"))
-        if isinstance(config, dict):
-            config.setdefault("value_range", "signed:signed")  # the only one, before files said so
-        _check_config(config, path)
-        generator = Generator(**config)
+        generator = Generator(**_config(group, path))
         arrays = _arrays({"generator": generator}, {})
         _fill(arrays, _read(file, arrays, path))
     return generator.eval()
@@ -163,6 +165,15 @@ def _check_finite(values: dict[str, np.ndarray], path: Path) -> None:
         raise CheckpointError(
             f"{path}: neither saved nor loaded, since not all numbers are finite in {', '.join(bad)}."
         )
+
+
+def _config(group: h5py.Group, path: Path) -> dict[str, Any]:
+    """The config of a generator's group. Raises CheckpointError where it is none."""
+    config = json.loads(attribute(group, "config"))
+    if isinstance(config, dict):
+        config = EARLIER | config
+    _check_config(config, path)
+    return dict(config)
 
 
 def _check_config(config: Any, path: Path) -> None:

@@ -37,6 +37,8 @@ class Generator(Sequential):
     ``value_range``: the ranges that the convolutions see and give, "signed:signed" for [-1, 1] at both ends. Nets from
     elsewhere may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); then the first or last layer
     rescales.
+
+    ``grey``: whether it was trained on grey images alone. The layers are the same; ``api.Upscaler`` then gives it luma.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Generator(Sequential):
         upscale: str = "shuffle",
         output: str = "linear",
         value_range: str = "signed:signed",
+        grey: bool = False,
         seed: int | None = None,
     ):
         if scale not in (2, 4, 8):
@@ -58,7 +61,13 @@ class Generator(Sequential):
         if value_range not in VALUE_RANGES:
             raise ValueError(f"The generator's value_range is one of {', '.join(VALUE_RANGES)}, not '{value_range}'.")
         self.config: dict[str, Any] = dict(
-            blocks=blocks, filters=filters, scale=scale, upscale=upscale, output=output, value_range=value_range
+            blocks=blocks,
+            filters=filters,
+            scale=scale,
+            upscale=upscale,
+            output=output,
+            value_range=value_range,
+            grey=grey,
         )
         self.scale = scale
         rng = np.random.default_rng(seed)

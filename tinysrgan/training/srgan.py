@@ -38,7 +38,8 @@ class SRGAN:
         o = options
         pixel_loss = PIXEL_LOSSES[o.pixel_loss]
         output = "tanh" if o.pixel_loss == "entropy" else "linear"  # whose logarithms must stay finite
-        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, seed=o.seed)
+        # It counts as grey until training meets colour.
+        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, grey=True, seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
         content: ContentLoss = pixel_loss
         for net in (generator, discriminator, vgg):

@@ -194,7 +194,7 @@ def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsi
                     problems.append(f"{kind} {i}, {there.name!r} {KERAS_NAMES[tensor]} {problem}")
                 chosen.append((name, layer, tensor, array))
     if problems:
-        form = ", ".join(f"{name}={value}" for name, value in net.config.items() if name != "value_range")
+        form = ", ".join(f"{name}={value}" for name, value in net.config.items() if name not in ("value_range", "grey"))
         more = f"; and {len(problems) - MOST} more" if len(problems) > MOST else ""
         listed = "; ".join(problems[:MOST])
         raise WeightsError(f"{path} doesn't fit {type(net).__name__}({form}): {listed}{more}.")
