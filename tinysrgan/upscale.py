@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,9 +54,15 @@ WRITTEN: dict[str, tuple[int, dict[str, object]]] = {
 }
 OPAQUE = {"JPEG", "PPM", "BMP"}  # formats that drop or refuse transparency
 
+# What a summary calls the results that a warning is about.
+LOST, OTHER = "scanned before, not after", "unlike the input"
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when done, 1 if some files of a folder failed, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """The command: 0 done, 1 files of a folder failed or --scan saw a code lost, 2 a mistake, 130 after Ctrl-C.
+
+    A lost code counts only with --scan: else the exit code would depend on whether a reader is installed.
+    """
     return command(lambda: run(parser().parse_args(arguments)), stopped="stopped. What was written so far is whole.")
 
 
@@ -63,10 +70,11 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tinysrgan.upscale",
         description="Upscale an image, or all images of a folder and those below it. IN is never changed; OUT is "
-        "written whole or not at all, in the format that its name ends in, with 8 bits a channel.",
+        "written whole or not at all, in the format that its name ends in, with 8 bits a channel. The shipped weights "
+        "are for QR codes; photographs need others. A warning tells of unlike results and lost codes.",
         epilog="Examples: python -m tinysrgan.upscale blurry.png clear.png --scan; python -m tinysrgan.upscale "
-        "photos larger; cat a.jpg | python -m tinysrgan.upscale - - > b.png. Exit code: 0 done, 1 some files of a "
-        "folder failed (each is named), 2 nothing done, 130 stopped by Ctrl-C.",
+        "codes larger; cat a.png | python -m tinysrgan.upscale - - > b.png. Exit code: 0 done, 1 some files of a "
+        "folder failed or, with --scan, lost a code (each is named), 2 nothing done, 130 stopped by Ctrl-C.",
     )
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="image file, folder, or - for standard input")
@@ -96,7 +104,7 @@ def run(words: argparse.Namespace) -> int:
     upscaler = load(words.weights, words.device, words.value_range)
     inputs = {identity(source) for source, _ in jobs if source == STREAM or os.path.exists(source)}
 
-    failed = 0
+    failed, warned = 0, Counter[str]()
     with progress(len(jobs), "file", hidden=not folder) as done:
         for source, target in jobs:
             try:
@@ -104,7 +112,7 @@ def run(words: argparse.Namespace) -> int:
                     raise UserError(f"{target} is an input too, and inputs are never overwritten: give another OUT.")
                 if folder:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                upscale_file(upscaler, source, target, words.scan, f"{source}: " if folder else "")
+                warned.update(upscale_file(upscaler, source, target, words.scan, f"{source}: " if folder else ""))
             except (UserError, OSError) as error:
                 if not folder:
                     raise
@@ -112,8 +120,10 @@ def run(words: argparse.Namespace) -> int:
                 failed += 1
             done(1)
     if folder:
-        say(f"{len(jobs) - failed} of {len(jobs)} files are upscaled, {upscaler.where}; they are in {words.output}.")
-    return 1 if failed else 0
+        told = f" Warnings: {', '.join(f'{count} {what}' for what, count in warned.items())}." if warned else ""
+        share = f"{len(jobs) - failed} of {len(jobs)} files are upscaled"
+        say(f"{share}, {upscaler.where}; they are in {words.output}.{told}")
+    return 1 if failed or (words.scan and warned[LOST]) else 0
 
 
 # ---------------------------------------------------------------- what goes where
@@ -164,10 +174,11 @@ def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
 # ---------------------------------------------------------------- one file
 
 
-def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool, prefix: str) -> None:
+def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool, prefix: str) -> list[str]:
     """Read, upscale and write one image; with ``scan_too`` print a line on its QR codes, which starts with ``prefix``.
 
-    Raises UserError or OSError; ``target`` is then as it was.
+    Warns of a result that is unlike the image and, where there is a reader, of codes that scan before and not after;
+    returns LOST and OTHER for these. Raises UserError or OSError; ``target`` is then as it was.
     """
     image = read(source)
     size = (upscaler.scale * image.width, upscaler.scale * image.height)
@@ -178,19 +189,41 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
         raise UserError(f"{source} has transparent parts, which {name} can't keep: let OUT end in .png.")
     try:
         with progress(image.width * image.height, "pixel", scaled=True) as done:
-            result = upscaler(image, done)
+            result, fidelity = upscaler.upscale(image, done)
         write(result, target, name)
+        readable = qr_reader.available()
+        before = codes(image) if readable else []
+        # Uneven light or a table around a code goes, and the result is unlike the image: but if it scans, it is right.
+        after = codes(result) if readable and (scan_too or before or not fidelity.suits) else []
         if scan_too:
-            before, after = (", ".join(map(printable, codes(picture))) or "nothing" for picture in (image, result))
+            texts = [", ".join(map(printable, found)) or "nothing" for found in (before, after)]
             with taken_by(sys.stdout):
-                print(f"{prefix}before: {before}; after: {after}", file=sys.stderr if target == STREAM else sys.stdout)
+                print(
+                    f"{prefix}before: {texts[0]}; after: {texts[1]}",
+                    file=sys.stderr if target == STREAM else sys.stdout,
+                )
     except MemoryError:
         raise UserError(f"{source} needs more memory than there is, for {size[0]}x{size[1]} pixels.") from None
+    warnings = []
+    if lost := Counter(before) - Counter(after):
+        say(f"{spoken(source)}: scanned before, not after: {', '.join(map(printable, lost))}. Read the input instead.")
+        warnings.append(LOST)
+    if not fidelity.suits and not after:
+        say(
+            f"{spoken(source)}: the result is unlike the input: shrunk back, it is another picture. Give --weights "
+            "trained on such images; those shipped are for QR codes."
+        )
+        warnings.append(OTHER)
+    return warnings
+
+
+def spoken(source: Path) -> str:
+    return "standard input" if source == STREAM else str(source)
 
 
 def read(source: Path) -> Image.Image:
     """An image in mode L, LA, RGB or RGBA, with a notice where it holds more than that. Raises UserError."""
-    name = "standard input" if source == STREAM else str(source)
+    name = spoken(source)
     Image.init()
     formats = [kind for kind in Image.ID if kind not in NOT_READ]
     if source != STREAM:

@@ -258,6 +258,72 @@ def test_scan_for_a_reader_who_leaves(here):
     assert done.stderr.count("\n") == 2
 
 
+# ---------------------------------------------------------------- what goes wrong is said
+
+
+@pytest.fixture
+def spoiling(here):
+    """Weights that turn all images white."""
+    net = repeating()
+    net["tail"].b.value += 3
+    save_generator(Path("generator.h5"), net, {})
+    return here
+
+
+@pytest.mark.parametrize("options, exit_code", [((), 0), (("--scan",), 1)])
+def test_a_code_that_is_lost(spoiling, capsys, options, exit_code):
+    """The result is there all the same; only --scan, which asks for it, has it in the exit code."""
+    save("in.png", code("hello 世界"))
+    assert upscale("in.png", "out.png", *options) == exit_code
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "tinysrgan: in.png: scanned before, not after: hello 世界. Read the input instead."
+    assert second.startswith("tinysrgan: in.png: the result is unlike the input")
+    assert (pixels_of("out.png") == 255).all()
+
+
+@pytest.mark.parametrize("options, exit_code", [((), 0), (("--scan",), 1)])
+def test_lost_codes_of_a_folder(spoiling, capsys, options, exit_code):
+    os.mkdir("codes")
+    for name in "ab":
+        save(f"codes/{name}.png", code(name))
+    save("codes/c.png", COLOUR)
+    assert upscale("codes", "larger", *options) == exit_code
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last.endswith("they are in larger. Warnings: 2 scanned before, not after, 3 unlike the input.")
+    assert [sum(words in line for line in lines) for words in ("scanned before", "unlike")] == [2, 3]
+    assert all(any(os.path.join("codes", f"{name}.png") in line for line in lines) for name in "abc")
+
+
+def test_one_of_two_codes_is_lost(spoiling, capsys, monkeypatch):
+    readings = [["A", "B", "B"], ["B", "A"]]
+    monkeypatch.setattr("tinysrgan.upscale.codes", lambda image: readings[image.width > 6])
+    assert upscale("in.png", "out.png") == 0
+    assert capsys.readouterr().err == "tinysrgan: in.png: scanned before, not after: B. Read the input instead.\n"
+
+
+def test_a_result_that_scans_is_right_however_unlike(spoiling, capsys, monkeypatch):
+    monkeypatch.setattr("tinysrgan.upscale.codes", lambda image: ["A"] * (image.width > 6))
+    assert upscale("in.png", "out.png") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_reader_images_are_still_compared(spoiling, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    assert upscale("in.png", "out.png") == 0
+    assert capsys.readouterr().err.startswith("tinysrgan: in.png: the result is unlike the input: shrunk back, it is")
+
+
+def test_the_shipped_weights_on_a_photograph(here, capsys):
+    data = pytest.importorskip("skimage.data")
+    photo = Image.fromarray(data.astronaut())
+    photo.thumbnail((64, 64), Image.Resampling.BOX)
+    save("in.png", photo)
+    assert main(["in.png", "out.png", "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("tinysrgan: in.png: the result is unlike the input") and said.count("\n") == 1
+    assert "for QR codes" in said
+
+
 def test_printable():
     assert printable("a b é 世 😀") == "a b é 世 😀"
     assert printable("\n\t\x1b\x00\x7f\u202e") == "\\n\\t\\x1b\\x00\\x7f\\u202e"

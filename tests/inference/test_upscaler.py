@@ -4,6 +4,8 @@ Most tests use a generator whose weights are such that it repeats every pixel ``
 must come out is then known exactly.
 """
 
+import multiprocessing
+import pickle
 import re
 import subprocess
 import sys
@@ -107,6 +109,33 @@ def test_progress_counts_the_pixels(upscaler):
     counts = []
     upscaler(COLOUR[:, :, :3], counts.append)
     assert sum(counts) == 7 * 5
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_pool_of_processes(method):
+    images = [np.random.default_rng(i).integers(0, 256, (20, 30), dtype=np.uint8) for i in range(4)]
+    upscaler = tinysrgan.load(device="cpu")
+    expected = [upscaler(image) for image in images]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        results = pool.map_async(upscaler, images).get(timeout=120)
+    assert all(map(np.array_equal, results, expected))
+
+
+def test_a_pickle_chooses_its_device_at_the_first_image(upscaler, monkeypatch):
+    """An error while a pool unpickles would leave it waiting for ever."""
+    upscaler.device = "cuda"
+    content = pickle.dumps(upscaler)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    copy = pickle.loads(content)
+    with pytest.raises(UserError, match="cuda doesn't work here"):
+        copy(COLOUR)
+
+
+def test_a_pickle_is_no_larger_than_the_file(upscaler):
+    upscaler = tinysrgan.load(device="cpu")
+    upscaler(np.zeros((40, 40), np.uint8))  # transforms of the filters are kept, but stay here
+    assert len(pickle.dumps(upscaler)) < (upscaler_module.WEIGHTS / upscaler_module.SHIPPED).stat().st_size
+    assert pickle.loads(pickle.dumps(upscaler)).where == upscaler.where
 
 
 # ---------------------------------------------------------------- arrays

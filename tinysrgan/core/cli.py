@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tinysrgan.core.atomic_write import write_whole
-from tinysrgan.core.errors import UserError
+from tinysrgan.core.errors import UnlikeWarning, UserError
 
 STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
@@ -38,6 +38,7 @@ def command(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that overflow; then there is an error too
+            warnings.simplefilter("ignore", UnlikeWarning)  # upscale says it for each file; the others judge results
             return run()
     except KeyboardInterrupt:
         say(stopped)

@@ -3,3 +3,7 @@
 
 class UserError(ValueError):
     """Base of all errors whose message is one sentence for the user: what is wrong, where, and what to do."""
+
+
+class UnlikeWarning(UserWarning):
+    """An upscaled image, shrunk back, is not the image: the generator doesn't suit it. Silence it as any warning."""

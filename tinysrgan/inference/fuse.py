@@ -42,6 +42,13 @@ class FusedConv(Layer):
         self.slope = None if slope is None else Buffer(slope)
         self._filter = Filter(w)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_filter"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._filter = Filter(self.w.value)
+
     def forward(self, x: Array, shortcut: Array | None = None) -> Array:
         if self._filter.w is not self.w.value:  # moved to another device, or converted
             self._filter = Filter(self.w.value)

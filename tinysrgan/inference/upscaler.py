@@ -9,25 +9,35 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
-from typing import overload
+from types import ModuleType
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tinysrgan.core.device import choose_device
-from tinysrgan.core.errors import UserError
+from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.paths import WEIGHTS
-from tinysrgan.data.images import to_uint8
+from tinysrgan.data.images import to_uint8, to_unit
 from tinysrgan.formats.checkpoint import CheckpointError, load_generator
 from tinysrgan.formats.hdf5 import reading
 from tinysrgan.formats.keras.nets import load_keras_generator
+from tinysrgan.inference.colour import Chroma
+from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fold
-from tinysrgan.inference.tiles import upscale_in_tiles
+from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
 
 SHIPPED = "qr_x4_srresnet.h5"  # of those in weights/ the one whose codes scan best
+UNLIKE = (
+    "The result is unlike the image: shrunk back, it is another picture. Load a generator that was trained on such "
+    "images; those that ship with tinysrgan are for QR codes."
+)
 
 
 def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
@@ -63,13 +73,33 @@ class Upscaler:
 
     The generator is put into eval mode. What runs, on the device ("auto", "cpu" or "cuda"), is a copy of it as it is
     now, made fast by ``fold``; ``where`` says in words on which device. Raises UserError where "cuda" doesn't work.
+
+    It can be pickled, as multiprocessing does: the other process chooses its device at the first image.
     """
 
     def __init__(self, generator: Generator, device: str = "auto"):
-        self.module, self.where = choose_device(device)
+        self.device = device
         self.net = fold(generator.eval())
-        self.net.to(self.module)
         self.scale = generator.scale
+        self.grey = generator.config["grey"]  # whether the net knows no colour
+        _ = self._place  # an error belongs here, not to the first image
+
+    @cached_property
+    def _place(self) -> tuple[ModuleType, str]:
+        """The array module that computes, after the net is moved there, and the device in words."""
+        module, where = choose_device(self.device)
+        self.net.to(module)
+        return module, where
+
+    @property
+    def where(self) -> str:
+        return self._place[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_place"}
+        state["net"] = deepcopy(self.net)
+        move(state["net"], np)
+        return state
 
     @overload
     def __call__(self, image: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray: ...
@@ -85,34 +115,56 @@ class Upscaler:
         scale W[, C]). Or a Pillow image of any mode; the result is of mode L, LA, RGB or RGBA, turned upright as
         EXIF says. Any size from 1x1 on; a large one is done in tiles, with the same result.
 
-        Grey stays grey: also an RGB image whose channels are equal. Alpha is enlarged by bicubic interpolation, and
+        Grey stays grey: also an RGB image whose channels are equal. A generator that was trained on grey images alone
+        gets the luma of a colour image; its chroma is enlarged by bicubic interpolation. So is alpha, and
         the colours are such that the image laid on white is what the generator makes of it laid on white.
         ``progress`` is called with the number of pixels of ``image`` that are done since its last call.
+
+        Warns by ``errors.UnlikeWarning`` where the result, shrunk back, is not the image: the generator was trained
+        for others.
 
         Raises UserError (a ValueError) for any other array or mode of image, and where the generator's numbers
         overflow; OSError for a Pillow image whose file turns out to be damaged.
         """
         if isinstance(image, Image.Image):
-            return self._upscale(eight_bits(image), progress)
-        if not isinstance(image, np.ndarray):
+            picture = eight_bits(image)
+        elif isinstance(image, np.ndarray):
+            picture = _from_array(image)
+        else:
             raise UserError(f"An image is a NumPy array or a Pillow image, not {type(image).__name__}.")
-        return np.array(self._upscale(_from_array(image), progress)).reshape(
-            self.scale * image.shape[0], self.scale * image.shape[1], *image.shape[2:]
-        )
+        result, fidelity = self.upscale(picture, progress)
+        if not fidelity.suits:
+            warnings.warn(UNLIKE, UnlikeWarning, stacklevel=2)
+        if isinstance(image, Image.Image):
+            return result
+        return np.array(result).reshape(self.scale * image.shape[0], self.scale * image.shape[1], *image.shape[2:])
 
-    def _upscale(self, image: Image.Image, progress: Callable[[int], object] | None) -> Image.Image:
-        """Upscale an image of mode L, LA, RGB or RGBA."""
+    def upscale(
+        self, image: Image.Image, progress: Callable[[int], object] | None = None
+    ) -> tuple[Image.Image, Fidelity]:
+        """Upscale an image of mode L, LA, RGB or RGBA, and say how near it is to the image, instead of a warning.
+
+        ``progress`` and errors are as in calling.
+        """
         size = (self.scale * image.width, self.scale * image.height)
         alpha = image.getchannel("A").resize(size, Image.Resampling.BICUBIC) if "A" in image.mode else None
-        pixels = np.asarray(lay_on_white(image).convert("RGB"))
+        paper = lay_on_white(image).convert("RGB")
+        pixels = np.asarray(paper)
         grey = bool((pixels == pixels[:, :, :1]).all())
+        chroma = Chroma(paper) if self.grey and not grey else None
+        if chroma:
+            pixels = np.asarray(chroma.luma.convert("RGB"))
+        comparison, whole = Comparison(self.scale), Box(0, image.height, 0, image.width)
         result = Image.new("L" if image.mode in ("L", "LA") else "RGB", size)
-        for box, y in upscale_in_tiles(self.net, pixels, self.module):
+        for box, y in upscale_in_tiles(self.net, pixels, self._place[0]):
             if not np.isfinite(y).all():
                 raise UserError("The generator's numbers overflow on this image: its weights are no good.")
             corner = (self.scale * box.left, self.scale * box.top)
-            if grey:
+            if grey or chroma:
                 y = y.mean(axis=2, keepdims=True)
+            comparison.add(to_unit(box.of(pixels, whole)[:, :, : y.shape[2]]), y)
+            if chroma:
+                y = chroma.add_to(y, (box.left, box.top, box.right, box.bottom))
             if alpha:
                 opacity = np.asarray(alpha.crop((*corner, self.scale * box.right, self.scale * box.bottom)))
                 y = 1 - (1 - y) / np.maximum(opacity / np.float32(255), 1 / 255)[:, :, None]
@@ -122,7 +174,7 @@ class Upscaler:
                 progress((box.bottom - box.top) * (box.right - box.left))
         if alpha:
             result.putalpha(alpha)
-        return result
+        return result, comparison.fidelity()
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
