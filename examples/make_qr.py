@@ -26,7 +26,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from tinysrgan.core.cli import command, taken_by
+from tinysrgan.core.cli import command, command_line, taken_by
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="how many (default: 600; with --public 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
     parser.add_argument("--public", action="store_true", help="only four-digit numbers, as in the article's public set")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(command_line(arguments))
     count = (10_000 if options.public else 600) if options.count is None else options.count
     most = 8100 * len(VERSIONS)
     if not 1 <= count <= most or options.seed < 0:

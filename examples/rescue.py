@@ -22,12 +22,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import tinysrgan
-from tinysrgan.core.cli import check_target, command, printable, progress
+from tinysrgan.core.cli import check_target, command, command_line, identities, printable, progress, write
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import decode
 from tinysrgan.data.qr_codes import QUIET, VERSIONS
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics import qr_reader
+from tinysrgan.metrics.figures import encode
 
 SIDE = 32  # pixels of a straightened code, as in training
 FACTOR = 4
@@ -41,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("picture", type=Path, help="a photo, screenshot or crop with a QR code in it")
     parser.add_argument("rescued", type=Path, help="where to save what could be read")
     parser.add_argument("--weights", type=Path, help="another generator than the one that ships")
-    words = parser.parse_args(arguments)
-    check_target(words.rescued)
+    words = parser.parse_args(command_line(arguments))
+    check_target(words.rescued, identities([words.picture, words.weights]))
     if words.rescued.suffix.lower() not in (".png", ".jpg", ".webp", ".tif", ".bmp"):
         raise UserError(f"{words.rescued} should end in .png, .jpg, .webp, .tif or .bmp.")
     picture = decode(words.picture).convert("L")
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{words.picture}: no code could be rescued.", file=sys.stderr)
         return 1
     clear, text, how = found
-    clear.save(words.rescued)
+    write(words.rescued, encode(clear, words.rescued))
     print(f"{words.rescued} ({how}): {printable(text)}")
     return 0
 

@@ -19,7 +19,8 @@ from tinysrgan.core.cli import (
     VALUE_RANGE_HELP,
     check_target,
     command,
-    identity,
+    command_line,
+    identities,
     progress,
     say,
     taken_by,
@@ -44,7 +45,7 @@ LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes a
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
     return command(
-        lambda: run(parser().parse_args(arguments)),
+        lambda: run(parser().parse_args(command_line(arguments))),
         no_memory="There is too little memory for this; try a smaller --hr-size.",
     )
 
@@ -162,13 +163,11 @@ def large_side(asked: int | None, weights: Path, scale: int) -> int:
 def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """Raise UserError now for what is known to be wrong with the outputs, not after the work is done."""
     files = [path for path in (words.json, words.picture) if path and path != STREAM]
-    taken = {identity(path) for path in inputs if path.exists()}
+    taken = identities(inputs)
     for path in files:
-        check_target(path)
+        check_target(path, taken)
         if path.resolve().is_relative_to(words.data.resolve()):
             raise UserError(f"{path} lies in {words.data}, which stays as it is: put it elsewhere.")
-        if path.exists() and identity(path) in taken:
-            raise UserError(f"{path} is an input too, and inputs are never overwritten: give another name.")
     if len({path.resolve() for path in files}) < len(files):
         raise UserError(f"--json and --picture both go to {words.picture}: give two names.")
     if words.picture:

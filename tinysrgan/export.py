@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinysrgan.core.cli import VALUE_RANGE_HELP, check_target, command, identity, say
+from tinysrgan.core.cli import VALUE_RANGE_HELP, check_target, command, command_line, identities, say
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.keras.nets import save_keras_generator
 from tinysrgan.inference.upscaler import read_generator
@@ -34,10 +34,8 @@ def run(words: argparse.Namespace) -> int:
     source, target = words.generator, words.output
     if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
         raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
-    check_target(target)
+    check_target(target, identities([source]))
     generator = read_generator(source, words.value_range)
-    if target.exists() and identity(target) == identity(source):
-        raise UserError(f"{target} is the input, which is never overwritten: give another OUT.")
     save_keras_generator(target, generator)
     form = generator.config
     before, after = form["value_range"].split(":")
@@ -50,7 +48,7 @@ def run(words: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
-    return command(lambda: run(parser().parse_args(arguments)))
+    return command(lambda: run(parser().parse_args(command_line(arguments))))
 
 
 if __name__ == "__main__":

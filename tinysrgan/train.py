@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from tinysrgan.core import device
+from tinysrgan.core.atomic_write import claimed
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
@@ -154,10 +155,16 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> int:
     """``python -m tinysrgan.train``: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
     return command(
-        lambda: run(*parse(arguments)),
+        lambda: start(*parse(arguments)),
         stopped="stopped at once. A checkpoint that was saved before is as it was.",
         no_memory="There is too little memory for this; try a smaller --batch-size, --hr-size or --filters.",
     )
+
+
+def start(call: RunPaths, options: Options, given: set[str]) -> int:
+    """``run``, with the folder for the results held against other processes."""
+    with claimed(call.out, call.numbered) as call.out:
+        return run(call, options, given)
 
 
 def run(call: RunPaths, options: Options, given: set[str]) -> int:
@@ -174,7 +181,8 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
         pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
-    if call.start >= options.pretrain_steps + options.steps:
+    total = options.pretrain_steps + options.steps
+    if call.start > total or (call.start == total and (not call.resume or has_ended(call.out, total))):
         raise UserError(f"{call.out} has done its {call.start} steps: give it more with --steps.")
 
     vgg = find_vgg(options, call.vgg, required="content" in given or call.resume is not None)
@@ -194,6 +202,12 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
         return 130
     report.finish()
     return 0
+
+
+def has_ended(folder: Path, total: int) -> bool:
+    """Whether a run of so many steps got as far as its generator: a kill may have come after the last checkpoint."""
+    generator = folder / "generator.h5"
+    return generator.exists() and checkpoint.read_state(generator).get("step") == total
 
 
 def find_vgg(options: Options, path: Path | None, required: bool) -> VGG19 | None:

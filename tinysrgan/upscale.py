@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import stat
 import struct
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +22,8 @@ from tinysrgan.core.cli import (
     VALUE_RANGE_HELP,
     check_target,
     command,
-    identity,
+    command_line,
+    identities,
     printable,
     progress,
     say,
@@ -63,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     A lost code counts only with --scan: else the exit code would depend on whether a reader is installed.
     """
-    return command(lambda: run(parser().parse_args(arguments)), stopped="stopped. What was written so far is whole.")
+    return command(
+        lambda: run(parser().parse_args(command_line(arguments))), stopped="stopped. What was written so far is whole."
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,20 +103,19 @@ def run(words: argparse.Namespace) -> int:
         raise UserError(qr_reader.MISSING)
     folder = words.input != STREAM and words.input.is_dir()
     jobs = folder_jobs(words.input, words.output) if folder else [(words.input, words.output)]
+    inputs = identities([*(source for source, _ in jobs), words.weights])
     if not folder:
-        check_file(words.input, words.output)
+        check_file(words.input, words.output, inputs)
     exact(words.exact)
     upscaler = load(words.weights, words.device, words.value_range)
-    inputs = {identity(source) for source, _ in jobs if source == STREAM or os.path.exists(source)}
 
     failed, warned = 0, Counter[str]()
     with progress(len(jobs), "file", hidden=not folder) as done:
         for source, target in jobs:
             try:
-                if target != STREAM and target.exists() and identity(target) in inputs:
-                    raise UserError(f"{target} is an input too, and inputs are never overwritten: give another OUT.")
                 if folder:
                     target.parent.mkdir(parents=True, exist_ok=True)
+                    check_target(target, inputs)
                 warned.update(upscale_file(upscaler, source, target, words.scan, f"{source}: " if folder else ""))
             except (UserError, OSError) as error:
                 if not folder:
@@ -129,7 +133,7 @@ def run(words: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- what goes where
 
 
-def check_file(source: Path, target: Path) -> None:
+def check_file(source: Path, target: Path, inputs: Collection[tuple[int, int]]) -> None:
     """Raise UserError for all that is known to be wrong with one input and output before either is opened."""
     if source != STREAM:
         check_input(source)
@@ -140,8 +144,11 @@ def check_file(source: Path, target: Path) -> None:
             raise UserError("OUT is -, but standard output is closed.")
         if sys.stdout.isatty():
             raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
+        output = os.fstat(1)
+        if stat.S_ISREG(output.st_mode) and (output.st_dev, output.st_ino) in inputs:
+            raise UserError("OUT is -, but standard output goes to an input, and inputs are never overwritten.")
         return
-    check_target(target, example="clear.png")
+    check_target(target, inputs, example="clear.png")
     file_format(target)
 
 

@@ -525,7 +525,7 @@ BAD = {
     "JSON over an image": (
         nothing,
         ["images", W, "generator.h5", "--limit", 1, "--json", "images/1101-v4.png"],
-        "lies in images",
+        "images/1101-v4.png is an input too",
     ),
     "JSON to a device": (nothing, ["images", W, "generator.h5", "--json", os.devnull], "is not a file"),
     "a picture over a linked image": (

@@ -236,10 +236,10 @@ def test_a_range_for_a_generator_of_ours(here, capsys):
 
 
 OUTPUTS = {
-    "the input": ("generator.h5", "is the input, which is never overwritten"),
-    "the input, another way": ("folder/../generator.h5", "is the input"),
-    "a link to the input": ("link.h5", "is the input"),
-    "a second name of the input": ("second.h5", "is the input"),
+    "the input": ("generator.h5", "is an input too, and inputs are never overwritten"),
+    "the input, another way": ("folder/../generator.h5", "is an input too"),
+    "a link to the input": ("link.h5", "is an input too"),
+    "a second name of the input": ("second.h5", "is an input too"),
     "a folder": ("folder.h5", "is a folder"),
     "a pipe": ("pipe.h5", "pipe.h5 is not a file."),
     "in no folder": ("nowhere/out.h5", "There is no folder nowhere"),

@@ -78,7 +78,9 @@ def test_every_option_of_the_source_is_in_the_help(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("arguments", [["--no-such-option"], ["a", "b", "c", "d"], ["--help=x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--no-such-option"], ["a", "b", "c", "d"], ["--help=x"], ["--", "a", "--", "--"]]
+)
 def test_an_unknown_option_is_no_traceback(name, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(COMMANDS[name], *arguments) == 2

@@ -58,6 +58,18 @@ def test_where_there_is_no_code_nothing_is_saved(tmp_path):
     assert not (tmp_path / "large.png").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_the_picture_is_never_replaced(tmp_path):
+    picture = tmp_path / "small.png"
+    picture.write_bytes(CODE.read_bytes())
+    (tmp_path / "link.png").symlink_to(picture)
+    (tmp_path / "second.png").hardlink_to(picture)
+    for name in ("small.png", "link.png", "second.png"):
+        result = rescue(picture, tmp_path / name)
+        assert result.returncode == 2 and f"{name} is an input too, and inputs are never" in result.stderr
+    assert picture.read_bytes() == CODE.read_bytes() and len(list(tmp_path.iterdir())) == 3
+
+
 def test_mistakes_are_one_sentence(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     for picture, out in (

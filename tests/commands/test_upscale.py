@@ -580,7 +580,7 @@ OUTPUTS = {
     "no ending": ("result", "result doesn't end in a format that can be written: .apng, .bmp"),
     "hidden": (".png", "doesn't end in a format"),
     "a text": ("result.txt", "doesn't end in a format"),
-    "the weights": ("generator.h5", "doesn't end in a format"),
+    "the weights": ("generator.h5", "generator.h5 is an input too"),
     "a document": ("result.pdf", "doesn't end in a format"),
     "another image format": ("result.ico", "doesn't end in a format"),
     "endless name": ("x" * 300 + ".png", "ame too long"),
@@ -622,6 +622,24 @@ def test_bad_folders(here, capsys):
     (Path("photos/larger")).mkdir()
     os.rename("photos/a.png", "photos/larger/a.png")
     refuse("photos", "photos/larger", *OPTIONS, words="holds no images but those in", capsys=capsys)
+
+
+def test_standard_output_that_is_an_input(here):
+    """As ``>> in.png`` makes it."""
+    before = contents(here)
+    with open("in.png", "ab") as output:
+        done = command("in.png", "-", "--weights", "generator.h5", stdout=output, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "standard output goes to an input" in done.stderr
+    assert contents(here) == before
+
+
+def test_a_file_called_dash_dash(here, capsys):
+    refuse(*OPTIONS, "--", "in.png", "--", words="-- doesn't end in a format that can be written", capsys=capsys)
+    refuse(*OPTIONS, "--", "--", "out.png", words="There is no --.", capsys=capsys)
+    os.mkdir("--")
+    save("--/a.png", COLOUR)
+    assert main([*OPTIONS, "--", "--", "larger"]) == 0
+    assert np.array_equal(pixels_of("larger/a.png"), repeated(COLOUR))
 
 
 def test_bad_options(here, capsys):

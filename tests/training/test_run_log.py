@@ -23,8 +23,9 @@ NAN = float("nan")
 def make(tmp_path):
     """Reports on a run of two tiny nets: 60 steps of two images, 30 of them pre-training, 4 steps an epoch."""
 
-    def make(start: int = 0, save_every: int = 25, training=CODES[:8], held_out=CODES[8:11]) -> Report:
+    def make(start=0, save_every=25, training=CODES[:8], held_out=CODES[8:11], preset="qr") -> Report:
         options = Options(
+            preset=preset,
             hr_size=32,
             blocks=1,
             filters=4,
@@ -72,6 +73,13 @@ def test_the_log_has_the_means_since_the_last_row_and_the_scores_of_each_save(ma
     assert sorted(path.name for path in (tmp_path / "run" / "pictures").iterdir()) == [
         f"step-0000{s}.png" for s in saved
     ]
+    assert not list((tmp_path / "run").glob("generator-epoch-*.h5"))
+
+
+def test_the_article_keeps_a_generator_every_five_epochs(make, tmp_path):
+    with make(preset="article") as report:
+        for step in range(1, 61):
+            report.step(step, losses(step))
     generators = sorted(path.name for path in (tmp_path / "run").glob("generator-epoch-*.h5"))
     assert generators == [f"generator-epoch-{epoch:03d}.h5" for epoch in (5, 10, 15)]
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tinysrgan import ops
+from tinysrgan.core.atomic_write import claimed
 from tinysrgan.formats.checkpoint import load_generator
 from tinysrgan.train import learning_rate, main
 from tinysrgan.training.config import Options
@@ -46,8 +47,9 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def assert_same_state(a: Path, b: Path) -> None:
-    left, right = arrays(a), arrays(b)
+def assert_same_state(a: Path, b: Path, net: str = "") -> None:
+    """That the files hold the same arrays, bit for bit; with ``net``, the same of that net."""
+    left, right = ({name: array for name, array in arrays(path).items() if name.startswith(net)} for path in (a, b))
     assert left.keys() == right.keys()
     for name, array in left.items():
         assert array.tobytes() == right[name].tobytes(), f"{name} differs"
@@ -78,11 +80,131 @@ def test_a_run_leaves_everything_behind(codes, tmp_path, capsys):
     assert "bicubic" in printed and "PSNR" in printed and str(out) in printed
 
 
-def test_the_generator_alone_is_saved_every_five_epochs(codes, tmp_path):
+def test_the_article_s_preset_saves_the_generator_every_five_epochs(codes, tmp_path):
     out = tmp_path / "run"
-    assert train(codes, *SMALL, "--pretrain-steps", 0, "--epochs", 5, "--out", out) == 0
+    article = ["--preset", "article", "--content", "pixels", *SMALL]
+    assert train(codes, *article, "--epochs", 5, "--out", out) == 0
     assert (out / "generator-epoch-005.h5").exists()
     assert_same_state(out / "generator-epoch-005.h5", out / "generator.h5")
+
+
+def log(folder: Path) -> list[dict[str, str]]:
+    """The rows of log.csv without the times."""
+    with open(folder / "log.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in ("seconds", "images/s")} for row in csv.DictReader(file)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_the_log_after_many_kills_is_that_of_a_run_without_them(codes, tmp_path):
+    """kill -9 wherever it hits, then one in the worst place: after a checkpoint, before its row. Ctrl-C as well."""
+    steps = ["--pretrain-steps", 20, "--steps", 33, "--save-every", 7]
+    assert train(codes, *SMALL, *steps, "--out", tmp_path / "whole") == 0
+    worst = "import os, signal, sys\nfrom tinysrgan import report, train\n"
+    in_the_middle = "report.Report._show = lambda self, done: os.kill(os.getpid(), signal.SIGKILL)\n"
+    later = "step = train.pretrain_step\ncount = [0]\ndef slow(*a):\n    count[0] += 1\n"
+    later += (
+        "    if count[0] == 5: os.kill(os.getpid(), signal.SIGNAL)\n    return step(*a)\ntrain.pretrain_step = slow\n"
+    )
+    start = [codes, *SMALL, *steps, "--out", tmp_path / "killed"]
+    stops = [later.replace("SIGNAL", "SIGINT"), in_the_middle, later.replace("SIGNAL", "SIGKILL"), in_the_middle]
+    for i, stop in enumerate(stops):
+        words = start if i == 0 else ["--resume", tmp_path / "killed", "--device", "cpu"]
+        line = [sys.executable, "-c", f"{worst}{stop}sys.exit(train.main(sys.argv[1:]))", *map(str, words)]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == (130 if "SIGINT" in stop else -signal.SIGKILL), done.stderr
+    assert train("--resume", tmp_path / "killed") == 0
+    assert log(tmp_path / "killed") == log(tmp_path / "whole")
+    assert [row["step"] for row in log(tmp_path / "whole")][:6] == ["7", "10", "14", "20", "21", "28"]
+    pictures = [sorted(path.name for path in (tmp_path / name / "pictures").iterdir()) for name in ("whole", "killed")]
+    assert set(pictures[0]) <= set(pictures[1])
+
+
+def test_a_run_that_was_killed_at_its_very_end_still_ends(codes, tmp_path, monkeypatch, capsys):
+    def killed(self):
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    for line in ([codes, *SMALL, "--pretrain-steps", 2, "--steps", 0, "--out", run], ["--resume", run, "--steps", 1]):
+        with monkeypatch.context() as patch:
+            patch.setattr("tinysrgan.training.run_log.Report.finish", killed)
+            assert train(*line) == 130
+        assert train("--resume", run) == 0
+        assert_same_state(run / "generator.h5", run / "checkpoint.h5", "generator")
+        assert train("--resume", run) == 2 and "has done its" in capsys.readouterr().err
+    assert [row["step"] for row in log(run)] == ["2", "3"]
+
+
+def test_what_a_killed_run_left_half_written_goes_when_it_is_resumed(codes, tmp_path):
+    run = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", run) == 0
+    leftovers = [run / ".generator-epoch-005.h5.0123abcd.tmp", run / "pictures" / ".step-000011.png.22aec44b.tmp"]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    assert train("--resume", run, "--steps", 1) == 0
+    assert not any(path.exists() for path in leftovers)
+
+
+# ---------------------------------------------------------------- runs beside each other
+
+
+def test_runs_that_start_together_have_a_folder_each(codes, tmp_path):
+    line = [sys.executable, "-m", "tinysrgan.train", str(codes), *SMALL, "--pretrain-steps", "2", "--steps", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    runs = [subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    for n in ("1", "2", "3"):
+        assert (tmp_path / "runs" / n / "generator.h5").exists()
+        assert sum(f"Everything is in {Path('runs') / n}:" in text for text in said) == 1
+
+
+def test_a_mistake_leaves_no_empty_folder(codes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path in codes.iterdir():
+        path.write_bytes(b"broken")
+    assert train(codes, *SMALL) == 2
+    assert "held-out" in capsys.readouterr().err and not Path("runs").exists()
+    Path("mine").mkdir()
+    assert train(codes, *SMALL, "--out", "mine") == 2 and Path("mine").is_dir()  # made by somebody else
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks on folders")
+def test_two_processes_never_go_on_with_one_run(codes, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", run) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    with claimed(run):
+        assert train("--resume", run, "--steps", 1) == 2
+    assert capsys.readouterr().err == (
+        f"tinysrgan: Another run is writing to {run}: wait for its end, or give another --out.\n"
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert train("--resume", run, "--steps", 1) == 0
+
+
+@pytest.mark.parametrize("result", ["losses.png", "pictures/step-000001.png"])
+def test_images_of_the_folder_are_never_replaced(codes, tmp_path, capsys, result):
+    (codes / "pictures").mkdir()
+    source = next(codes.glob("*.png"))
+    source.rename(codes / result)
+    before = {path: path.read_bytes() for path in codes.rglob("*") if path.is_file()}
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", codes) == 2
+    assert f"holds a run's {Path(result).name} already: give another --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in codes.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_nor_by_a_link_in_the_run_s_folder(codes, tmp_path, capsys):
+    run, image = tmp_path / "run", next(codes.glob("*.png"))
+    assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", run) == 0
+    before = image.read_bytes()
+    for link in (os.symlink, os.link):
+        link(image, run / "pictures" / "step-000002.png")
+        assert train("--resume", run, "--steps", 1) == 2
+        assert "step-000002.png is an input too, and inputs are never overwritten" in capsys.readouterr().err
+        assert image.read_bytes() == before
+        (run / "pictures" / "step-000002.png").unlink()
 
 
 def test_four_steps_are_two_and_two_more(codes, tmp_path):

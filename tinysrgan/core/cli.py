@@ -8,8 +8,8 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -49,6 +49,16 @@ def command(
     except (UserError, OSError) as error:
         say(sentence(error))
         return 2
+
+
+def command_line(arguments: list[str] | None) -> list[str]:
+    """The arguments (default: the process's) for argparse, with a file called ``--`` as ``./--``.
+
+    After the first ``--``, which ends the options, argparse drops another one and hands on an empty list.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    end = words.index("--") + 1 if "--" in words else len(words)
+    return words[:end] + [os.path.join(".", "--") if word == "--" else word for word in words[end:]]
 
 
 # ---------------------------------------------------------------- what is said and shown
@@ -92,13 +102,31 @@ def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) 
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """What all names of one file have in common, be they links, or standard input."""
+    """(device, inode) of a file or of standard input: the same under every name, links included."""
     status = os.fstat(0) if path == STREAM else path.stat()
     return status.st_dev, status.st_ino
 
 
-def check_target(path: Path, example: str = "") -> None:
-    """Raise UserError now for what is known to be wrong with an output file, not after the work is done."""
+def identities(paths: Iterable[Path | None]) -> set[tuple[int, int]]:
+    """The identities of those of the files that exist."""
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            found |= {identity(path)} if path else set()
+    return found
+
+
+def spare_inputs(path: Path, inputs: Collection[tuple[int, int]]) -> None:
+    """Raise UserError where an output file is, by whatever name, one of the inputs with these identities."""
+    if path.exists() and identity(path) in inputs:
+        raise UserError(f"{path} is an input too, and inputs are never overwritten: let the output go elsewhere.")
+
+
+def check_target(path: Path, inputs: Collection[tuple[int, int]], example: str = "") -> None:
+    """Raise UserError now for what is known to be wrong with an output file, not after the work is done.
+
+    inputs: the identities of the files that the command reads.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a file name{f', for example {path / example}' if example else ''}.")
     if path.exists() and not path.is_file():
@@ -107,6 +135,7 @@ def check_target(path: Path, example: str = "") -> None:
         raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path.parent} doesn't allow to write {path.name} there: Permission denied.")
+    spare_inputs(path, inputs)
 
 
 def write(path: Path, content: bytes | memoryview) -> None:

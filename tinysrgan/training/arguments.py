@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinysrgan.core.cli import EXACT_HELP, printable, real, whole
+from tinysrgan.core.cli import EXACT_HELP, command_line, printable, real, whole
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats import checkpoint
@@ -33,6 +33,7 @@ class RunPaths:
     resume: Path | None  # the checkpoint to go on from
     start: int  # and its step
     generator: Path | None = None  # the one to begin with
+    numbered: bool = False  # whether ``out`` is the next free runs/N
 
 
 def parse(arguments: list[str] | None = None) -> tuple[RunPaths, Options, set[str]]:
@@ -41,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> tuple[RunPaths, Options, set[st
     With ``--resume`` the options come from the checkpoint. Raises UserError; argparse itself exits with 2.
     """
     parser = _parser()
-    words = parser.parse_args(arguments)
+    words = parser.parse_args(command_line(arguments))
     given = {field.name: getattr(words, field.name) for field in fields(Options) if hasattr(words, field.name)}
     if words.vgg and given.get("content") == "pixels":
         parser.error("--vgg brings VGG19's weights and --content pixels doesn't use them: leave one of them out")
@@ -59,7 +60,8 @@ def parse(arguments: list[str] | None = None) -> tuple[RunPaths, Options, set[st
             options.content = "block3_conv4"
         if words.generator:
             options = _begin_with(words.generator, options, given)
-        call = RunPaths(words.data, _results_folder(words.out), words.device, words.vgg, None, 0, words.generator)
+        out = _results_folder(words.out)
+        call = RunPaths(words.data, out, words.device, words.vgg, None, 0, words.generator, words.out is None)
     if "steps" in given:
         options.epochs = None
     if options.hr_size % options.scale:
@@ -137,12 +139,16 @@ class _SavedOptions(argparse.ArgumentParser):
 
 
 def _results_folder(out: Path | None) -> Path:
-    """``--out``, where no run's results may be, or the next free runs/N. Raises UserError if it can't be written to."""
+    """``--out``, where no run's results may be, or the next free runs/N. Raises UserError if it can't be written to.
+
+    Nothing is made yet: ``files.claimed`` does that, where the command line is known to be right.
+    """
     if out is None:
         out = next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
     if (out / "checkpoint.h5").exists():
         raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
-    if out.is_dir() and (results := sorted(out.glob("generator*.h5"))):
+    kinds = ("generator*.h5", "losses.png", "pictures/step-*.png")
+    if results := [path for kind in kinds for path in sorted(out.glob(kind))]:
         raise UserError(f"{out} holds a run's {results[0].name} already: give another --out.")
     place = next(path for path in (out, *out.parents) if path.exists() or path.is_symlink())
     if not place.is_dir():
@@ -160,8 +166,9 @@ def _parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> ar
         "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
         epilog="Numbers in brackets are those of the preset qr: a small net for QR codes, 5 minutes on a laptop. "
         "article: the net and losses of the article (16 blocks, 64 channels, nearest upsampling, VGG19's block3_conv4; "
-        "one epoch, one image a step, no pre-training). paper: those of Ledig et al. 2017 (pixel shuffle, VGG19's "
-        "block5_conv4, a million steps of pre-training). Options given by name go before the preset's.",
+        "one epoch, one image a step, no pre-training; it keeps generator-epoch-NNN.h5 every 5 epochs). paper: those "
+        "of Ledig et al. 2017 (pixel shuffle, VGG19's block5_conv4, a million steps of pre-training). Options given by "
+        "name go before the preset's.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
