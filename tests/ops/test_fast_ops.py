@@ -5,14 +5,18 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from ast import literal_eval
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinysrgan import ops
 from tinysrgan.core.errors import UserError
@@ -427,6 +431,86 @@ def test_blas_gets_its_threads_back():
             parallel.parallel_map(len, [1, 2])
             assert set(blas_threads()) <= {1}
         assert blas_threads() == before_all
+
+
+@pytest.fixture(params=["nobody", "this thread", "a thread that is gone"])
+def owner(request):
+    """Who set BLAS' threads before us: for threadpoolctl 3.8 and later the setting is this thread's from then on."""
+
+    def own() -> None:
+        threadpool_limits(limits=before_all[0], user_api="blas")
+
+    if request.param == "this thread":
+        own()
+    elif request.param == "a thread that is gone":
+        thread = threading.Thread(target=own)
+        thread.start()
+        thread.join()
+
+
+def hold() -> list[int]:
+    with parallel.single_threaded_blas():
+        return blas_threads()
+
+
+def test_blas_is_held_from_any_thread_and_given_back(owner):
+    with ThreadPoolExecutor(2) as threads:
+        inside = [*threads.map(lambda _: hold(), range(8)), hold(), threads.submit(hold).result(), hold()]
+    assert all(set(counts) == {1} for counts in inside)
+    assert blas_threads() == before_all
+
+
+def test_blas_is_held_until_the_last_of_several_threads_is_done(owner):
+    """The first one ends first, so it isn't the thread that set BLAS who sets it back."""
+    second_holds, first_is_done = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with parallel.single_threaded_blas():
+            assert second_holds.wait(60)
+        first_is_done.set()
+
+    def second() -> list[int]:
+        with parallel.single_threaded_blas():
+            second_holds.set()
+            assert first_is_done.wait(60)
+            return blas_threads()
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = threads.submit(first), threads.submit(second)
+        assert futures[0].result() is None and set(futures[1].result()) == {1}
+        assert blas_threads() == before_all
+
+
+def test_a_server_thread_computes_with_blas_held():
+    """A thread for each request, as web servers have them."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(repr(parallel.parallel_map(lambda run: blas_threads(), [1, 2])).encode())
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with cut(2), ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            for _ in range(2):
+                connection = HTTPConnection(*server.server_address[:2], timeout=60)
+                connection.request("GET", "/")
+                counts = literal_eval(connection.getresponse().read().decode())
+                connection.close()
+                assert counts == [[1] * len(before_all)] * 2
+        finally:
+            server.shutdown()
+    assert blas_threads() == before_all
+
+
+def test_the_blas_of_others_stays_theirs():
+    """Who has limited BLAS around our work has the limit back after it, and may go on to set it."""
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(1) as threads:
+        assert set(threads.submit(hold).result()) == {1} == set(blas_threads())
+    assert blas_threads() == before_all
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")

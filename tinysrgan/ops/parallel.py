@@ -70,14 +70,15 @@ def single_threaded_blas() -> Iterator[None]:
     ``share`` asks by itself. Around a whole training step it also keeps BLAS' own threads, which spin for a while
     after each product of theirs, off the cores of our workers.
     """
-    global _holders, _release
+    global _holders, _before
     blas = _blas()
     if blas is None:
         yield
         return
     with _lock:
         if _holders == 0:
-            _release = blas.limit(limits=1).restore_original_limits
+            _before = [library.num_threads for library in blas]
+            _set_blas_threads([1] * len(blas))
         _holders += 1
     try:
         yield
@@ -85,13 +86,28 @@ def single_threaded_blas() -> Iterator[None]:
         with _lock:
             _holders -= 1
             if _holders == 0:
-                _release()
+                _set_blas_threads(_before)
 
 
 _this_thread = threading.local()
 _lock = threading.Lock()
 _holders = 0
-_release: Callable[[], None]
+_before: list[int]  # BLAS' own setting while we hold it
+
+
+def _set_blas_threads(counts: list[int]) -> None:
+    """Set the number of threads of each BLAS library, from whichever thread this is.
+
+    For threadpoolctl 3.8 the first thread that sets it owns OpenBLAS' setting, and what other threads set is silently
+    ignored. So the ownership is cleared before, and also afterwards: the last holder is often another thread.
+    """
+    for library, count in zip(_blas() or (), counts, strict=True):
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear:
+            clear(force=True)
+        library.set_num_threads(count)
+        if clear:
+            clear(force=True)
 
 
 def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Result:
@@ -131,14 +147,13 @@ def _cores() -> int:
 
 
 @cache
-def _blas() -> Any:
-    """threadpoolctl's handle on NumPy's BLAS; None where there is none."""
+def _blas() -> list[Any] | None:
+    """threadpoolctl's handles on the BLAS libraries; None where there is none."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         return None
-    blas = ThreadpoolController().select(user_api="blas")
-    return blas if len(blas) else None
+    return ThreadpoolController().select(user_api="blas").lib_controllers or None
 
 
 def _after_fork() -> None:
@@ -146,7 +161,7 @@ def _after_fork() -> None:
     global _lock, _holders
     _lock = threading.Lock()
     if _holders:
-        _release()
+        _set_blas_threads(_before)
     _holders = 0
     _this_thread.works = False
     _pool.cache_clear()
