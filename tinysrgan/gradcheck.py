@@ -5,8 +5,8 @@ batch-norm's output doesn't depend on its input, so a backward pass that returns
 
 Every tensor is moved along one random direction v, a little forward and a little back. The slope of L that shows must
 be sum(gradient * v). That takes a few forward passes for each tensor, however large it is, so that whole nets can be
-checked. All in float64. Give it random numbers, not round ones: at a kink itself, such as ReLU's at 0, there is no
-slope to compare with.
+checked. All in float64. Give it random numbers, not round ones: at a kink itself, such as ReLU's at 0 or two equal
+maxima, the slopes ahead and behind differ, and there is none to compare with. That is reported as a kink.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ from tinysrgan.models import VGG19, Discriminator, Generator
 
 TOLERANCE = 1e-6
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+SHORTER = 10  # each than the one before
 DIRECTIONS = 6  # at most, where kinks make slopes doubtful
 SURE = 2e-7  # two measurements that differ by less, relative to the slope, are believed
 ROUNDING = 1e-15  # of the loss, relative to it, or to 1 if it is smaller
 SMALL = 1e-3  # smaller slopes count as this: those of biases before batch-norm are zero
+KINK = np.inf  # in place of an error, which is 2 at most
 
 
 class GradientError(AssertionError):
@@ -53,8 +55,9 @@ class GradientError(AssertionError):
 def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) -> dict[str, float]:
     """The relative error of each gradient of a layer or net, by the tensor's path; "x" is the input's.
 
-    Converts the layer to float64, in train mode. About 1e-9 is a right gradient, above 1e-6 a wrong one. The layer's
-    values stay as they are; its running statistics and gradients don't.
+    Converts the layer to float64, in train mode. About 1e-9 is a right gradient, above 1e-6 a wrong one; infinity means
+    a kink, where a gradient can't be checked. The layer's values stay as they are; its running statistics and gradients
+    don't.
     """
     rng = rng or np.random.default_rng(0)
     layer.astype(np.float64).train()
@@ -75,7 +78,10 @@ def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) ->
 def gradcheck_loss(
     function: Callable[[Array], tuple[Array, Array]], y: Array, rng: np.random.Generator | None = None
 ) -> float:
-    """The relative error of the gradient that a loss function returns beside its value: y -> (loss, gradient)."""
+    """The relative error of the gradient that a loss function returns beside its value: y -> (loss, gradient).
+
+    Infinity means a kink.
+    """
     y = y.astype(np.float64)
     gradient = function(y)[1]
     return _error(lambda: float(function(y)[0]), y, gradient, rng or np.random.default_rng(0))
@@ -84,11 +90,17 @@ def gradcheck_loss(
 def check_gradients(
     layer: Layer, x: Array, tolerance: float = TOLERANCE, rng: np.random.Generator | None = None
 ) -> None:
-    """Raise GradientError with all tensors whose gradient is off by more than ``tolerance``."""
-    wrong = {path: error for path, error in gradcheck(layer, x, rng).items() if not error <= tolerance}
-    if wrong:
-        found = ", ".join(f"{path} (error {error:.1e})" for path, error in wrong.items())
-        raise GradientError(f"{type(layer).__name__}: wrong gradient of {found}.")
+    """Raise GradientError with all tensors whose gradient is off by more than ``tolerance``, or at a kink."""
+    errors = gradcheck(layer, x, rng)
+    wrong = [
+        f"{path} (error {error:.1e})" for path, error in errors.items() if not (error <= tolerance or error == KINK)
+    ]
+    kinks = [path for path, error in errors.items() if error == KINK]
+    found = [f"wrong gradient of {', '.join(wrong)}"] if wrong else []
+    if kinks:
+        found.append(f"kink at these values of {', '.join(kinks)}, so no slope to check against: use random ones")
+    if found:
+        raise GradientError(f"{type(layer).__name__}: {'; '.join(found)}.")
 
 
 def _trained(layer: Layer, path: str) -> bool:
@@ -99,42 +111,49 @@ def _trained(layer: Layer, path: str) -> bool:
 
 
 def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:
-    """|slope - gradient along v|, relative to their size, or to SMALL where both are smaller than that.
+    """|slope - gradient along v|, relative to their size, or to SMALL where both are smaller than that; KINK at a kink.
 
     Of several directions v the one is taken whose slope is the surest; the gradient under test has no say in it.
     """
     tries = []
     for _ in range(DIRECTIONS):
         v = rng.standard_normal(tensor.shape)
-        doubt, slope = _slope(loss, tensor, v)
-        tries.append((doubt, slope, float((gradient * v).sum())))
+        doubt, slope, corner = _slope(loss, tensor, v)
+        tries.append((doubt, slope, corner, float((gradient * v).sum())))
         if doubt < SURE:
             break
-    _, found, expected = min(tries)
+    doubt, found, corner, expected = min(tries)
+    if corner / max(abs(found), SMALL) > 10 * max(doubt, SURE):
+        return KINK
     return abs(found - expected) / max(abs(found), abs(expected), SMALL)
 
 
-def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, float]:
-    """How doubtful the slope of the loss along v is, and the slope itself: half of what two steps of v change.
+def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, float, float]:
+    """How doubtful the slope of the loss along v is; the slope itself: half of what two steps of v change; the corner.
 
     Long steps meet the kinks of ReLU and its kind, short ones rounding. So steps get shorter until two in a row agree.
     Rounding is counted as a doubt, because two roundings may agree by chance.
+
+    The corner is the slope ahead less the slope behind at a step of zero, extrapolated from two steps, because a
+    curve adds a share in proportion to the step. It is zero, but for rounding, unless ``tensor`` itself lies on a kink.
     """
     before = tensor.copy()
+    here = loss()
     measured = []
-    previous = np.inf
+    previous = previous_gap = np.inf
     for step in STEPS:
         tensor[...] = before + step * v
         ahead = loss()
         tensor[...] = before - step * v
-        slope = (ahead - loss()) / (2 * step)
+        behind = loss()
         tensor[...] = before
+        slope, gap = (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step
         rounding = ROUNDING * max(1.0, abs(ahead)) / step
         doubt = (abs(slope - previous) + rounding) / max(abs(slope), SMALL)
-        measured.append((doubt, slope))
+        measured.append((doubt, slope, abs(SHORTER * gap - previous_gap) / (SHORTER - 1)))
         if doubt < SURE:
             break
-        previous = slope
+        previous, previous_gap = slope, gap
     return min(measured)
 
 
@@ -201,7 +220,8 @@ def show() -> int:
         print(f"{'':<26}relative error of the gradients")
     for name, error in report():
         with taken_by(sys.stdout):
-            print(f"{name:<26}{error:.1e}{'' if error <= TOLERANCE else '   WRONG'}")
+            found = "kink, not checked" if error == KINK else f"{error:.1e}{'' if error <= TOLERANCE else '   WRONG'}"
+            print(f"{name:<26}{found}")
         right &= error <= TOLERANCE  # which NaN isn't
     with taken_by(sys.stdout):
         print(f"\nAll are right: below {TOLERANCE:g}." if right else f"\nAbove {TOLERANCE:g} is wrong.")

@@ -134,6 +134,13 @@ def test_a_wrong_gradient_is_exit_code_1(monkeypatch, capsys):
     assert "All are right" not in capsys.readouterr().out
 
 
+def test_a_kink_in_the_table_is_not_called_wrong(monkeypatch, capsys):
+    monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", 1e-9), ("tied", gradcheck.KINK)]))
+    assert run(gradcheck.main) == 1  # it was not checked, so nobody may think that all is right
+    out = capsys.readouterr().out
+    assert re.search(r"^tied +kink", out, re.MULTILINE) and "WRONG" not in out and "All are right" not in out
+
+
 def test_no_number_is_not_hidden_by_the_others(monkeypatch):
     monkeypatch.setattr(gradcheck, "gradcheck", lambda *arguments: {"x": 1e-9, "w": float("nan"), "b": 1e-9})
     name, error = next(gradcheck.report())

@@ -129,6 +129,45 @@ def test_kinks_close_by_neither_alarm_nor_hide_a_fault(kind, monkeypatch):
         check_gradients(layer, x)
 
 
+@pytest.mark.parametrize("kind", [layers.ReLU, layers.LeakyReLU, lambda: layers.PReLU(3), layers.MaxPool])
+def test_a_kink_itself_is_called_one_and_not_a_wrong_gradient(kind):
+    """Zeros, and equal numbers in a window; the gradient of one side is as right as the other's."""
+    x = uniform(2, 8, 8, 3)
+    x[0, :2, :2] = 0
+    assert gradcheck(kind(), x)["x"] == np.inf
+    with pytest.raises(GradientError, match="kink at these values of x, ") as caught:
+        check_gradients(kind(), x)
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_single_kink_in_a_large_and_curved_function_is_found():
+    def loss(y):
+        return np.exp(y).sum() + abs(y[0, 0]), np.exp(y) + np.sign(y) * (np.indices(y.shape).sum(0) == 0)
+
+    y = uniform(60, 60)
+    assert gradcheck_loss(loss, y) < TOLERANCE
+    y[0, 0] = 0
+    assert gradcheck_loss(loss, y) == np.inf
+
+
+def test_a_wrong_gradient_of_a_curved_function_is_no_kink():
+    for curve in (1, 1e3, 1e6):
+        assert TOLERANCE < gradcheck_loss(lambda y: ((curve * y**2).sum(), curve * 2.001 * y), uniform(9)) < 2  # noqa: B023
+
+
+def test_kink_and_wrong_gradient_are_told_apart():
+    class Wrong(layers.PReLU):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.slope.grad *= 2
+            return dx
+
+    x = uniform(2, 4, 4, 3)
+    x[0, 0] = 0
+    with pytest.raises(GradientError, match=r"wrong gradient of slope \(error .*\); kink at these values of x, "):
+        check_gradients(Wrong(3), x)
+
+
 def test_rounding_is_not_taken_for_a_slope():
     """The sum of normalised numbers never changes but for rounding, which short steps blow up."""
 
