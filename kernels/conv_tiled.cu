@@ -45,7 +45,7 @@ struct alignas(16) Slice {
 };
 __shared__ Slice slices[2];  // the one that is multiplied, and the next
 
-constexpr int at_most(int a, int b) { return a < b ? a : b; }
+__device__ constexpr int at_most(int a, int b) { return a < b ? a : b; }
 
 // VECTOR neighbours from memory; zeros where there is nothing to load.
 template <int VECTOR> __device__ __forceinline__ void load(float *to, const float *from) {

@@ -1,41 +1,59 @@
-"""NVIDIA's run-time compiler, which CuPy uses too, without a GPU: ``pip install nvidia-cuda-nvrtc-cu12``."""
+"""NVIDIA's run-time compiler, which CuPy uses too, without a GPU: ``pip install nvidia-cuda-nvrtc-cu12``.
+
+``TINYSRGAN_NVRTC`` names folders with more of its versions, separated as in ``PATH``; each is one that was filled by
+``pip install --target FOLDER nvidia-cuda-nvrtc-cu12==VERSION``.
+"""
 
 import ctypes
+import os
+import sys
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from tinysrgan.ops.cuda.compile import OPTIONS
 
+# What CuPy 14 adds to our options; see compiler.py in its folder cupy/cuda.
+CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+
+
+class NVRTC:
+    """One version of the compiler."""
+
+    def __init__(self, path: Path):
+        self.library = ctypes.CDLL(str(path))
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        assert self.library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0
+        self.version = (major.value, minor.value)
+        count = ctypes.c_int()
+        assert self.library.nvrtcGetNumSupportedArchs(ctypes.byref(count)) == 0
+        found = (ctypes.c_int * count.value)()
+        assert self.library.nvrtcGetSupportedArchs(found) == 0
+        self.architectures = set(found)
+
+    def compile(self, text: str, architecture: int, *options: str) -> tuple[bool, str]:
+        """Compile CUDA C++ for ``sm_<architecture>``, as CuPy does: whether that worked, and what the compiler says.
+
+        That includes, of every kernel, its registers, shared memory and spills.
+        """
+        program = ctypes.c_void_p()
+        assert self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"k.cu", 0, None, None) == 0
+        words = [*OPTIONS, *options, CUPYS_OPTIONS[0], f"-arch=sm_{architecture}", CUPYS_OPTIONS[1]]
+        words.append("--ptxas-options=-v")
+        given = (ctypes.c_char_p * len(words))(*[word.encode() for word in words])
+        worked = self.library.nvrtcCompileProgram(program, len(words), given)
+        size = ctypes.c_size_t()
+        self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        self.library.nvrtcGetProgramLog(program, log)
+        self.library.nvrtcDestroyProgram(ctypes.byref(program))
+        return worked == 0, log.value.decode()
+
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiler, or None where it isn't installed."""
-    try:
-        spec = find_spec("nvidia.cuda_nvrtc")
-    except ModuleNotFoundError:
-        return None
-    folders = [Path(folder) / "lib" for folder in spec.submodule_search_locations or []] if spec else []
-    found = [path for folder in folders for path in folder.glob("libnvrtc.so.*")]
-    return ctypes.CDLL(str(found[0])) if found else None
-
-
-def compile(text: str, architecture: int, *options: str) -> tuple[bool, str]:
-    """Compile CUDA C++ for ``sm_<architecture>``: whether that worked, and what the compiler has to say.
-
-    That includes, of every kernel, its registers, shared memory and spills.
-    """
-    nvrtc = library()
-    assert nvrtc is not None
-    program = ctypes.c_void_p()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None) == 0
-    words = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS, *options]
-    worked = nvrtc.nvrtcCompileProgram(
-        program, len(words), (ctypes.c_char_p * len(words))(*[w.encode() for w in words])
-    )
-    size = ctypes.c_size_t()
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return worked == 0, log.value.decode()
+def versions() -> list[NVRTC]:
+    """The compilers that are installed, one of each version, the oldest first."""
+    folders = [Path(folder) for folder in os.environ.get("TINYSRGAN_NVRTC", "").split(os.pathsep) if folder]
+    folders += [Path(folder) for folder in sys.path if folder]
+    libraries = [path for folder in folders for path in folder.glob("nvidia/*/lib/libnvrtc.so.*")]
+    found = {compiler.version: compiler for compiler in map(NVRTC, libraries)}
+    return [found[version] for version in sorted(found)]

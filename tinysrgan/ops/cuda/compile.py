@@ -12,7 +12,8 @@ import numpy as np
 from tinysrgan.core.device import Array
 from tinysrgan.core.paths import KERNELS
 
-OPTIONS = ("-std=c++17", "-default-device")  # of NVRTC; small functions need no __device__ of their own
+# Of NVRTC. Not -default-device: CuPy passes it too, and NVRTC up to 12.8 takes no option twice.
+OPTIONS = ("-std=c++17",)
 NULL = np.uint64(0)  # CuPy doesn't take None for a pointer
 Kernel = Callable[..., None]  # called with (grid, block, arguments, shared_mem=bytes)
 
