@@ -97,8 +97,7 @@ class Upscaler:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_place"}
-        state["net"] = deepcopy(self.net)
-        move(state["net"], np)
+        state["net"] = deepcopy(self.net).to(np)
         return state
 
     @overload
