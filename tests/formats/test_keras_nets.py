@@ -24,7 +24,7 @@ from tinysrgan.formats.keras.nets import load_keras_discriminator, load_keras_ge
 from tinysrgan.layers import BatchNorm
 from tinysrgan.models import Generator
 
-KERAS = Path(__file__).parent / "keras"
+KERAS = Path(__file__).parent / "keras_files"
 NAMES = [
     f"{archive.stem}/{name.removesuffix('.h5')}"
     for archive in sorted(KERAS.glob("*.zip"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import repeated, repeating
+from test_upscaler import repeated, repeating
 
 import tinysrgan
 from tinysrgan.core.errors import UnlikeWarning

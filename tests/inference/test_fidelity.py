@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import repeating
+from test_upscaler import repeating
 
 import tinysrgan
 from benchmarks.qr.samples import TRACKS, samples
