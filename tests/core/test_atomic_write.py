@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[2]
 STANDS_STILL = """
 import os, sys, time
 from pathlib import Path
-from tinysrgan import files
+from tinysrgan.core import atomic_write
 
 def wait(*_):
     print("here", flush=True)
     sys.stdin.readline()
 
 fsync, os.fsync = os.fsync, wait
-files.write_whole(Path(sys.argv[1]), b"the other's")
+atomic_write.write_whole(Path(sys.argv[1]), b"the other's")
 """
 
 

@@ -99,7 +99,7 @@ def test_the_log_after_many_kills_is_that_of_a_run_without_them(codes, tmp_path)
     """kill -9 wherever it hits, then one in the worst place: after a checkpoint, before its row. Ctrl-C as well."""
     steps = ["--pretrain-steps", 20, "--steps", 33, "--save-every", 7]
     assert train(codes, *SMALL, *steps, "--out", tmp_path / "whole") == 0
-    worst = "import os, signal, sys\nfrom tinysrgan import report, train\n"
+    worst = "import os, signal, sys\nfrom tinysrgan import train\nfrom tinysrgan.training import run_log as report\n"
     in_the_middle = "report.Report._show = lambda self, done: os.kill(os.getpid(), signal.SIGKILL)\n"
     later = "step = train.pretrain_step\ncount = [0]\ndef slow(*a):\n    count[0] += 1\n"
     later += (
