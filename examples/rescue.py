@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 import tinysrgan
 from tinysrgan.core.cli import check_target, command, command_line, identities, printable, progress, write
 from tinysrgan.core.errors import UserError
-from tinysrgan.data.images import decode
+from tinysrgan.data.images import decode, file_format
 from tinysrgan.data.qr_codes import QUIET, VERSIONS
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics import qr_reader
@@ -44,8 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="another generator than the one that ships")
     words = parser.parse_args(command_line(arguments))
     check_target(words.rescued, identities([words.picture, words.weights]))
-    if words.rescued.suffix.lower() not in (".png", ".jpg", ".webp", ".tif", ".bmp"):
-        raise UserError(f"{words.rescued} should end in .png, .jpg, .webp, .tif or .bmp.")
+    file_format(words.rescued)
     picture = decode(words.picture).convert("L")
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)

@@ -34,7 +34,7 @@ from tinysrgan.core.cli import write as save
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.dataset import find_images
-from tinysrgan.data.images import LARGEST
+from tinysrgan.data.images import LARGEST, advice, file_format
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
@@ -54,6 +54,8 @@ WRITTEN: dict[str, tuple[int, dict[str, object]]] = {
     "GIF": (65535, {}),
     "JPEG": (65500, {"quality": 95}),
     "WEBP": (16383, {"lossless": True}),
+    "AVIF": (32768, {"quality": 95, "subsampling": "4:4:4"}),
+    "HEIF": (16384, {"quality": 95, "chroma": 444}),
 }
 OPAQUE = {"JPEG", "PPM", "BMP"}  # formats that drop or refuse transparency
 
@@ -169,12 +171,15 @@ def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
         raise UserError(f"{out} is a file and IN a folder: give a folder as OUT.")
     if out.exists() and out.samefile(folder):
         raise UserError(f"{out} is IN itself, and inputs are never overwritten: give another folder as OUT.")
-    sources = find_images(folder)
+    left_out: list[str] = []
+    sources = find_images(folder, tell=left_out.append)
     if (results := out.resolve()).is_relative_to(folder.resolve()):  # what an earlier run left there is no input
         sources = [path for path in sources if not path.resolve().is_relative_to(results)]
     if not sources:
         raise UserError(f"{folder} holds no images but those in {out}.")
     out.mkdir(parents=True, exist_ok=True)
+    for line in left_out:
+        say(line)
     return [(path, out / path.relative_to(folder)) for path in sources]
 
 
@@ -243,7 +248,8 @@ def read(source: Path) -> Image.Image:
             deep = ";16" in str(file.tile) or file.mode.startswith("I")
             image = eight_bits(file)
     except UnidentifiedImageError:
-        raise UserError(f"{name} is not an image, or of a kind that Pillow can't read.") from None
+        unknown = f"{name} is not an image, or of a kind that Pillow can't read"
+        raise UserError(f"{'; '.join(filter(None, [unknown, advice([source.suffix.lower()])]))}.") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
@@ -261,15 +267,6 @@ def stdin() -> BinaryIO:
     if len(content) > LARGEST_FILE:
         raise UserError(f"there is no end to it after {LARGEST_FILE:,} bytes.")
     return io.BytesIO(content)
-
-
-def file_format(target: Path) -> str:
-    """Pillow's name of the format that the name of a file ends in. Raises UserError where none is written so."""
-    Image.init()
-    endings = {ending: name for ending, name in Image.EXTENSION.items() if name in WRITTEN and name in Image.SAVE}
-    if (ending := target.suffix.lower()) not in endings:
-        raise UserError(f"{target} doesn't end in a format that can be written: {', '.join(sorted(endings))}.")
-    return endings[ending]
 
 
 def write(image: Image.Image, target: Path, name: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.qr.samples import samples
-from tinysrgan.data.images import area_average
+from tinysrgan.data.images import ENDINGS, area_average
 from tinysrgan.metrics.qr_reader import read_code
 
 pytest.importorskip("zxingcpp")
@@ -43,6 +43,18 @@ def test_what_upscale_alone_can_do_rescue_can_too(tmp_path):
     Image.fromarray(sample.lr).save(tmp_path / "small.png")
     result = rescue(tmp_path / "small.png", tmp_path / "large.png")
     assert result.returncode == 0 and sample.text in result.stdout and "as it is" in result.stdout
+
+
+@pytest.mark.parametrize("ending", [".jpeg", ".tiff", ".mpo", ".avif"])
+def test_endings_are_those_of_upscale(tmp_path, ending):
+    if ending not in ENDINGS:
+        pytest.skip("this Pillow has no AVIF")
+    sample = samples("hard", 2)[3]
+    Image.fromarray(sample.lr).save(tmp_path / f"small{ending}", quality=100)
+    result = rescue(tmp_path / f"small{ending}", tmp_path / f"large{ending}")
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / f"large{ending}") as image:
+        assert read_code(np.asarray(image.convert("L"))) == sample.text
 
 
 def test_a_code_that_scans_needs_no_rescue(tmp_path):

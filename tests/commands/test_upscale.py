@@ -20,6 +20,7 @@ from PIL import Image
 from test_upscaler import repeated, repeating
 
 from tinysrgan.core.cli import printable
+from tinysrgan.data.images import ENDINGS
 from tinysrgan.formats.checkpoint import save_generator
 from tinysrgan.inference import upscaler as upscaler_module
 from tinysrgan.models import Discriminator, Generator
@@ -86,15 +87,33 @@ def test_a_file(here, capsys):
     assert sorted(os.listdir()) == ["generator.h5", "in.png", "out.png"]
 
 
-@pytest.mark.parametrize("ending", ["png", "tif", "tiff", "bmp", "ppm", "webp", "jp2", "PNG", "jpg", "jpeg", "gif"])
-def test_the_format_is_that_of_the_ending(here, ending):
-    assert upscale("in.png", f"result.{ending}") == 0
-    expected = {"tif": "TIFF", "jp2": "JPEG2000", "jpg": "JPEG"}.get(ending.lower(), ending.upper())
-    with Image.open(f"result.{ending}") as image:
+@pytest.mark.parametrize("ending", [*sorted(ENDINGS), ".PNG", ".Jpg"])
+def test_every_ending_goes_in_and_out(here, ending):
+    """The format is that of the ending, and what was written is read again, by itself and from a folder."""
+    assert upscale("in.png", f"result{ending}") == 0
+    expected = ENDINGS[ending.lower()]
+    with Image.open(f"result{ending}") as image:
         assert image.format == expected
         result = np.asarray(image.convert("RGB")).astype(int)
     error = np.abs(result - repeated(COLOUR)).mean()
-    assert error == 0 or (expected in ("JPEG", "GIF") and error < 25)
+    assert error == 0 or (expected in ("JPEG", "GIF", "AVIF", "HEIF") and error < 25)
+    os.mkdir("photos")
+    shutil.copy(f"result{ending}", "photos")
+    assert upscale("photos", "larger") == 0
+    assert pixels_of(f"larger/result{ending}").shape[:2] == (144, 96)
+
+
+def test_what_this_pillow_reads(here):
+    assert {".jpe", ".jpeg", ".tiff", ".mpo"} < ENDINGS.keys()
+    assert (".avif" in ENDINGS) is (".avif" in Image.registered_extensions())
+
+
+def test_heic_says_what_helps(here, capsys):
+    Path("a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    assert upscale("a.heic", "new.png") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tinysrgan: a.heic") and error.count("\n") == 1
+    assert (".heic" in ENDINGS) is not ("pip install pillow-heif" in error)
 
 
 def test_the_shipped_generator_is_the_default(here, monkeypatch, capsys):
@@ -348,7 +367,9 @@ def test_a_folder(folder, capsys):
     assert sorted(contents(folder / "larger")) == sorted(map(os.path.normpath, ("a.png", "b.bmp", "deep/a.png")))
     for name in ("a.png", "b.bmp", "deep/a.png"):
         assert np.array_equal(pixels_of(f"larger/{name}"), repeated(COLOUR))
-    assert "3 of 3 files are upscaled, on the CPU" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "3 of 3 files are upscaled, on the CPU" in error
+    assert error.count("Left out in photos: 1 .txt.") == 1
 
 
 def test_a_folder_goes_on_past_bad_files(folder, capsys):
@@ -361,7 +382,7 @@ def test_a_folder_goes_on_past_bad_files(folder, capsys):
     assert len(contents(folder / "larger")) == 3
     lines = capsys.readouterr().err.splitlines()
     named = {"aa.png", "cut.png"} | ({"pipe.png", "dead.png"} if os.name != "nt" else set())
-    assert {name for name in named for line in lines[:-1] if name in line} == named and len(lines) == len(named) + 1
+    assert {name for name in named for line in lines[:-1] if name in line} == named and len(lines) == len(named) + 2
     assert f"3 of {3 + len(named)} files" in lines[-1]
 
 
@@ -577,7 +598,7 @@ OUTPUTS = {
     "a pipe": ("pipe.png", "pipe.png is not a file."),
     "in no folder": ("nowhere/out.png", "There is no folder nowhere"),
     "below a file": ("in.png/out.png", "There is no folder in.png"),
-    "no ending": ("result", "result doesn't end in a format that can be written: .apng, .bmp"),
+    "no ending": ("result", "result doesn't end in a format that can be written: .apng, ."),
     "hidden": (".png", "doesn't end in a format"),
     "a text": ("result.txt", "doesn't end in a format"),
     "the weights": ("generator.h5", "generator.h5 is an input too"),

@@ -1,5 +1,7 @@
 """Finding, splitting, pairing, prefetching: repeatable, bounded, and nothing lost without a word."""
 
+import hashlib
+import json
 import os
 import threading
 import tracemalloc
@@ -11,9 +13,11 @@ from PIL import Image
 
 from tinysrgan.data.augment import Augment
 from tinysrgan.data.dataset import ImagePairs, find_images, prefetch, save_augmented, split
-from tinysrgan.data.images import DataError, area_average, read_image, to_uint8, to_unit
+from tinysrgan.data.images import ENDINGS, DataError, area_average, read_image, to_uint8, to_unit
+from tinysrgan.data.sources import sources
 from tinysrgan.metrics.qr_reader import version_of
 
+DIGESTS = ("3f67cf2b1a0c4d95", "646bf0ce02da7302")
 SHIFT = Augment(rotation=0, shear=0, zoom=0, brightness=(1, 1), shift=0.5)
 
 
@@ -103,6 +107,39 @@ def test_a_limit_takes_of_every_kind_and_always_the_same(tmp_path):
     assert find_images(tmp_path, limit=1000) == everything
 
 
+def test_files_of_other_kinds_are_counted(tmp_path):
+    touch(tmp_path, "a.png", "b.xcf", "deep/c.XCF", "d.txt", "deep/README", ".hidden.txt", ".git/e.txt")
+    told: list[str] = []
+    assert names(find_images(tmp_path, tell=told.append), tmp_path) == ["a.png"]
+    assert told[0].startswith(f"Left out in {tmp_path}: 2 .xcf, 1 without an ending, 1 .txt.")
+    touch(tmp_path, *(f"{i}.kind{i % 20}" for i in range(60)))
+    find_images(tmp_path, tell=told.append)
+    assert "3 .kind0" in told[1] and " of other kinds" in told[1] and len(told[1]) < 300
+
+
+@pytest.mark.skipif(".heic" in ENDINGS, reason="pillow-heif is installed")
+def test_what_helps_with_heic_is_said(tmp_path):
+    touch(tmp_path, "a.png", "b.HEIC")
+    told: list[str] = []
+    find_images(tmp_path, tell=told.append)
+    helps = "HEIC is read after `pip install pillow-heif`, or convert them to JPEG or PNG"
+    assert told == [f"Left out in {tmp_path}: 1 .heic; {helps}."]
+    with pytest.raises(DataError) as error:
+        read_image(tmp_path / "b.HEIC")
+    assert str(error.value).endswith(f"; {helps}")
+
+
+def test_a_folder_without_files_of_other_kinds_says_nothing(tmp_path):
+    touch(tmp_path, *(f"a{ending}" for ending in ENDINGS))
+    assert len(find_images(tmp_path, tell=pytest.fail)) == len(ENDINGS)
+
+
+def test_a_folder_of_nothing_but_other_kinds_says_which(tmp_path):
+    touch(tmp_path, "a.txt", "b.txt")
+    with pytest.raises(DataError, match=r"holds no images .* Left out in .*: 2 \.txt\.$"):
+        find_images(tmp_path)
+
+
 # ---------------------------------------------------------------- split
 
 
@@ -126,6 +163,36 @@ def test_the_first_held_out_images_are_of_every_kind():
 def test_each_side_gets_one_image_at_least(count, share):
     training, held_out = split([Path(f"{i}.png") for i in range(count)], share)
     assert training and held_out and len(training) + len(held_out) == count
+
+
+def test_the_starter_set_is_divided_as_ever():
+    """Published figures are of these 198 images, in this order."""
+    folder = Path(__file__).parents[2] / "data" / "qr"
+    for limit, digest in ((None, DIGESTS[0]), (120, DIGESTS[1])):
+        sides = [names(side, folder) for side in split(find_images(folder, limit))]
+        assert hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_variants_of_a_source_stay_on_one_side(seed):
+    paths = [Path(f"in/photo_{i:02}_crop{j}.png") for i in range(20) for j in range(1 + i % 5)]
+    training, held_out = split(paths, seed=seed)
+    assert sorted(training + held_out) == sorted(paths)
+    assert not {*sources([path.name for path in training])} & {*sources([path.name for path in held_out])}
+    assert 0.25 < len(held_out) / len(paths) < 0.34
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [9, 1], [1, 9], [5, 4, 3], [100, 1, 1]])
+def test_few_sources_of_many_variants_are_divided_too(sizes):
+    paths = [Path(f"{i}_crop{j}.png") for i, size in enumerate(sizes) for j in range(size)]
+    training, held_out = split(paths)
+    assert training and held_out and not {path.name[0] for path in training} & {path.name[0] for path in held_out}
+    assert len(held_out) <= max(min(sizes), 0.34 * len(paths))
+
+
+def test_variants_of_one_source_alone_are_divided_like_others():
+    paths = [Path(f"a_crop{i}.png") for i in range(9)]
+    assert split(paths) == split(paths, labels=range(9))
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -18,51 +18,74 @@ from typing import Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
+from tinysrgan.core.cli import printable
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.augment import Augment, Source
-from tinysrgan.data.images import ENDINGS, DataError, area_average, decode, to_unit
+from tinysrgan.data.images import ENDINGS, DataError, advice, area_average, decode, to_unit
+from tinysrgan.data.sources import sources
 
 Item = TypeVar("Item")
+Name = TypeVar("Name", str, Path)
 
 
-def find_images(folder: Path, limit: int | None = None) -> list[Path]:
+def find_images(folder: Path, limit: int | None = None, tell: Callable[[str], object] | None = None) -> list[Path]:
     """All files in the folder and those below it whose name ends as an image's does, or ``limit`` of them at random.
 
     Sorted by path; always the same. Nothing is opened yet. Links to folders are followed, each folder once; hidden
-    files and folders are left out. Raises DataError where there are no images, or a folder can't be listed.
+    files and folders are left out. ``tell`` gets a sentence that counts the files of other kinds, if there are any.
+    Raises DataError where there are no images, or a folder can't be listed.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "doesn't exist"
         raise DataError(f"{folder} {what}: give a folder of images, for example data/qr.")
-    names, seen = [], set()
+    names, seen, others = [], set(), Counter[str]()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
         first_visit = (real := os.path.realpath(place)) not in seen
         seen.add(real)
         folders[:] = sorted(name for name in folders if first_visit and name[0] != ".")
-        if first_visit:
-            names += [os.path.join(place, name) for name in files if _ending(name) in ENDINGS and name[0] != "."]
-    paths = sorted(map(Path, names))
-    if not paths:
-        raise DataError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}): put some there, or try data/qr.")
-    if limit is not None and limit < len(paths):
-        chosen = np.random.default_rng(12).permutation(len(paths))[:limit]
-        paths = [paths[i] for i in sorted(chosen)]
-    return paths
+        for name in files if first_visit else ():
+            if (ending := os.path.splitext(name)[1].lower()) in ENDINGS and name[0] != ".":
+                names.append(os.path.join(place, name))
+            elif name[0] != ".":
+                others[ending] += 1
+    left_out = f"Left out in {folder}: {_kinds(others)}." if others else ""
+    if not names:
+        nothing = f"{folder} holds no images ({', '.join(sorted(ENDINGS))}): put some there, or try data/qr."
+        raise DataError(" ".join(filter(None, [nothing, left_out])))
+    if tell is not None and left_out:
+        tell(left_out)
+    return some(sorted(map(Path, names)), limit)
 
 
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+def some(paths: list[Path], limit: int | None) -> list[Path]:
+    """``limit`` of the paths at random, but always the same and in their order; all for None."""
+    if limit is None or limit >= len(paths):
+        return paths
+    chosen = np.random.default_rng(12).permutation(len(paths))[:limit]
+    return [paths[i] for i in sorted(chosen)]
+
+
+def _kinds(endings: Counter[str]) -> str:
+    """Files of each kind in words, the most first, and what to do about some of them."""
+    ordered = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    counts = [f"{count} {printable(ending) or 'without an ending'}" for ending, count in ordered[:8]]
+    if rest := sum(count for _, count in ordered[8:]):
+        counts.append(f"{rest} of other kinds")
+    return "; ".join(filter(None, [", ".join(counts), advice(endings)]))
 
 
 def _cannot_list(error: OSError) -> None:
     raise DataError(f"{error.filename} can't be listed: {error.strerror}.") from error
 
 
-def split(paths: list[Path], validation: float = 0.33, seed: int = 12) -> tuple[list[Path], list[Path]]:
+def split(
+    paths: list[Name], validation: float = 0.33, seed: int = 12, labels: Sequence[Hashable] | None = None
+) -> tuple[list[Name], list[Name]]:
     """Divide the images at random, but always alike, into those to train on and those held out for validation.
 
-    It happens before any augmentation: variants of one image on both sides would make the validation worthless.
-    Raises DataError for fewer than 2 images.
+    It happens before any augmentation: variants of one image on both sides would make the validation worthless. So
+    images with the same label stay on one side, unless all have the same; by default variants by their names have
+    (``sources``). More variants than are still to be held out are trained on. Raises DataError for fewer than 2 images.
     """
     if len(paths) < 2:
         raise DataError(
@@ -70,8 +93,18 @@ def split(paths: list[Path], validation: float = 0.33, seed: int = 12) -> tuple[
             "larger --limit."
         )
     order = np.random.default_rng(seed).permutation(len(paths))
-    held_out = min(max(1, round(validation * len(paths))), len(paths) - 1)
-    return [paths[i] for i in order[held_out:]], [paths[i] for i in order[:held_out]]
+    room = min(max(1, round(validation * len(paths))), len(paths) - 1)
+    source = sources([Path(path).as_posix() for path in paths]) if labels is None else labels
+    if len(set(source)) == 1:
+        source = range(len(paths))
+    sizes = Counter(source)
+    room = max(room, min(sizes.values()))
+    held_out: dict[Hashable, bool] = {}
+    for i in order:
+        if source[i] not in held_out:
+            held_out[source[i]] = sizes[source[i]] <= room
+            room -= sizes[source[i]] * held_out[source[i]]
+    return [paths[i] for i in order if not held_out[source[i]]], [paths[i] for i in order if held_out[source[i]]]
 
 
 class BatchSource(Protocol):

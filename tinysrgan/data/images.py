@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +14,33 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinysrgan.core.errors import UserError
 
-# Named one by one, since Pillow would also open files that are no pictures, and start other programs for some of them.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
-ENDINGS = frozenset(".png .jpg .jpeg .jfif .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2".split())
+# Pillow's name of each format that is read and written, and the endings of its files. Named one by one, since Pillow
+# also opens files that are no pictures, and starts other programs for some of them. An MPO is a JPEG with more behind.
+_ENDINGS = {
+    "PNG": ".png .apng",
+    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "WEBP": ".webp",
+    "TIFF": ".tif .tiff",
+    "PPM": ".ppm .pgm .pbm .pnm",
+    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "AVIF": ".avif .avifs",
+    "HEIF": ".heic .heif .hif",
+}
+_ADVICE = {
+    "AVIF": "AVIF needs Pillow 11.3 or newer: run `pip install --upgrade pillow`, or convert them to PNG",
+    "HEIF": "HEIC is read after `pip install pillow-heif`, or convert them to JPEG or PNG",
+}
+_absent = {"HEIF"}
+with suppress(ImportError):
+    import_module("pillow_heif").register_heif_opener()
+    _absent.remove("HEIF")
+if find_spec("PIL._avif") is None:
+    _absent.add("AVIF")
+
+FORMATS = tuple(name for name in _ENDINGS if name not in _absent)
+ENDINGS = {ending: name for name in FORMATS for ending in _ENDINGS[name].split()}  # and the formats that they stand for
 
 LARGEST = 64_000_000  # pixels; a file can claim to be far larger than memory
 SMALLEST = 16  # pixels on the shorter side; there is nothing to learn from less
@@ -23,6 +51,19 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 class DataError(UserError):
     """An image, or a folder of them, can't be used."""
+
+
+def advice(endings: Iterable[str]) -> str:
+    """What to do about files with these endings, where a package is missing that reads them; empty if none is."""
+    found = set(endings)
+    return "; ".join(_ADVICE[name] for name in sorted(_absent) if found & set(_ENDINGS[name].split()))
+
+
+def file_format(target: Path) -> str:
+    """Pillow's name of the format that the name of a file ends in. Raises UserError where none is written so."""
+    if (ending := target.suffix.lower()) not in ENDINGS:
+        raise UserError(f"{target} doesn't end in a format that can be written: {', '.join(sorted(ENDINGS))}.")
+    return ENDINGS[ending]
 
 
 def read_image(path: Path) -> Image.Image:
@@ -49,7 +90,8 @@ def decode(path: Path) -> Image.Image:
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{path}: is not an image, or of a kind that isn't read ({', '.join(FORMATS)} are)") from None
+        known = f"{path}: is not an image, or of a kind that isn't read ({', '.join(FORMATS)} are)"
+        raise DataError("; ".join(filter(None, [known, advice([path.suffix.lower()])]))) from None
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path}: can't be read as an image ({reason})") from error
