@@ -7,7 +7,7 @@ import json
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +30,8 @@ from tinysrgan.core.cli import (
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
-from tinysrgan.data.dataset import ImagePairs, find_images, split
+from tinysrgan.data.dataset import ImagePairs, find_images, some, split
+from tinysrgan.data.division import Division, name_below
 from tinysrgan.formats.checkpoint import CheckpointError, read_state
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
@@ -53,9 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tinysrgan.evaluate",
-        description="Judge a generator on a folder of images. Each is made small, upscaled again, and compared with "
-        "what it was: PSNR and SSIM, of RGB and (as in papers) of luminance Y without a border as wide as the scale; "
-        "and whether its QR code still scans, with exactly the right text. Beside it: nearest, bicubic and Lanczos.",
+        description="Judge a generator on a folder of images. Each is resized to a square of --hr-size, whatever its "
+        "shape, shrunk by area averaging, upscaled again, and compared with that square: PSNR and SSIM, of RGB and of "
+        "luminance Y without a border as wide as the scale; and whether its QR code still scans, with exactly the "
+        "right text. Beside it: nearest, bicubic and Lanczos. Papers shrink whole images by bicubic interpolation, so "
+        "their numbers can't be compared with these.",
         epilog="Example: python -m tinysrgan.evaluate data/qr --held-out --weights runs/1/generator.h5 --picture "
         "figure.png. Exit code: 0 done (files that can't be read are named and left out), 2 a mistake, 130 stopped "
         "by Ctrl-C.",
@@ -70,9 +73,14 @@ def parser() -> argparse.ArgumentParser:
         help="generator.h5 of a training run, or Keras' (default: the shipped one); again for another beside it",
     )
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
-    add("--held-out", action="store_true", help="only the third that training on DATA holds out")
+    add("--held-out", action="store_true", help="only images that the generator's training held out")
     add("--limit", type=whole(1), metavar="N", help="use only so many of the images, as training does")
-    add("--hr-size", type=whole(1), metavar="N", help="side of the large images, in pixels (default: as in training)")
+    add(
+        "--hr-size",
+        type=whole(1),
+        metavar="N",
+        help="side of the squares, in pixels; smaller images are enlarged (default: as in training)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the numbers for programs; - is standard output")
     add("--picture", type=Path, metavar="FILE", help="write the figure LR | SR | original; green frames scan")
     add("--exact", action="store_true", help=EXACT_HELP)
@@ -83,10 +91,9 @@ def parser() -> argparse.ArgumentParser:
 def run(words: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError."""
     weights = words.weights or [WEIGHTS / SHIPPED]
-    check_outputs(words, [*find_images(words.data), *weights])
-    paths = find_images(words.data, words.limit)
-    if words.held_out:
-        paths = split(paths)[1]
+    paths = find_images(words.data, tell=say)
+    check_outputs(words, [*paths, *weights])
+    paths = held_out(paths, words, weights) if words.held_out else some(paths, words.limit)
     exact(words.exact)
     upscalers = [load(path, words.device, words.value_range) for path in words.weights or [None]]
     scale = upscalers[0].scale
@@ -117,11 +124,42 @@ def run(words: argparse.Namespace) -> int:
         "qr_reader": evaluation.reads,
         **evaluation.report(),
     }
-    which = f"{evaluation.count} images of {words.data}" + ", held out by training" * words.held_out
+    which = f"{evaluation.count} images of {words.data}" + ", held out" * words.held_out
     sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
     heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
     deliver(words, "\n".join([*heading, evaluation.table()]), report, evaluation.picture)
     return 0
+
+
+def held_out(paths: list[Path], words: argparse.Namespace, weights: Sequence[Path]) -> list[Path]:
+    """Those of the images that the training of all generators held out, ``--limit`` of them.
+
+    A file without lists, from before they were kept or from elsewhere, gets the division that a run on this folder had
+    then. It starts from ``--limit`` images, as the run did. Raises UserError where no image is left.
+    """
+    known: dict[Path, set[str]] = {}
+    for path in weights:
+        with suppress(CheckpointError):  # not written by tinysrgan, or not to be read, which loading it says
+            if division := Division.read(path):
+                known[path] = {*division.held_out}
+    if unknown := [path for path in weights if path not in known]:
+        start = some(paths, words.limit)
+        paths = split(start, labels=range(len(start)))[1]
+        say(
+            f"{', '.join(map(str, unknown))} doesn't list what its training held out: judged is what a run on "
+            f"{words.data} would have held out before there were such lists."
+        )
+    for path, names in known.items():
+        found = {name: image for image in paths if (name := name_below(words.data, image)) in names}
+        if len(found) < len(names) and not unknown:
+            say(f"{len(names) - len(found)} of the {len(names)} images that {path} held out are not in {words.data}.")
+        paths = [*found.values()]
+        if not paths:
+            raise UserError(
+                f"None of the images that {path} held out is left to judge in {words.data}: give the folder that it "
+                "was trained on, or leave out --held-out."
+            )
+    return paths if unknown else some(paths, words.limit)
 
 
 def deliver(words: argparse.Namespace, table: str, report: dict[str, Any], picture: Callable[[], Image.Image]) -> None:

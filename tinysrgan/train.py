@@ -19,7 +19,8 @@ from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.camera import Camera
-from tinysrgan.data.dataset import BatchSource, ImagePairs, find_images, prefetch, split
+from tinysrgan.data.dataset import BatchSource, ImagePairs, prefetch
+from tinysrgan.data.division import begin, resume
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
@@ -171,14 +172,16 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
     """Set up what the options ask for, train it, and say where the results are."""
     module, where = device.choose_device(call.device)
     exact(options.exact)
-    paths = find_images(call.data, options.limit)
-    training, held_out = ([], paths) if options.fresh_codes else split(paths)
+    if call.resume:
+        images = resume(call.data, options.limit, options.fresh_codes, call.resume)
+    else:
+        images = begin(call.data, options.limit, options.fresh_codes, call.generator)
     pairs: BatchSource
     if options.fresh_codes:
         camera = Camera() if options.augment == "camera" else None
         pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed, camera)
     else:
-        pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
+        pairs = ImagePairs(images.training, options.hr_size, options.scale, augmentation(options), options.seed)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
     total = options.pretrain_steps + options.steps
@@ -191,11 +194,12 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
         srgan.load(call.resume)
     if call.generator:
         checkpoint.load(call.generator, {"generator": srgan.generator}, {})
-    what = "fresh QR codes" if options.fresh_codes else f"{len(training)} images"
+    what = "fresh QR codes" if options.fresh_codes else f"{len(images.training)} images"
     with taken_by(sys.stdout):
-        print(f"{what} to train on, {len(held_out)} held out, {where}. Results: {call.out}")
+        print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {call.out}")
 
-    report = Report(call, options, srgan, pairs, ImagePairs(held_out, options.hr_size, options.scale), module)
+    held_out = ImagePairs(images.held_out, options.hr_size, options.scale)
+    report = Report(call, options, srgan, pairs, held_out, module, images.division)
     if not train(srgan, pairs, options, module, call.start, report):
         with taken_by(sys.stdout):
             print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")

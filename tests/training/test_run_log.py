@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.division import Division
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
 from tinysrgan.training.run_log import COLUMNS, Report, beside_bicubic, describe
@@ -38,7 +39,8 @@ def make(tmp_path):
         )
         call = RunPaths(tmp_path / "codes", tmp_path / "run", "cpu", None, None, start)
         pairs, judged = (ImagePairs(list(paths), 32, 4) for paths in (training, held_out))
-        return Report(call, options, SRGAN.build(options, None, np), pairs, judged, np)
+        division = Division([path.name for path in training], [path.name for path in held_out])
+        return Report(call, options, SRGAN.build(options, None, np), pairs, judged, np, division)
 
     return make
 

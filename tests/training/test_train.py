@@ -373,7 +373,7 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
     [
         (["nowhere"], ["nowhere"]),
         (["README.md"], ["README.md"]),
-        (["tests/..", "--limit", "1"], ["2"]),
+        (["data/qr", "--limit", "1"], ["2"]),
         (["data/qr", "--hr-size", "30"], ["--hr-size 30", "--scale 4"]),
         (["--resume", "nowhere"], ["nowhere"]),
         (["data/qr", "--resume", "README.md"], ["README.md"]),

@@ -19,6 +19,7 @@ from tinysrgan.core.atomic_write import remove_leftovers, write_whole
 from tinysrgan.core.cli import identities, printable, spare_inputs, taken_by, write
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.dataset import BatchSource, ImagePairs
+from tinysrgan.data.division import Division
 from tinysrgan.formats import checkpoint
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import encode, loss_curves
@@ -51,8 +52,9 @@ class Report:
         pairs: BatchSource,
         held_out: ImagePairs,
         module: ModuleType,
+        division: Division,
     ):
-        self.call, self.options, self.srgan, self.module = call, options, srgan, module
+        self.call, self.options, self.srgan, self.module, self.division = call, options, srgan, module, division
         self.pairs, self.held_out = pairs, held_out
         self.folder, self.start = call.out, call.start
         self.total = options.pretrain_steps + options.steps
@@ -126,7 +128,8 @@ class Report:
         with suppress(OSError):  # the rows so far must not be lost where the checkpoint isn't
             os.fsync(self.log.fileno())
         places = {"data": str(self.call.data.resolve()), "vgg": str(self.call.vgg.resolve()) if self.call.vgg else ""}
-        state = {"step": done, "options": asdict(self.options), "losses": self.losses} | places
+        state = {"step": done, "options": asdict(self.options), "losses": self.losses}
+        state |= {"images": vars(self.division)} | places
         self.srgan.save(self.folder / "checkpoint.h5", state)
         self._show(done)
 
@@ -145,6 +148,7 @@ class Report:
     def save_generator(self, name: str, done: int) -> None:
         """Write the generator alone: what ``upscale`` and ``evaluate`` need."""
         info = {"step": done, "preset": self.options.preset, "hr_size": self.options.hr_size}
+        info["images"] = vars(self.division)
         checkpoint.save_generator(self.folder / name, self.srgan.generator, info)
 
     def finish(self) -> None:
