@@ -208,10 +208,21 @@ def test_the_table_lines_up():
         "  v3 (of 1)         0 (0-79)       0 (0-79)",
         "  all (of 4)        0 (0-49)     75 (30-95)",
         "misread codes              1              1",
-        "Y: luminance without a border of 4 pixels, as in papers.",
+        "Y: luminance without a border of 4 pixels.",
+        "Not as in papers: images become squares, and are shrunk by area averaging.",
         "In brackets: the 95 % interval of the rate.",
         "Originals without a code that can be read, left out there: 1.",
     ]
+
+
+def test_images_smaller_than_the_large_side_are_counted(colours, capsys):
+    """They are 70 x 90 pixels; the shorter side counts."""
+    for side, enlarged in ((64, 0), (80, 3)):
+        report = scores(colours, "--weights", "random.h5", "--hr-size", side)
+        assert report["images_enlarged"] == enlarged
+        printed = capsys.readouterr().out
+        assert ("Smaller than their square, and enlarged to it: 3 of 3 images." in printed) is bool(enlarged)
+        assert "Not as in papers" in printed and max(map(len, printed.splitlines()[1:])) <= 80
 
 
 def test_photos_have_no_scans(colours, capsys):
@@ -248,6 +259,12 @@ def test_limit_comes_before_held_out_as_in_training(here):
         path.write_bytes(b"broken")
     assert run("images", "--weights", "generator.h5", "--limit", 3, "--held-out") == 2
     assert scores("images", "--weights", "generator.h5", "--limit", 3)["images"] == 2
+
+
+def test_files_of_other_kinds_are_counted_once(here, capsys):
+    Path("images/a.xcf").touch()
+    scores("images", "--weights", "generator.h5", "--limit", 1)
+    assert capsys.readouterr().err == "tinysrgan: Left out in images: 1 .xcf.\n"
 
 
 def test_images_that_cannot_be_read_are_named_and_left_out(here, capsys):

@@ -1,4 +1,8 @@
-"""The judgement of generators: PSNR, SSIM and scan rates, beside what simple interpolation reaches."""
+"""The judgement of generators: PSNR, SSIM and scan rates, beside what simple interpolation reaches.
+
+Images are judged as training sees them: resized to squares and shrunk by area averaging (``data.ImagePairs``). Papers
+keep their shape and shrink by bicubic interpolation, so the scores here can't be compared with theirs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ ROWS = 4  # of the picture
 
 @dataclass
 class PaperScores(Scores):
-    """Scores as the papers also give them: of luminance alone, without a border as wide as the scale."""
+    """Scores also of luminance alone, without a border as wide as the scale."""
 
     scale: int = 4
     psnr_y: list[float] = field(default_factory=list)
@@ -65,6 +69,7 @@ class Evaluation:
         self.methods, self.scale = methods, scale
         self.scores = {name: PaperScores(scale=scale) for name in methods}
         self.rows: list[Row] = []
+        self.enlarged = 0  # images smaller than the square that they are judged as
         self.reads = qr_reader.available()
 
     def run(self, pairs: ImagePairs, done: Callable[[int], object]) -> None:
@@ -76,6 +81,7 @@ class Evaluation:
             try:
                 lr, hr = pairs.pair(i)
                 text, version = code_of(path) if self.reads else (None, None)
+                self.enlarged += min(pairs.sources.get(path).image.size) < pairs.hr_size
             except DataError as error:
                 pairs.skipped[path] = str(error)
             else:
@@ -127,7 +133,15 @@ class Evaluation:
             "SSIM of Y": ("ssim_y", ".4f"),
         }
         means = [scores.means() for scores in self.scores.values()]
-        notes = [f"Y: luminance without a border of {self.scale} pixels, as in papers."]
+        notes = [
+            f"Y: luminance without a border of {self.scale} pixels.",
+            "Not as in papers: images become squares, and are shrunk by area averaging.",
+        ]
+        if self.enlarged:
+            notes += [
+                f"Smaller than their square, and enlarged to it: {self.enlarged} of {self.count} images. They",
+                "lack detail, which favours interpolation: give a smaller --hr-size.",
+            ]
         rows = [["", *self.scores]]
         rows += [[label, *(format(mean[name], spec) for mean in means)] for label, (name, spec) in formats.items()]
         if counted := groups(self.tally):
@@ -150,7 +164,12 @@ class Evaluation:
             | {"scans": {group: scan_rate(scores.scans, versions) for group, versions in counted.items()}}
             for name, scores in self.scores.items()
         }
-        return {"images": self.count, "images_without_code": self.tally.no_code, "methods": methods}
+        return {
+            "images": self.count,
+            "images_without_code": self.tally.no_code,
+            "images_enlarged": self.enlarged,
+            "methods": methods,
+        }
 
 
 def scan_rate(tally: qr_reader.ScanTally, versions: Sequence[int] | None) -> dict[str, float]:

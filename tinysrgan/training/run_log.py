@@ -128,7 +128,7 @@ class Report:
         with suppress(OSError):  # the rows so far must not be lost where the checkpoint isn't
             os.fsync(self.log.fileno())
         places = {"data": str(self.call.data.resolve()), "vgg": str(self.call.vgg.resolve()) if self.call.vgg else ""}
-        state = {"step": done, "options": asdict(self.options), "losses": self.losses}
+        state: dict[str, Any] = {"step": done, "options": asdict(self.options), "losses": self.losses}
         state |= {"images": vars(self.division)} | places
         self.srgan.save(self.folder / "checkpoint.h5", state)
         self._show(done)
