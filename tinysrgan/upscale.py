@@ -33,6 +33,7 @@ from tinysrgan.core.cli import (
 from tinysrgan.core.cli import write as save
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.quiet import quiet_decoders
 from tinysrgan.data.dataset import find_images
 from tinysrgan.data.images import LARGEST, advice, file_format
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
@@ -241,7 +242,7 @@ def read(source: Path) -> Image.Image:
     if source != STREAM:
         check_input(source)
     try:
-        with Image.open(stdin() if source == STREAM else source, formats=formats) as file:
+        with quiet_decoders(), Image.open(stdin() if source == STREAM else source, formats=formats) as file:
             if file.width * file.height > LARGEST:
                 raise UserError(f"{file.width}x{file.height} pixels are too many, the limit is {LARGEST:,}.")
             frames = getattr(file, "n_frames", 1)

@@ -680,6 +680,39 @@ def test_bad_options(here, capsys):
         assert contents(here) == before
 
 
+def damaged_tiff(compression: str) -> bytes:
+    """A TIFF that libtiff has something to say about."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    image.save(content, "TIFF", compression=compression)
+    damaged = bytearray(content.getvalue())
+    damaged[8:40] = bytes(32)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_libraries_say_nothing_beside_the_one_sentence(here, compression):
+    Path("bad.tif").write_bytes(damaged_tiff(compression))
+    with subprocess.Popen([sys.executable, "-c", DECODE], stderr=subprocess.PIPE) as bare:
+        noise = bare.communicate()[1]
+    assert noise, "or else this test has nothing to look for"
+    os.mkdir("photos")
+    for name in ("a", "b", "c"):
+        shutil.copy("bad.tif", f"photos/{name}.tif")
+    done = command("photos", "larger", "--weights", "generator.h5", text=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4 and all(line.startswith("tinysrgan: ") for line in lines), done.stderr
+
+
+DECODE = """
+import warnings
+from PIL import Image
+warnings.simplefilter("ignore")
+try: Image.open("bad.tif").load()
+except Exception: pass
+"""
+
+
 def test_devices_and_packages_that_are_not_there(here, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)
     line = ("in.png", "out.png", "--weights", "generator.h5")

@@ -386,3 +386,40 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DataError, match=r"pipe\.png: is not a file"):
         read_image(tmp_path / "pipe.png")
+
+
+# A command in which many threads decode what libtiff complains about while the main thread speaks.
+CHATTER = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tinysrgan.core.cli import command, say
+from tinysrgan.data.images import DataError, read_image
+
+def refused(_):
+    try: read_image(Path(sys.argv[1]))
+    except DataError: return 1
+    return 0
+
+def run():
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(refused, range(60))
+        for i in range(2000):
+            say(str(i))
+        print(sum(results))
+    return 0
+
+code = command(run)
+print("after", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_libraries_are_silenced_and_our_own_messages_are_not(tmp_path):
+    from test_upscale import damaged_tiff
+
+    (tmp_path / "bad.tif").write_bytes(damaged_tiff("tiff_lzw"))
+    line = [sys.executable, "-W", "ignore", "-c", CHATTER, str(tmp_path / "bad.tif")]
+    done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.stdout == "60\n", done
+    assert done.stderr.splitlines() == [*(f"tinysrgan: {i}" for i in range(2000)), "after"]

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.errors import UnlikeWarning, UserError
+from tinysrgan.core.quiet import own_standard_error
 
 STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
@@ -32,23 +33,26 @@ def command(
     no_memory: str = "There is too little memory for this.",
 ) -> int:
     """Run a command to its exit code: its own, 2 for a mistake of the user's, 130 after Ctrl-C, with one sentence."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that overflow; then there is an error too
-            warnings.simplefilter("ignore", UnlikeWarning)  # upscale says it for each file; the others judge results
-            return run()
-    except KeyboardInterrupt:
-        say(stopped)
-        return 130
-    except MemoryError:
-        say(no_memory)
-        return 2
-    except (UserError, OSError) as error:
-        say(sentence(error))
-        return 2
+    with own_standard_error():
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; then there is an error too
+                warnings.simplefilter(
+                    "ignore", UnlikeWarning
+                )  # upscale says it for each file; the others judge results
+                return run()
+        except KeyboardInterrupt:
+            say(stopped)
+            return 130
+        except MemoryError:
+            say(no_memory)
+            return 2
+        except (UserError, OSError) as error:
+            say(sentence(error))
+            return 2
 
 
 def command_line(arguments: list[str] | None) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.quiet import quiet_decoders
 
 # Pillow's name of each format that is read and written, and the endings of its files. Named one by one, since Pillow
 # also opens files that are no pictures, and starts other programs for some of them. An MPO is a JPEG with more behind.
@@ -80,7 +81,7 @@ def decode(path: Path) -> Image.Image:
     try:
         if path.exists() and not path.is_file():  # to open a pipe would wait for ever
             raise DataError(f"{path}: is not a file")
-        with Image.open(str(path), formats=FORMATS) as file:
+        with quiet_decoders(), Image.open(str(path), formats=FORMATS) as file:
             width, height = file.size
             if width * height > LARGEST:
                 raise DataError(f"{path}: {width}x{height} pixels are too many, the limit is {LARGEST:,}")
