@@ -6,8 +6,9 @@ import argparse
 import ctypes
 import os
 import platform
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 
 import numpy as np
 
@@ -23,6 +24,9 @@ EXTRAS = {
     "zxing-cpp": "reading QR codes",
     "matplotlib": "loss curves",
 }
+# What the extras cuda12 and cuda13 stand for. tinysrgan itself is not on PyPI, so pip can't be asked for them by name.
+CUDA12 = ("cupy-cuda12x>=14", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12")
+CUDA13 = ("cupy-cuda13x>=14", "nvidia-cuda-nvrtc>=13,<14", "nvidia-cuda-runtime>=13,<14")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,24 +56,44 @@ def findings() -> dict[str, str]:
         "CPU": f"NumPy {np.__version__}, {blas()}, {parallel.workers()} workers on {os.cpu_count()} cores",
         "extras": extras(),
         "driver": f"NVIDIA's, for CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none of NVIDIA's",
-        "CuPy": installed("cupy-cuda12x", "cupy-cuda13x", "cupy"),
+        "CuPy": ", ".join(map(installed, cupys())) or "not installed",
         "computes": where,
-        "advice": advice(driver, works=module is not np),
+        "advice": advice(driver, module is not np, where),
     }
 
 
-def advice(driver: int | None, works: bool) -> str:
-    """What to do to use the GPU, where that is possible: one command."""
+def advice(driver: int | None, works: bool, where: str = "") -> str:
+    """What to do to use the GPU, where that is possible: one line, mostly one command.
+
+    driver: as ``driver_version`` gives it. works: whether a GPU is used. where: ``choose_device``'s words for that,
+    with the reason why not.
+    """
     if works:
         return "nothing to mend: training and upscaling use the GPU by themselves"
     if not driver:
         return "without NVIDIA's driver there is no GPU to use; everything runs on the CPU"
     if driver < 12000:
         return f"the driver is too old (CUDA {driver // 1000}): install one for CUDA 12 or newer"
-    extra = "cuda13" if driver >= 13000 else "cuda12"
-    if "not installed" in installed("cupy-cuda12x", "cupy-cuda13x", "cupy"):
-        return f'{sys.executable} -m pip install "tinysrgan[{extra}]"'
-    return f'{sys.executable} -m pip install --force-reinstall "tinysrgan[{extra}]"'
+    if re.search("out ?of ?memory", where, re.IGNORECASE):
+        return "the GPU's memory is full: end a program that uses it (nvidia-smi lists them), or use --device cpu"
+    if re.search("no.?device|no CUDA-capable device", where, re.IGNORECASE):
+        return "the driver sees no GPU: nvidia-smi lists those there are, CUDA_VISIBLE_DEVICES may hide them"
+    pip, wanted = f"{sys.executable} -m pip", CUDA13 if driver >= 13000 else CUDA12
+    install = " ".join([pip, "install", *(f'"{package}"' for package in wanted)])
+    here, names = cupys(), [re.split("[<>=]", package)[0] for package in wanted]
+    if set(here) - {names[0]}:  # all kinds share one folder: the new one would be mixed with what is there
+        return f"{pip} uninstall --yes {' '.join(here)} && {install}"
+    if any(installed(name) == "not installed" for name in names):
+        return install
+    if re.search("cuda_?error", where, re.IGNORECASE):
+        return "the packages are complete, the GPU or its driver fails: nvidia-smi shows its state; a restart may help"
+    return install.replace("install", "install --force-reinstall --no-deps --upgrade", 1)
+
+
+def cupys() -> list[str]:
+    """Every CuPy that is installed, by the names that pip knows."""
+    names = {str(distribution.metadata["Name"]).lower() for distribution in distributions()}
+    return sorted(name for name in names if re.fullmatch(r"cupy(-(cuda|rocm)[\w-]*)?", name))
 
 
 def driver_version() -> int | None:
@@ -91,9 +115,9 @@ def blas() -> str:
     except ImportError:
         return "BLAS unknown without threadpoolctl"
     found = [info for info in threadpool_info() if info["user_api"] == "blas"]
-    return (
-        ", ".join(f"{info['internal_api']} for {info.get('architecture', 'any core')}" for info in found) or "no BLAS"
-    )
+    if not found:
+        return "a BLAS that this threadpoolctl doesn't know (so there is one worker)"
+    return ", ".join(f"{info['internal_api']} for {info.get('architecture', 'any core')}" for info in found)
 
 
 def extras() -> str:

@@ -147,6 +147,26 @@ def test_no_number_is_not_hidden_by_the_others(monkeypatch):
     assert name == "Conv2D 3x3" and error != error
 
 
+@pytest.mark.parametrize("name", ["CompileException", "CUDADriverError", "CUDARuntimeError", "NVRTCError"])
+def test_a_gpu_that_fails_in_the_middle_is_one_sentence(name, monkeypatch, capsys):
+    """As CuPy raises it: a compiler's log has many lines."""
+
+    def fail():
+        raise type(name, (RuntimeError,), {})("\nk.cu(3): warning: unused\nk.cu(7): error: no such thing.\n1 error")
+
+    monkeypatch.setattr(gradcheck, "report", fail)
+    assert run(gradcheck.main) == 2
+    check_sentence(
+        capsys.readouterr().err, "The GPU failed: k.cu(7): error: no such thing. Ask `python -m tinysrgan.doc"
+    )
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(gradcheck, "report", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(gradcheck.main)
+
+
 def test_ctrl_c(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt

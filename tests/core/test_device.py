@@ -1,17 +1,21 @@
 """Where arrays live: a GPU is taken only if it really works, and otherwise one sentence says why not."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cuda_on_cpu import runner
+from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 
 from tinysrgan.core.device import array_module, choose_device, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.layers import BatchNorm, Dense, Sequential
 from tinysrgan.losses import mean_squared_error
 from tinysrgan.models import Generator
+from tinysrgan.ops.cuda import compile as kernels
 
 
 class Broken:
@@ -20,24 +24,40 @@ class Broken:
     def __init__(self, error):
         self.error = error
 
-    def sum(self):
+    def __add__(self, other):
         raise self.error
 
 
 def broken_cupy(error):
-    return SimpleNamespace(__version__="14.0", ndarray=Broken, arange=lambda n: Broken(error))
+    return SimpleNamespace(__version__="14.0", ndarray=Broken, asarray=lambda x: Broken(error))
 
 
+# What CuPy says where its library, and where NVRTC's log, is the matter.
+IMPORT = ImportError(
+    """
+================================================================
+Failed to import CuPy.
+
+If you installed CuPy via wheels (cupy-cudaXXX or cupy-rocm-X-X), make sure that the package matches.
+
+Original error:
+  ImportError: libnvrtc.so.12: cannot open shared object file
+================================================================
+"""
+)
+LOG = RuntimeError("k.cu(3): warning: unused\n\nk.cu(4): error: identifier is undefined\n\n1 error detected.\n")
 NO_DRIVER = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nsecond line")
 
 
-@pytest.fixture(params=["not installed", "no driver", "no message"])
+@pytest.fixture(params=["not installed", "no driver", "no message", "a notice", "a log"])
 def unusable(request, monkeypatch):
     """Every way for the GPU not to be there; the value is the reason to be given."""
     module, reason = {
         "not installed": (None, "CuPy is not installed"),
         "no driver": (broken_cupy(NO_DRIVER), "cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
         "no message": (broken_cupy(OSError()), "OSError"),
+        "a notice": (broken_cupy(IMPORT), "ImportError: libnvrtc.so.12: cannot open shared object file"),
+        "a log": (broken_cupy(LOG), "k.cu(4): error: identifier is undefined"),
     }[request.param]
     monkeypatch.setitem(sys.modules, "cupy", module)  # None: ``import cupy`` raises ImportError
     return reason
@@ -67,15 +87,36 @@ def test_a_cupy_that_is_installed_but_cannot_be_loaded_is_not_called_missing(tmp
     assert choose_device("auto")[1] == "on the CPU with NumPy (libcuda.so.1: cannot open shared object file)"
 
 
-def test_a_gpu_that_works_is_named(monkeypatch):
-    """CuPy's interface, with NumPy's arrays behind it."""
-    runtime = SimpleNamespace(getDeviceProperties=lambda device: {"name": b"NVIDIA Test"})
-    cupy = SimpleNamespace(
-        __version__="14.0", ndarray=np.ndarray, arange=np.arange, cuda=SimpleNamespace(runtime=runtime)
-    )
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    for name in ("auto", "cuda"):
-        assert choose_device(name) == (cupy, "on the GPU NVIDIA Test with CuPy 14.0")
+needs_compiler = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_that_works_is_named(name):
+    with cupy_on_cpu() as cupy:
+        where = choose_device(name)
+        assert where[0] is cupy and re.fullmatch(r"on the GPU .+ with CuPy .+", where[1])
+
+
+@pytest.mark.cpu_only
+@needs_compiler
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (("sum += x[", "sum += 2 * x["), "their results are wrong"),
+        (("REAL sum = 0;", "REAL sum = nothing;"), "error: .*nothing"),
+    ],
+)
+def test_a_gpu_on_which_our_own_kernel_fails_is_not_taken(monkeypatch, fault, words):
+    """CuPy's kernels work there, ours don't: it doesn't compile, or gives something else than NumPy."""
+    text = kernels.source("sums.cu")
+    assert fault[0] in text
+    monkeypatch.setattr(kernels, "source", lambda file: text.replace(*fault))
+    with cupy_on_cpu():
+        assert choose_device("auto")[0] is np
+        assert re.search(words, choose_device("auto")[1])
+        with pytest.raises(UserError, match=f"^--device cuda doesn't work here: .*{words}.*"):
+            choose_device("cuda")
 
 
 def test_arrays_of_numpy_are_numpys(unusable):
@@ -129,10 +170,10 @@ def test_a_net_moves_as_a_whole():
 
 def gpu():
     """CuPy where it works; else skip with the reason."""
-    module, reason = choose_device("auto")
-    if module is np:
+    cupy, reason = choose_device("auto")
+    if cupy is np:
         pytest.skip(f"needs CuPy and a GPU: {reason}")
-    return module
+    return cupy
 
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.device import GPU_ERRORS, reason
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.quiet import own_standard_error
 
@@ -40,9 +41,7 @@ def command(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; then there is an error too
-                warnings.simplefilter(
-                    "ignore", UnlikeWarning
-                )  # upscale says it for each file; the others judge results
+                warnings.simplefilter("ignore", UnlikeWarning)  # upscale names each file, others judge results
                 return run()
         except KeyboardInterrupt:
             say(stopped)
@@ -52,6 +51,11 @@ def command(
             return 2
         except (UserError, OSError) as error:
             say(sentence(error))
+            return 2
+        except Exception as error:
+            if type(error).__name__ not in GPU_ERRORS:
+                raise
+            say(f"The GPU failed: {reason(error)}. Ask `python -m tinysrgan.doctor`, or compute with --device cpu.")
             return 2
 
 
