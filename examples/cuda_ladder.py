@@ -17,7 +17,8 @@ import numpy as np
 
 from tinysrgan.core.device import choose_device
 from tinysrgan.ops.cuda import conv_halo, conv_tf32, convolution
-from tinysrgan.ops.cuda.convolution import TILES, geometry, tile
+from tinysrgan.ops.cuda.conv_tiled import TILES, tile
+from tinysrgan.ops.cuda.geometry import geometry
 
 # The layers that take most of SRGAN's time: image, filter.
 LAYERS = {
@@ -73,7 +74,7 @@ def speed(cupy: ModuleType, rung: str, x_shape: tuple[int, ...], w_shape: tuple[
     }
     usual = convolution.TINY, conv_halo.takes
     convolution.TINY = 2**62 if rung == "reference" else 0
-    conv_halo.takes = lambda g: False  # tensor_cores would hand over to it
+    conv_halo.takes = lambda g: False  # conv_tf32 would call it otherwise
     times = []
     for _ in range(23):
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()

@@ -94,7 +94,6 @@ def run(words: argparse.Namespace) -> int:
     paths = find_images(words.data, tell=say)
     check_outputs(words, [*paths, *weights])
     paths = held_out(paths, words, weights) if words.held_out else some(paths, words.limit)
-    exact(words.exact)
     upscalers = [load(path, words.device, words.value_range) for path in words.weights or [None]]
     scale = upscalers[0].scale
     if any(upscaler.scale != scale for upscaler in upscalers):
@@ -107,7 +106,7 @@ def run(words: argparse.Namespace) -> int:
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     baselines = {name: interpolation(resampling, scale) for name, resampling in BASELINES.items()}
     evaluation = Evaluation({**baselines, **dict(zip(names, upscalers, strict=True))}, scale)
-    with progress(len(pairs), "image") as done:
+    with exact(words.exact), progress(len(pairs), "image") as done:
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
         say(f"skipped {reason}")

@@ -171,7 +171,6 @@ def start(call: RunPaths, options: Options, given: set[str]) -> int:
 def run(call: RunPaths, options: Options, given: set[str]) -> int:
     """Set up what the options ask for, train it, and say where the results are."""
     module, where = device.choose_device(call.device)
-    exact(options.exact)
     if call.resume:
         images = resume(call.data, options.limit, options.fresh_codes, call.resume)
     else:
@@ -200,12 +199,13 @@ def run(call: RunPaths, options: Options, given: set[str]) -> int:
 
     held_out = ImagePairs(images.held_out, options.hr_size, options.scale)
     report = Report(call, options, srgan, pairs, held_out, module, images.division)
-    if not train(srgan, pairs, options, module, call.start, report):
-        with taken_by(sys.stdout):
-            print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")
-        return 130
-    report.finish()
-    return 0
+    with exact(options.exact):
+        if train(srgan, pairs, options, module, call.start, report):
+            report.finish()
+            return 0
+    with taken_by(sys.stdout):
+        print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {call.out}")
+    return 130
 
 
 def has_ended(folder: Path, total: int) -> bool:

@@ -109,11 +109,10 @@ def run(words: argparse.Namespace) -> int:
     inputs = identities([*(source for source, _ in jobs), words.weights])
     if not folder:
         check_file(words.input, words.output, inputs)
-    exact(words.exact)
     upscaler = load(words.weights, words.device, words.value_range)
 
     failed, warned = 0, Counter[str]()
-    with progress(len(jobs), "file", hidden=not folder) as done:
+    with exact(words.exact), progress(len(jobs), "file", hidden=not folder) as done:
         for source, target in jobs:
             try:
                 if folder:

@@ -9,7 +9,8 @@ import pytest
 from cuda_on_cpu.runner import ENTRY
 
 from tinysrgan.ops.cuda.compile import KERNELS, source
-from tinysrgan.ops.cuda.convolution import geometry, plan
+from tinysrgan.ops.cuda.conv_tiled import plan
+from tinysrgan.ops.cuda.geometry import geometry
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 120)
 SINCE_80 = re.compile(r"\b(multiply_add|copy_16)\(")  # tensor cores for tf32, asynchronous copies

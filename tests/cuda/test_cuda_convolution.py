@@ -11,7 +11,8 @@ from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
 from tinysrgan.ops.conv import naive
-from tinysrgan.ops.cuda import compile, convolution
+from tinysrgan.ops.cuda import compile, conv_tiled, convolution
+from tinysrgan.ops.cuda.geometry import geometry
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
@@ -47,12 +48,14 @@ def take(monkeypatch):
     """A function that makes convolutions go one of the WAYS."""
 
     def take(way: str) -> None:
-        for name, value in zip(("TINY", "BLOCKS", "SLICES"), WAYS[way], strict=True):
-            monkeypatch.setattr(convolution, name, value)
-        convolution.plan.cache_clear()
+        tiny, blocks, slices = WAYS[way]
+        monkeypatch.setattr(convolution, "TINY", tiny)
+        monkeypatch.setattr(conv_tiled, "BLOCKS", blocks)
+        monkeypatch.setattr(conv_tiled, "SLICES", slices)
+        conv_tiled.plan.cache_clear()
 
     yield take
-    convolution.plan.cache_clear()
+    conv_tiled.plan.cache_clear()
 
 
 @cache
@@ -160,8 +163,8 @@ def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy, take)
     assert shifted.data.ptr % 16 and not view.flags.c_contiguous
     dw = convolution.conv2d_grad_weight(view, shifted, w.shape, exact=True)
     assert_close(dw.get(), truths(CASES["fours"])[2])
-    g = convolution.geometry(x.shape, w.shape, 1)
-    vectors = [convolution.plan("conv_grad_weight", g, (True, fits, True)).defines["VECTOR_RIGHT"] for fits in (0, 1)]
+    g = geometry(x.shape, w.shape, 1)
+    vectors = [conv_tiled.plan("conv_grad_weight", g, (True, fits, True)).defines["VECTOR_RIGHT"] for fits in (0, 1)]
     assert vectors == [1, 4]
 
 
@@ -202,11 +205,11 @@ def test_matrix_products_in_float64(cupy):
 def test_the_cases_use_every_tile_in_every_operation_with_and_without_fours():
     met = set()
     for n, h, w, c, k, r, s, stride in CASES.values():
-        g = convolution.geometry((n, h, w, c), (r, s, c, k), stride)
+        g = geometry((n, h, w, c), (r, s, c, k), stride)
         for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
-            defines = convolution.plan(operation, g, (True, True, True)).defines
+            defines = conv_tiled.plan(operation, g, (True, True, True)).defines
             met.add((operation, defines["ROWS"], defines["COLUMNS"], defines["VECTOR_LEFT"]))
-    for tile in convolution.TILES.values():
+    for tile in conv_tiled.TILES.values():
         for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
             found = {vector for *key, vector in met if key == [operation, tile.rows, tile.columns]}
             assert found, (operation, tile)
@@ -214,17 +217,17 @@ def test_the_cases_use_every_tile_in_every_operation_with_and_without_fours():
 
 
 def test_a_dense_layer_reads_its_weights_once_and_in_many_blocks():
-    dense = convolution.geometry((1, 1, 16, 32768), (1, 1, 32768, 1024), 1)
+    dense = geometry((1, 1, 16, 32768), (1, 1, 32768, 1024), 1)
     for operation in ("conv_forward", "conv_grad_input"):
-        plan = convolution.plan(operation, dense, (True, True, True))
+        plan = conv_tiled.plan(operation, dense, (True, True, True))
         across, down, parts = plan.grid
         assert across == 1 and down * parts >= 128 and plan.defines["VECTOR_RIGHT"] == 4
 
 
 def test_large_images_stay_within_the_limits_of_a_grid():
-    g = convolution.geometry((16, 512, 512, 256), (3, 3, 256, 256), 2)
+    g = geometry((16, 512, 512, 256), (3, 3, 256, 256), 2)
     for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
-        across, down, parts = convolution.plan(operation, g, (True, True, True)).grid
+        across, down, parts = conv_tiled.plan(operation, g, (True, True, True)).grid
         assert across < 2**31 and down < 2**16 and parts < 2**16
 
 
@@ -233,9 +236,9 @@ def test_rung():
         return convolution.rung(x_shape, w_shape, stride, np.dtype(dtype), exact)
 
     large = (1, 32, 32, 64), (3, 3, 64, 64)
-    assert rung(*large) == "tiled"
-    assert rung(*large, dtype="float64") == rung(*large, dtype="float64", exact=False) == "reference"
-    assert rung((1, 3, 3, 3), (3, 3, 3, 4)) == "reference"
+    assert rung(*large) == "conv_tiled"
+    assert rung(*large, dtype="float64") == rung(*large, dtype="float64", exact=False) == "conv_reference"
+    assert rung((1, 3, 3, 3), (3, 3, 3, 4)) == "conv_reference"
 
 
 # ---------------------------------------------------------------- planted faults

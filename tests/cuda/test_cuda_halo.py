@@ -7,7 +7,7 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 from test_cuda_tensor_cores import arrays, epilogue, truths
 
 from tinysrgan.ops.cuda import compile, conv_halo, conv_tf32
-from tinysrgan.ops.cuda.convolution import geometry
+from tinysrgan.ops.cuda.geometry import geometry
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 

@@ -13,6 +13,7 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
 from tinysrgan.ops.conv import naive
 from tinysrgan.ops.cuda import compile, conv_tf32, convolution
+from tinysrgan.ops.cuda.geometry import geometry
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
@@ -121,7 +122,7 @@ def test_y_dx_and_dw_are_those_of_the_six_loops(cupy, case, what, turns):
 @pytest.mark.parametrize("case", CASES)
 def test_dw_in_many_parts(cupy, in_parts, case):
     n, h, w, c, k, r, s, stride = CASES[case]
-    g = convolution.geometry((n, h, w, c), (r, s, c, k), stride)
+    g = geometry((n, h, w, c), (r, s, c, k), stride)
     assert conv_tf32.weight_grid(g)[2] == -(-g.N * g.P * g.Q // conv_tf32.DEPTH)
     check_dw(cupy, CASES[case])
 
@@ -129,7 +130,7 @@ def test_dw_in_many_parts(cupy, in_parts, case):
 def test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch):
     monkeypatch.setattr(conv_tf32, "BLOCKS", 8)
     monkeypatch.setattr(conv_tf32, "SLICES", 1)
-    assert conv_tf32.weight_grid(convolution.geometry((1, 11, 13, 32), (2, 3, 32, 96), 1)) == (2, 2, 2)
+    assert conv_tf32.weight_grid(geometry((1, 11, 13, 32), (2, 3, 32, 96), 1)) == (2, 2, 2)
     check_dw(cupy, FIRST)
 
 
@@ -213,13 +214,13 @@ def test_convolutions_come_here_unless_they_must_be_exact(cupy):
         y = convolution.conv2d(a, b, 1, *map(cupy.asarray, extras))
         same_y = conv_tf32.conv2d(a, b, 1, *map(cupy.asarray, extras))
     np.testing.assert_array_equal(y.get(), same_y.get())
-    assert convolution.rung(x.shape, w.shape, 1, x.dtype) == "tensor_cores"
-    assert convolution.rung(x.shape, w.shape, 1, x.dtype, exact=True) == "tiled"
+    assert convolution.rung(x.shape, w.shape, 1, x.dtype) == "conv_tf32"
+    assert convolution.rung(x.shape, w.shape, 1, x.dtype, exact=True) == "conv_tiled"
 
 
 def test_large_images_stay_within_the_limits_of_a_grid_and_small_ones_have_no_empty_parts():
     for n, size in ((16, 512), (1, 1), (16, 33)):
-        g = convolution.geometry((n, size, size, 256), (3, 3, 256, 256), 1)
+        g = geometry((n, size, size, 256), (3, 3, 256, 256), 1)
         across, down, parts = conv_tf32.weight_grid(g)
         slices = -(-n * size * size // conv_tf32.DEPTH)
         assert across < 2**31 and down < 2**16 and 1 <= parts < 2**16

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -20,8 +21,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinysrgan import ops
 from tinysrgan.core.errors import UserError
-from tinysrgan.ops import elementwise, malloc, matmul, parallel
-from tinysrgan.ops.conv import few_outputs, im2col, im2col_blocked, naive, winograd
+from tinysrgan.ops import malloc, parallel
+from tinysrgan.ops.conv import dispatch, few_outputs, im2col, im2col_blocked, naive, winograd
+
+# ``ops.elementwise`` and ``ops.matmul`` are functions; their modules have the same names.
+elementwise, matmul = (import_module(f"tinysrgan.ops.{name}") for name in ("elementwise", "matmul"))
 
 
 @contextmanager
@@ -30,13 +34,13 @@ def cut(workers: int, tiny: bool = True):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINYSRGAN_THREADS", str(workers))
         if tiny:
-            patch.setattr(im2col_blocked, "BAND_NUMBERS", 200)
-            patch.setattr(im2col_blocked, "BAND_ROWS", 5)
+            patch.setattr(im2col_blocked, "BLOCK_ELEMENTS", 200)
+            patch.setattr(im2col_blocked, "BLOCK_OUTPUTS", 5)
             patch.setattr(im2col_blocked, "SHARED_WORK", 50)
-            patch.setattr(ops, "FEW_PIXELS", 0)
-            patch.setattr(few_outputs, "CHUNK_NUMBERS", 500)
-            patch.setattr(winograd, "BAND_NUMBERS", 3000)
-            patch.setattr(winograd, "SUM_NUMBERS", 100)
+            patch.setattr(dispatch, "FEW_PIXELS", 0)
+            patch.setattr(few_outputs, "CHUNK_ELEMENTS", 500)
+            patch.setattr(winograd, "BLOCK_ELEMENTS", 3000)
+            patch.setattr(winograd, "SUM_ELEMENTS", 100)
             patch.setattr(elementwise, "LINE_NUMBERS", 10)
             patch.setattr(elementwise, "BLOCK_NUMBERS", 40)
             patch.setattr(elementwise, "IN_PLACE_NUMBERS", 40)
@@ -178,29 +182,42 @@ def test_float32_errors_stay_small(case):
     truths = [truth.astype(np.float32) for truth in truths]
     single = [array.astype(np.float32) for array in arrays]
     assert_close(chosen(*single, stride), truths, 3e-5)
-    ops.exact()
-    try:
+    with ops.exact():
         assert_close(chosen(*single, stride), truths, 2e-6)
-    finally:
-        ops.exact(False)
 
 
 def test_each_shape_takes_its_own_path():
     def kind(h, c, k, r, stride):
-        return ops.choose(np.empty((1, h, h, c), np.float32), (r, r, c, k), stride)
+        return dispatch.choose(np.empty((1, h, h, c), np.float32), (r, r, c, k), stride)
 
-    assert kind(128, 64, 3, 9, 1) == "thin"
-    assert kind(128, 64, 3, 8, 1) == "bands"
-    assert kind(32, 3, 64, 9, 1) == "bands"
+    assert kind(128, 64, 3, 9, 1) == "few_outputs"
+    assert kind(128, 64, 3, 8, 1) == "im2col_blocked"
+    assert kind(32, 3, 64, 9, 1) == "im2col_blocked"
     assert kind(32, 64, 64, 3, 1) == "winograd"
     assert kind(15, 64, 64, 3, 1) == "im2col"
-    assert kind(32, 8, 8, 3, 1) == "bands"
-    assert kind(128, 64, 64, 3, 2) == "bands"
-    ops.exact()
-    try:
-        assert kind(32, 64, 64, 3, 1) == "bands"
-    finally:
-        ops.exact(False)
+    assert kind(32, 8, 8, 3, 1) == "im2col_blocked"
+    assert kind(128, 64, 64, 3, 2) == "im2col_blocked"
+    with ops.exact():
+        assert kind(32, 64, 64, 3, 1) == "im2col_blocked"
+
+
+def test_exact_holds_for_its_thread_and_workers_until_the_context_ends():
+    x, shape = np.empty((1, 32, 32, 64), np.float32), (3, 3, 64, 64)
+
+    def kinds(run=(0,)):
+        return [dispatch.choose(x, shape, 1) for _ in run]
+
+    with ThreadPoolExecutor(1) as other_thread, cut(3, tiny=False):
+        with ops.exact():
+            assert parallel.parallel_map(kinds, [0, 1, 2]) == [["im2col_blocked"]] * 3
+            assert other_thread.submit(kinds).result() == ["winograd"]
+            with ops.exact(False):
+                assert parallel.parallel_map(kinds, [0, 1, 2]) == [["winograd"]] * 3
+            assert kinds() == ["im2col_blocked"]
+        assert parallel.parallel_map(kinds, [0, 1, 2]) == [["winograd"]] * 3
+        with pytest.raises(KeyError), ops.exact():
+            raise KeyError
+        assert kinds() == ["winograd"]
 
 
 def test_views_are_taken_as_they_are():
@@ -525,7 +542,7 @@ def test_a_forked_process_has_workers_of_its_own():
 
 
 def test_a_process_ends_though_workers_wait():
-    code = "from tinysrgan.ops import parallel; print(parallel.share(len, [1, 2]))"
+    code = "from tinysrgan.ops import parallel; print(parallel.parallel_map(len, [1, 2]))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"TINYSRGAN_THREADS": "2"},

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinysrgan import ops
+from tinysrgan import train as train_module
 from tinysrgan.core.atomic_write import claimed
 from tinysrgan.formats.checkpoint import load_generator
+from tinysrgan.ops.conv.dispatch import choose
 from tinysrgan.train import learning_rate, main
 from tinysrgan.training.config import Options
 
@@ -269,16 +270,20 @@ def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
     assert train("--resume", tmp_path / "1", "--steps", 1) == 0
 
 
-def test_exact_is_kept_and_left(codes, tmp_path):
-    """A run with --exact goes on with direct convolutions; the next one without it doesn't."""
+def test_exact_is_saved_with_a_run_and_ends_with_the_command(codes, tmp_path, monkeypatch):
+    """A run with --exact uses direct convolutions, also when resumed; a run without it uses Winograd's."""
     x, shape = np.zeros((1, 32, 32, 32), np.float32), (3, 3, 32, 32)
+    used = []
+    for name in ("pretrain_step", "adversarial_step"):
+        step = getattr(train_module, name)
+        monkeypatch.setattr(
+            train_module, name, lambda *args, step=step: used.append(choose(x, shape, 1)) or step(*args)
+        )
     assert train(codes, *SMALL, "--exact", "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "exact") == 0
-    assert ops.choose(x, shape, 1) == "bands"
     assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "fast") == 0
-    assert ops.choose(x, shape, 1) == "winograd"
     assert train("--resume", tmp_path / "exact", "--steps", 1) == 0
-    assert ops.choose(x, shape, 1) == "bands"
-    ops.exact(False)
+    assert used == ["im2col_blocked", "winograd", "im2col_blocked"]
+    assert choose(x, shape, 1) == "winograd"
 
 
 def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_path):

@@ -28,7 +28,7 @@ from tinysrgan.layers import BatchNorm, Conv2D, Layer, PixelShuffle, PReLU, Resi
 from tinysrgan.layers.base import Buffer
 from tinysrgan.models import Generator
 from tinysrgan.ops import by_rows
-from tinysrgan.ops.conv.frozen_filter import Filter
+from tinysrgan.ops.conv.frozen_filter import FrozenFilter
 
 
 class FusedConv(Layer):
@@ -40,18 +40,18 @@ class FusedConv(Layer):
     def __init__(self, w: Array, b: Array, slope: Array | None = None):
         self.w, self.b = Buffer(w), Buffer(b)
         self.slope = None if slope is None else Buffer(slope)
-        self._filter = Filter(w)
+        self._filter = FrozenFilter(w)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_filter"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._filter = Filter(self.w.value)
+        self._filter = FrozenFilter(self.w.value)
 
     def forward(self, x: Array, shortcut: Array | None = None) -> Array:
         if self._filter.w is not self.w.value:  # moved to another device, or converted
-            self._filter = Filter(self.w.value)
+            self._filter = FrozenFilter(self.w.value)
         slope = None if self.slope is None else self.slope.value
         return self._filter.convolve(x, self.b.value, slope, shortcut)
 

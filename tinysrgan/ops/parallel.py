@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -53,7 +54,7 @@ def parallel_map(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]
     cuts = [len(items) * i // count for i in range(count + 1)]
     first, *others = (items[start:stop] for start, stop in pairwise(cuts))
     with single_threaded_blas():
-        futures = [_pool(count - 1).submit(_work, work, run) for run in others]
+        futures = [_pool(count - 1).submit(copy_context().run, _work, work, run) for run in others]
         try:
             result = _work(work, first)
             return [result, *(_finish(future, work, run) for future, run in zip(futures, others, strict=True))]

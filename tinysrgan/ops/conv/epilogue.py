@@ -1,32 +1,33 @@
-"""What follows a convolution, done to a band of its results while they are in the cache.
+"""The operations that follow a convolution, fused into it: bias, PReLU and shortcut.
 
     y = prelu(convolution + bias) + shortcut
 
-Each of the three may be absent. On whole arrays they would go to memory and back once each.
+Each of the three is optional. Applied block by block while a result is in the cache, they save one pass over memory
+each.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Numbers to take both steps of PReLU for before the next, in a core's own cache.
-BLOCK_NUMBERS = 32 * 1024
+# Elements that PReLU processes at a time, so that its temporary array stays in the first-level cache.
+BLOCK_ELEMENTS = 32 * 1024
 
 
 def activate(lines: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | None) -> None:
-    """Add ``bias``: (K,) to lines of whole pixels: (lines, m K), and apply PReLU with ``slope``: (K,), in place.
+    """Add ``bias``: (K,) to lines of m whole pixels each: (lines, m K), and apply PReLU with ``slope``: (K,), in place.
 
-    In lines, because NumPy is slow at K numbers at a time.
+    NumPy is slow on inner loops of only K elements, so the vectors are repeated to the length of a line.
     """
     if bias is not None:
         lines += np.tile(bias, lines.shape[-1] // len(bias))
     if slope is not None:
         slopes = np.tile(slope, lines.shape[-1] // len(slope))
-        step = max(1, BLOCK_NUMBERS // lines.shape[-1])
+        step = max(1, BLOCK_ELEMENTS // lines.shape[-1])
         for start in range(0, len(lines), step):
             block = lines[start : start + step]
             scaled = block * slopes
-            if slope.max() <= 1:  # then slope x is the larger one just where x is negative
+            if slope.max() <= 1:  # then slope x exceeds x exactly where x is negative
                 np.maximum(block, scaled, out=block)
             else:
                 np.copyto(block, scaled, where=block < 0)
@@ -38,3 +39,12 @@ def store(result: np.ndarray, shortcut: np.ndarray | None, target: np.ndarray) -
         target[...] = result
     else:
         np.add(result, shortcut, out=target)
+
+
+def apply(y: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | None, shortcut: np.ndarray | None) -> np.ndarray:
+    """prelu(y + bias) + shortcut for a whole result y: (N, P, Q, K) at once."""
+    if bias is not None:
+        y = y + bias
+    if slope is not None:
+        y = np.where(y < 0, y * slope, y)
+    return y if shortcut is None else y + shortcut

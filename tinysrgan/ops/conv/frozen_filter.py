@@ -1,4 +1,4 @@
-"""Convolutions whose weights don't change any more, as in inference: what is made of the weights is made once."""
+"""Inference convolutions with cached weight transforms."""
 
 from __future__ import annotations
 
@@ -6,35 +6,27 @@ from functools import cached_property
 
 import numpy as np
 
-from tinysrgan import ops
-from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.conv import im2col_blocked, winograd
-from tinysrgan.ops.cuda import convolution as cuda
+from tinysrgan.core.device import Array
+from tinysrgan.ops.conv import winograd
+from tinysrgan.ops.conv.dispatch import choose, conv2d
 
 
-class Filter:
-    """Weights w: (R, S, C, K), and what the ways to convolve with them need."""
+class FrozenFilter:
+    """Weights w: (R, S, C, K) that no longer change, with their Winograd transform, computed once when needed."""
 
     def __init__(self, w: Array):
         self.w = w
 
     @cached_property
     def transformed(self) -> np.ndarray:
+        """G w G^T: (36, C, K)."""
         return winograd.transformed(self.w)
 
     def convolve(self, x: Array, bias: Array, slope: Array | None = None, shortcut: Array | None = None) -> Array:
-        """y: (N, H, W, K) = prelu(x * w + bias) + shortcut, for x: (N, H, W, C); "same" padding, stride 1.
+        """y: (N, H, W, K) = prelu(conv(x, w) + bias) + shortcut, with "same" padding and stride 1.
 
-        bias and slope: (K,); shortcut: as y. Without a slope no PReLU is applied, without a shortcut none is added.
+        x: (N, H, W, C); bias and slope: (K,); shortcut: as y. Without a slope there is no PReLU.
         """
-        match ops.choose(x, self.w.shape, 1):
-            case "cuda":
-                return cuda.conv2d(x, self.w, 1, bias, slope, shortcut, exact=ops.is_exact())
-            case "winograd":
-                return winograd.convolve(x, self.transformed, bias, slope, shortcut)
-            case "bands":
-                return im2col_blocked.conv2d(x, self.w, 1, bias, slope, shortcut)
-        y = ops.conv2d(x, self.w, 1, bias)
-        if slope is not None:
-            y = array_module(y).where(y < 0, y * slope, y)
-        return y if shortcut is None else y + shortcut
+        if choose(x, self.w.shape, 1) == "winograd":
+            return winograd.convolve(x, self.transformed, bias, slope, shortcut)
+        return conv2d(x, self.w, 1, bias, slope, shortcut)

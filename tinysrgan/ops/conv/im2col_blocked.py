@@ -1,8 +1,7 @@
-"""The convolution as one matrix product, as in ``im2col``, but a band of rows at a time.
+"""The convolution as one matrix product, as in ``im2col``, but for one block of output rows at a time.
 
-Laid out at once, the columns of a large image are R S times as large as the image, and memory is slow. A band's
-columns fit the caches: they are made, multiplied, given their bias and forgotten while they are there.
-NumPy arrays of any float type.
+The columns of a large image are R S times as large as the image, and main memory is slow. The columns of a block fit in
+the caches: there they are built, multiplied, given their bias and discarded. Arrays are NumPy arrays of any float type.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from tinysrgan.ops import parallel
 from tinysrgan.ops.conv.epilogue import activate, store
 from tinysrgan.ops.conv.padding import Same, same
 
-# A band's columns should stay in the caches, but have rows enough to be worth the packing of the weights that every
-# matrix product begins with, and to keep a worker busy while another has Python's lock.
-BAND_NUMBERS = 512 * 1024
-BAND_ROWS = 256
-# With fewer multiplications than this, a second worker costs more than it brings.
+# A block's columns should fit in the caches, yet have enough rows (one for each output) to amortise packing the
+# weights, which every matrix product does first, and to keep a worker busy while another one holds the GIL.
+BLOCK_ELEMENTS = 512 * 1024
+BLOCK_OUTPUTS = 256
+# With fewer multiplications than this, a second worker costs more than it saves.
 SHARED_WORK = 2**24
 
 
-class Band(NamedTuple):
-    """Output rows ``top`` to ``bottom`` of the images ``first`` to ``last`` (both without the last)."""
+class Block(NamedTuple):
+    """The output rows top ... bottom - 1 of the images first ... last - 1."""
 
     first: int
     last: int
@@ -35,11 +34,11 @@ class Band(NamedTuple):
     bottom: int
 
 
-def bands(images: int, rows: int, row_length: int, limit: int, work: int) -> list[Band]:
-    """Cut ``images`` of ``rows`` x ``row_length`` outputs into bands of like size, if possible of ``limit`` outputs.
+def blocks(images: int, rows: int, row_length: int, limit: int, work: int) -> list[Block]:
+    """Cut ``images`` of ``rows`` x ``row_length`` outputs into blocks of similar size, of about ``limit`` outputs.
 
-    Several small images make a band, or several bands a large image. Every worker gets as many as the others, unless
-    there is too little to share: ``work`` is the number of multiplications for an output.
+    A block holds several small images or a part of a large one. The number of blocks is a multiple of the number of
+    workers, unless there is too little work to share; ``work`` is the number of multiplications for an output.
     """
     outputs = images * rows * row_length
     count = -(-outputs // limit)
@@ -49,28 +48,28 @@ def bands(images: int, rows: int, row_length: int, limit: int, work: int) -> lis
     each = workers // gcd(groups, workers)
     pieces = min(-(-count // images // each) * each, rows) if count > images else 1
     return [
-        Band(images * g // groups, images * (g + 1) // groups, rows * i // pieces, rows * (i + 1) // pieces)
+        Block(images * g // groups, images * (g + 1) // groups, rows * i // pieces, rows * (i + 1) // pieces)
         for g in range(groups)
         for i in range(pieces)
     ]
 
 
-def band_columns(x: np.ndarray, r: int, s: int, stride: int, rows: Same, columns: Same, band: Band) -> np.ndarray:
-    """The windows (outputs of the band, R S C) of x: (N, H, W, C), zero outside the image.
+def block_columns(x: np.ndarray, r: int, s: int, stride: int, rows: Same, columns: Same, block: Block) -> np.ndarray:
+    """The windows (outputs of the block, R S C) of x: (N, H, W, C), zero outside the image.
 
-    Output (p, q) has the window that starts at input (p stride - rows.before, q stride - columns.before).
+    The window of output (p, q) starts at input (p stride - rows.before, q stride - columns.before).
     """
-    p, q = band.bottom - band.top, columns.out
+    p, q = block.bottom - block.top, columns.out
     size = (p - 1) * stride + r, (q - 1) * stride + s
-    part = patch(x[band.first : band.last], (band.top * stride - rows.before, -columns.before), size)
+    part = patch(x[block.first : block.last], (block.top * stride - rows.before, -columns.before), size)
     images, _, _, channels = part.shape
-    image, row, pixel, number = part.strides
-    strides = (image, row * stride, pixel * stride, row, pixel, number)
+    image, row, pixel, element = part.strides
+    strides = (image, row * stride, pixel * stride, row, pixel, element)
     return np.ndarray((images, p, q, r, s, channels), x.dtype, part, strides=strides).reshape(-1, r * s * channels)
 
 
 def patch(x: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Rows and columns of x: (N, H, W, C), ``size`` of them from ``start`` on, zero outside the image."""
+    """``size`` rows and columns of x: (N, H, W, C) from ``start`` on, zero outside the image."""
     part = np.zeros((len(x), *size, x.shape[3]), x.dtype)
     in_x, in_part = overlap(start[0], size[0], x.shape[1])
     across_x, across_part = overlap(start[1], size[1], x.shape[2])
@@ -78,15 +77,18 @@ def patch(x: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.nd
     return part
 
 
-def band_limit(window: int) -> int:
-    """How many outputs of ``window`` inputs a band should have."""
-    return max(BAND_ROWS, BAND_NUMBERS // window)
-
-
 def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
-    """Where ``length`` numbers from ``start`` on meet an axis of ``size``: slices of the axis and of the numbers."""
+    """Where the positions start ... start + length - 1 overlap an axis of ``size``.
+
+    Returns two slices: one of the axis, one of the positions.
+    """
     first, last = max(start, 0), max(min(start + length, size), 0)
     return slice(first, last), slice(first - start, max(last, first) - start)
+
+
+def block_limit(window: int) -> int:
+    """The number of outputs that a block should have, for windows of ``window`` inputs."""
+    return max(BLOCK_OUTPUTS, BLOCK_ELEMENTS // window)
 
 
 def correlate(
@@ -100,21 +102,22 @@ def correlate(
     slope: np.ndarray | None = None,
     shortcut: np.ndarray | None = None,
 ) -> None:
-    """y: (N, P, Q, K), any view, becomes the sum of every window of x: (N, H, W, C) times w: (R, S, C, K), plus bias.
+    """Fill y: (N, P, Q, K), any view: the products of every window of x: (N, H, W, C) with w: (R, S, C, K).
 
-    For every band: (outputs of the band, R S C) times (R S C, K). ``slope`` and ``shortcut`` as in ``epilogue``.
+    For every block: (outputs of the block, R S C) times (R S C, K). ``bias``, ``slope`` and ``shortcut`` as in
+    ``epilogue``.
     """
     r, s, c, k = w.shape
     weights = w.reshape(r * s * c, k)
 
-    def work(run: Sequence[Band]) -> None:
-        for band in run:
-            product = band_columns(x, r, s, stride, rows, columns, band) @ weights
+    def work(run: Sequence[Block]) -> None:
+        for block in run:
+            product = block_columns(x, r, s, stride, rows, columns, block) @ weights
             activate(product.reshape(-1, columns.out * k), bias, slope)
-            at = slice(band.first, band.last), slice(band.top, band.bottom)
+            at = slice(block.first, block.last), slice(block.top, block.bottom)
             store(product.reshape(y[at].shape), None if shortcut is None else shortcut[at], y[at])
 
-    parallel.parallel_map(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
+    parallel.parallel_map(work, blocks(len(x), rows.out, columns.out, block_limit(r * s * c), r * s * c * k))
 
 
 def conv2d(
@@ -125,7 +128,7 @@ def conv2d(
     slope: np.ndarray | None = None,
     shortcut: np.ndarray | None = None,
 ) -> np.ndarray:
-    """y = columns(x) w, as ``im2col.conv2d``, with what ``epilogue`` does to it."""
+    """y = prelu(columns(x) w + bias) + shortcut; see ``im2col.conv2d`` and ``epilogue``."""
     rows, columns = same(x.shape[1], w.shape[0], stride), same(x.shape[2], w.shape[1], stride)
     y = np.empty((len(x), rows.out, columns.out, w.shape[3]), x.dtype)
     correlate(x, w, bias, stride, rows, columns, y, slope, shortcut)
@@ -135,29 +138,29 @@ def conv2d(
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
     """dw = columns(x)^T dy, as ``im2col.conv2d_grad_weight``.
 
-    Every worker sums (R S C, outputs of a band) times (outputs of a band, K) over its bands.
+    Every worker sums (R S C, outputs of a block) times (outputs of a block, K) over its blocks.
     """
     r, s, c, k = w_shape
     rows, columns = same(x.shape[1], r, stride), same(x.shape[2], s, stride)
 
-    def work(run: Sequence[Band]) -> np.ndarray:
+    def work(run: Sequence[Block]) -> np.ndarray:
         total = np.zeros((r * s * c, k), x.dtype)
-        for band in run:
-            part = dy[band.first : band.last, band.top : band.bottom].reshape(-1, k)
-            total += band_columns(x, r, s, stride, rows, columns, band).T @ part
+        for block in run:
+            part = dy[block.first : block.last, block.top : block.bottom].reshape(-1, k)
+            total += block_columns(x, r, s, stride, rows, columns, block).T @ part
         return total
 
-    parts = parallel.parallel_map(work, bands(len(x), rows.out, columns.out, band_limit(r * s * c), r * s * c * k))
+    parts = parallel.parallel_map(work, blocks(len(x), rows.out, columns.out, block_limit(r * s * c), r * s * c * k))
     return reduce(np.add, parts).reshape(w_shape)
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
-    """dx, as stride x stride convolutions of dy, one for each phase of the input pixels.
+    """dx: (N, H, W, C), as stride x stride convolutions of dy, one for each phase of the input pixels.
 
-    Input row y = u stride + phase met tap i in output row p = (y + before - i) / stride, if that is whole. So only
-    every stride-th tap, from i = (phase + before) mod stride, counts for a phase, and the taps t = 0, 1, ... that do
-    meet p = u + (phase + before - i) / stride - t: a convolution with these taps in reverse order. With stride 1 this
-    is the well-known convolution with the flipped filter.
+    Input row y = u stride + phase meets tap i in output row p = (y + before - i) / stride, if that is a whole number.
+    So only every stride-th tap counts for a phase, from i = (phase + before) mod stride on. These taps, t = 0, 1, ...,
+    meet p = u + (phase + before - i) / stride - t: a convolution with these taps in reverse order. With stride 1 it is
+    the familiar convolution with the flipped filter.
     """
     height, width = x_shape[1:3]
     r, s = w.shape[:2]
@@ -177,7 +180,7 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
 
 
 def _flipped(w: np.ndarray) -> np.ndarray:
-    """(R, S, K, C): w with its taps in reverse, and C and K exchanged."""
+    """(R, S, K, C): w with its taps in reverse order, and C and K exchanged."""
     r, s, c, k = w.shape
     flipped = np.empty((r, s, k, c), w.dtype)
 
@@ -190,7 +193,7 @@ def _flipped(w: np.ndarray) -> np.ndarray:
 
 
 def _phase(phase: int, length: int, size: int, stride: int) -> tuple[int, Same]:
-    """The first tap that counts for the inputs phase, phase + stride, ... of an axis, and where its windows lie."""
+    """The first tap that counts for the inputs phase, phase + stride, ... of an axis, and where its windows start."""
     before = same(length, size, stride).before
     first = (phase + before) % stride
     taps = len(range(first, size, stride))

@@ -1,7 +1,7 @@
-"""The convolution and its two gradients as their definitions: six loops. Slow, and the truth for all the others.
+"""The convolution and its two gradients by definition: six loops. Slow; the reference for all other implementations.
 
-One alphabet, here and in the CUDA kernels: N images; H W C input rows, columns, channels; R S filter rows, columns;
-P Q K output rows, columns, channels. "Same" padding; x is zero outside the image.
+Letters, here and in the CUDA kernels: N images; H, W, C input rows, columns, channels; R, S filter rows, columns;
+P, Q, K output rows, columns, channels. Padding is "same": x is zero outside the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tinysrgan.ops.conv.padding import same
 
 
 def taps(h: int, w: int, r: int, s: int, stride: int) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Every (p, q, i, j, y, x) where filter tap (i, j) of output (p, q) falls on the input pixel (y, x)."""
+    """Every (p, q, i, j, y, x) where filter tap (i, j) of output (p, q) reads the input pixel (y, x)."""
     rows, columns = same(h, r, stride), same(w, s, stride)
     for p in range(rows.out):
         for q in range(columns.out):
@@ -36,7 +36,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1) -> np.ndarray:
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
-    """dx: what every input pixel gave to, it gets back from, through the same weight."""
+    """dx: (N, H, W, C). A pixel sums the gradients of all outputs that read it, each times the weight it used."""
     dx = np.zeros(x_shape, dy.dtype)
     for p, q, i, j, row, column in taps(x_shape[1], x_shape[2], w.shape[0], w.shape[1], stride):
         dx[:, row, column] += dy[:, p, q] @ w[i, j].T
@@ -44,7 +44,7 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
-    """dw: each weight gets, over all its uses, the input it met times the gradient it went to."""
+    """dw: (R, S, C, K). A weight sums, over all its uses, the input times the gradient of the output."""
     dw = np.zeros(w_shape, dy.dtype)
     for p, q, i, j, row, column in taps(x.shape[1], x.shape[2], w_shape[0], w_shape[1], stride):
         dw[i, j] += x[:, row, column].T @ dy[:, p, q]

@@ -1,4 +1,4 @@
-"""Where a "same" convolution looks: output size and padding, as Keras and TensorFlow have it."""
+"""Output size and padding of a "same" convolution, as in Keras and TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 
 class Same(NamedTuple):
-    """One axis of a "same" convolution: ``out`` positions; position p covers the inputs from p stride - before."""
+    """One axis of a "same" convolution.
+
+    It has ``out`` output positions; position p reads the inputs from p stride - before on. ``before`` and ``after``
+    count the padding zeros on both sides.
+    """
 
     out: int
     before: int
@@ -14,10 +18,10 @@ class Same(NamedTuple):
 
 
 def same(length: int, size: int, stride: int) -> Same:
-    """Geometry of one axis of ``length`` inputs under a filter of ``size``.
+    """Output size and padding of an axis of ``length`` inputs under a filter of ``size``.
 
-    out = ceil(length / stride). The zeros that this needs are shared out evenly; an odd one goes after the image,
-    so stride 2 on an even length pads only after it. (PyTorch's ``padding=1`` differs: it pads before.)
+    out = ceil(length / stride). The padding is split evenly; if it is odd, the extra zero goes after the image. So
+    stride 2 on an even length pads only after it. (PyTorch's ``padding=1`` differs: it pads before.)
     """
     out = -(-length // stride)
     padding = max((out - 1) * stride + size - length, 0)

@@ -1,16 +1,16 @@
 """The 3x3 convolution of stride 1 with a quarter of the multiplications: Winograd's F(4x4, 3x3).
 
-A tile of 4x4 outputs needs 6x6 inputs and, done directly, 16 x 9 = 144 multiplications for each pair of channels.
-Three small matrices, made so that everything else cancels, turn it into 36:
+A tile of 4x4 outputs needs 6x6 inputs and, computed directly, 16 x 9 = 144 multiplications for each pair of channels.
+Three small constant matrices reduce them to 36:
 
     y = A^T [ (G w G^T) * (B^T x B) ] A
 
-with x: 6x6 inputs, w: 3x3 taps, y: 4x4 outputs and * for each number by itself. The sum over the input channels can
-be taken inside of the brackets, so the multiplications are 36 matrix products (tiles, C) times (C, K), one for each
-place in the transformed tile. The transforms cost time too: it takes some channels on both sides to pay.
+with x: 6x6 inputs, w: 3x3 taps, y: 4x4 outputs and * elementwise. The sum over the input channels moves inside the
+brackets, so the multiplications become 36 matrix products (tiles, C) times (C, K), one for each position in the
+transformed tile. The transforms also cost time, so Winograd needs enough input and output channels to pay off.
 
-The transforms add numbers of different sizes: expect an error of 1e-5 relative to the largest output in float32,
-where the direct convolution has 1e-6.
+The transforms add values of different magnitude. In float32 the error is about 1e-5 of the largest output; the direct
+convolution has 1e-6.
 
 Sources: Winograd 1980; Lavin & Gray 2015, arXiv 1509.09308, section 4.3 (the matrices).
 """
@@ -24,7 +24,7 @@ import numpy as np
 
 from tinysrgan.ops import parallel
 from tinysrgan.ops.conv.epilogue import activate, store
-from tinysrgan.ops.conv.im2col_blocked import Band, bands, patch
+from tinysrgan.ops.conv.im2col_blocked import Block, blocks, patch
 from tinysrgan.ops.matmul import matmul
 
 B_T = np.array(
@@ -55,22 +55,28 @@ A_T = np.array(
         [0, 1, -1, 8, -8, 1],
     ]
 )
-# G w G^T with w as a column of numbers is this times that column.
+# With w flattened to a column of 9 taps, G w G^T is this matrix times that column.
 G_BOTH = np.kron(G, G)  # (36, 9)
 
-# Numbers of the transformed tiles of a band, before and after the channels are mixed.
-BAND_NUMBERS = 1024 * 1024
-# Numbers of a weight's gradient to sum at a time.
-SUM_NUMBERS = 128 * 1024
+# Elements of a block's transformed tiles, inputs and products together.
+BLOCK_ELEMENTS = 1024 * 1024
+# Elements of the transformed weight gradient to accumulate at a time.
+SUM_ELEMENTS = 128 * 1024
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """y: (N, H, W, K) of x: (N, H, W, C) and w: (3, 3, C, K), stride 1, as ``im2col.conv2d``."""
-    return convolve(x, transformed(w.astype(x.dtype, copy=False)), bias)
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    shortcut: np.ndarray | None = None,
+) -> np.ndarray:
+    """y: (N, H, W, K) of x: (N, H, W, C) and w: (3, 3, C, K), stride 1; see ``im2col.conv2d`` and ``epilogue``."""
+    return convolve(x, transformed(w.astype(x.dtype, copy=False)), bias, slope, shortcut)
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """dx, as ``im2col.conv2d_grad_input``: the convolution of dy with w, its taps in reverse and C and K exchanged."""
+    """dx: (N, H, W, C), the convolution of dy with w, its taps in reverse order and C and K exchanged."""
     c, k = w.shape[2:]
     weights = matmul(G_BOTH[:, ::-1].astype(dy.dtype), w.reshape(9, c * k)).reshape(36, c, k)
     return convolve(dy, weights.transpose(0, 2, 1))
@@ -89,85 +95,85 @@ def convolve(
     slope: np.ndarray | None = None,
     shortcut: np.ndarray | None = None,
 ) -> np.ndarray:
-    """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K), with what ``epilogue`` does to it."""
+    """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K), with the operations of ``epilogue``."""
     n, height, width, c = x.shape
     k = weights.shape[2]
     out = A_T.astype(x.dtype)
     y = np.empty((n, height, width, k), x.dtype)
 
-    def work(run: Sequence[Band]) -> None:
-        for band in run:
-            images, rows, columns = _tiles(band, width)
-            products = _transformed_inputs(x, band) @ weights  # (36, tiles, C) times (36, C, K)
-            if bias is not None:  # place (1, 1) goes into all 16 outputs, once: A^T has a column of ones
+    def work(run: Sequence[Block]) -> None:
+        for block in run:
+            images, rows, columns = _tiles(block, width)
+            products = _transformed_inputs(x, block) @ weights  # (36, tiles, C) times (36, C, K)
+            if bias is not None:  # position (1, 1) adds to each output once: A^T has a column of ones
                 products[6 + 1] += bias
             outputs = out @ (out @ products.reshape(6, 6, -1)).reshape(6, -1)  # along the rows, then down the columns
             activate(outputs.reshape(-1, 16 * k), None, slope)
             result = outputs.reshape(4, 4, images, rows, columns, k).transpose(2, 3, 0, 4, 1, 5)
-            target = y[band.first : band.last, 4 * band.top : 4 * band.bottom]
+            target = y[block.first : block.last, 4 * block.top : 4 * block.bottom]
             store(
                 result.reshape(images, 4 * rows, 4 * columns, k)[:, : target.shape[1], :width],
-                None if shortcut is None else shortcut[band.first : band.last, 4 * band.top : 4 * band.bottom],
+                None if shortcut is None else shortcut[block.first : block.last, 4 * block.top : 4 * block.bottom],
                 target,
             )
 
-    parallel.parallel_map(work, _bands(x.shape, c, k))
+    parallel.parallel_map(work, _blocks(x.shape, c, k))
     return y
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """dw: (3, 3, C, K), as ``im2col.conv2d_grad_weight``.
 
-    The formula above is linear in w; turned round, dw = G^T [ (B^T x B) * (A dy A^T) ] G, summed over all tiles.
+    The formula above is linear in w. Its adjoint is dw = G^T [ (B^T x B) * (A dy A^T) ] G, summed over all tiles.
     """
     c, k = x.shape[3], dy.shape[3]
-    spread = A_T.T.astype(x.dtype)
-    step = max(1, SUM_NUMBERS // (c * k))
-    places = [slice(start, start + step) for start in range(0, 36, step)]
+    a = A_T.T.astype(x.dtype)
+    step = max(1, SUM_ELEMENTS // (c * k))
+    positions = [slice(start, start + step) for start in range(0, 36, step)]
 
-    def work(run: Sequence[Band]) -> np.ndarray:
+    def work(run: Sequence[Block]) -> np.ndarray:
         total = np.zeros((36, c, k), x.dtype)
-        for band in run:
-            images, rows, columns = _tiles(band, dy.shape[2])
-            part = patch(dy[band.first : band.last], (4 * band.top, 0), (4 * rows, 4 * columns))
+        for block in run:
+            images, rows, columns = _tiles(block, dy.shape[2])
+            part = patch(dy[block.first : block.last], (4 * block.top, 0), (4 * rows, 4 * columns))
             cells = part.reshape(images, rows, 4, columns, 4, k).transpose(2, 4, 0, 1, 3, 5)
-            gradients = (spread @ (spread @ cells.reshape(4, 4, -1)).reshape(4, -1)).reshape(36, -1, k)
-            inputs = _transformed_inputs(x, band).transpose(0, 2, 1)
-            for at in places:
-                total[at] += inputs[at] @ gradients[at]  # (C, tiles) times (tiles, K) for every place
+            gradients = (a @ (a @ cells.reshape(4, 4, -1)).reshape(4, -1)).reshape(36, -1, k)
+            inputs = _transformed_inputs(x, block).transpose(0, 2, 1)
+            for at in positions:
+                total[at] += inputs[at] @ gradients[at]  # (C, tiles) times (tiles, K) for every position
         return total
 
-    totals = parallel.parallel_map(work, _bands(x.shape, c, k))
-    back = G_BOTH.T.astype(x.dtype)
-    return reduce(np.add, [matmul(back, total.reshape(36, c * k)) for total in totals]).reshape(3, 3, c, k)
+    totals = parallel.parallel_map(work, _blocks(x.shape, c, k))
+    g_both = G_BOTH.T.astype(x.dtype)
+    return reduce(np.add, [matmul(g_both, total.reshape(36, c * k)) for total in totals]).reshape(3, 3, c, k)
 
 
-def _bands(shape: tuple[int, ...], c: int, k: int) -> list[Band]:
-    """Bands of rows of tiles, with tiles enough to be worth half of the time that it takes to read the weights."""
+def _blocks(shape: tuple[int, ...], c: int, k: int) -> list[Block]:
+    """Blocks of rows of tiles: reading the tiles of one takes at least half as long as reading the weights."""
     n, height, width, _ = shape
-    limit = max(16, BAND_NUMBERS // (36 * (c + k)), c * k // (c + k) // 2)
-    return bands(n, -(-height // 4), -(-width // 4), limit, 36 * c * k)
+    limit = max(16, BLOCK_ELEMENTS // (36 * (c + k)), c * k // (c + k) // 2)
+    return blocks(n, -(-height // 4), -(-width // 4), limit, 36 * c * k)
 
 
-def _tiles(band: Band, width: int) -> tuple[int, int, int]:
-    """Images, rows and columns of tiles in a band."""
-    return band.last - band.first, band.bottom - band.top, -(-width // 4)
+def _tiles(block: Block, width: int) -> tuple[int, int, int]:
+    """Images, rows and columns of tiles in a block."""
+    return block.last - block.first, block.bottom - block.top, -(-width // 4)
 
 
-def _transformed_inputs(x: np.ndarray, band: Band) -> np.ndarray:
-    """B^T x B of every tile in a band: (36, tiles, C).
+def _transformed_inputs(x: np.ndarray, block: Block) -> np.ndarray:
+    """B^T x B of every tile in a block: (36, tiles, C).
 
-    First down the columns, for which tiles needn't be cut apart from their neighbours in a row; then along the rows.
+    The columns come first, because they are transformed for a whole row of overlapping tiles at once; then the rows.
     """
-    images, rows, columns = _tiles(band, x.shape[2])
+    images, rows, columns = _tiles(block, x.shape[2])
     matrix = B_T.astype(x.dtype)
-    part = patch(x[band.first : band.last], (4 * band.top - 1, -1), (4 * rows + 2, 4 * columns + 2))
+    part = patch(x[block.first : block.last], (4 * block.top - 1, -1), (4 * rows + 2, 4 * columns + 2))
     c = part.shape[3]
-    image, row, pixel, number = part.strides
-    six_rows = np.ndarray((images, rows, 6, part.shape[2] * c), x.dtype, part, strides=(image, 4 * row, row, number))
+    image, row, pixel, element = part.strides
+    six_rows = np.ndarray((images, rows, 6, part.shape[2] * c), x.dtype, part, strides=(image, 4 * row, row, element))
     down = matrix @ six_rows
-    image, row, place, number = down.strides
+    image, row, position, element = down.strides
     six_columns = np.ndarray(
-        (6, 6, images, rows, columns, c), x.dtype, down, strides=(place, pixel, image, row, 4 * pixel, number)
+        (6, 6, images, rows, columns, c), x.dtype, down, strides=(position, pixel, image, row, 4 * pixel, element)
     )
     return (matrix @ six_columns.reshape(6, 6, -1)).reshape(36, -1, c)

@@ -1,6 +1,6 @@
 """3x3 convolutions with stride 1 on a GPU's tensor cores, from tiles with a halo: launches ``kernels/conv_halo.cu``.
 
-Who may come here ``tensor_cores.takes`` has asked before. Arrays of CuPy in, new arrays of CuPy out, all float32.
+``conv_tf32`` calls these functions for the convolutions that ``takes`` accepts. All arrays are CuPy's, in float32.
 """
 
 from __future__ import annotations
@@ -10,45 +10,42 @@ from math import ceil
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda.compile import address, kernel
-from tinysrgan.ops.cuda.convolution import Geometry, geometry
+from tinysrgan.ops.cuda.compile import kernel
+from tinysrgan.ops.cuda.geometry import Geometry, geometry
+from tinysrgan.ops.cuda.launch import aligned
 
-# What a block makes: pixels down and across, channels; in slices of DEPTH channels, with STAGES tiles of weights.
+# The result of a thread block: HEIGHT x WIDTH pixels and COLUMNS channels. It reads DEPTH input channels at a time and
+# keeps STAGES tiles of weights in shared memory.
 HEIGHT, WIDTH, COLUMNS, DEPTH, STAGES = 8, 16, 64, 32, 4
 THREADS = 128
 PITCH = DEPTH + 4
 
 
 def takes(g: Geometry) -> bool:
-    """Whether this rung is made for it: 3x3, stride 1, and an image that fills a block's tile at least."""
+    """Whether conv_halo.cu can compute it: 3x3, stride 1, and an output of at least one tile."""
     return g.R == g.S == 3 and g.stride == 1 and g.P >= HEIGHT and g.Q >= WIDTH
 
 
 def conv2d(
     x: Array, w: Array, bias: Array | None = None, slope: Array | None = None, shortcut: Array | None = None
 ) -> Array:
-    """y: (N, P, Q, K) = prelu(conv(x, w) + bias) + shortcut, as in ``tensor_cores``."""
+    """y: (N, P, Q, K) = prelu(conv(x, w) + bias) + shortcut, as in ``conv_tf32``."""
     g = geometry(x.shape, w.shape, 1)
     y = array_module(x).empty((g.N, g.P, g.Q, g.K), np.float32)
     return _launch(g, (x, w, bias, slope, shortcut), y)
 
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...]) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K): the convolution of dy with w turned around, its channels exchanged."""
+    """dx: (N, H, W, C) from dy: (N, P, Q, K): the convolution of dy with w flipped, its channels exchanged."""
     g = geometry(x_shape, w.shape, 1)
-    turned = g._replace(H=g.P, W=g.Q, C=g.K, P=g.H, Q=g.W, K=g.C, top=g.R - 1 - g.top, left=g.S - 1 - g.left)
+    flipped = g._replace(H=g.P, W=g.Q, C=g.K, P=g.H, Q=g.W, K=g.C, top=g.R - 1 - g.top, left=g.S - 1 - g.left)
     dx = array_module(dy).empty(x_shape, np.float32)
-    return _launch(turned, (dy, w, None, None, None), dx, GRAD_INPUT=1)
+    return _launch(flipped, (dy, w, None, None, None), dx, GRAD_INPUT=1)
 
 
 def _launch(g: Geometry, arrays: tuple[Array | None, ...], result: Array, **defines: int) -> Array:
     xp = array_module(result)
-    ready = []
-    for array in arrays:
-        if array is not None:
-            array = xp.ascontiguousarray(array, np.float32)
-            array = array if address(array) % 16 == 0 else array.copy()
-        ready.append(array)
+    ready = (None if array is None else aligned(array) for array in arrays)
     grid = g.N * ceil(g.P / HEIGHT) * ceil(g.Q / WIDTH), ceil(g.K / COLUMNS)
     image = (HEIGHT + g.R - 1) * (WIDTH + g.S - 1) * PITCH
     weights = COLUMNS * PITCH if defines else DEPTH * (COLUMNS + 8)

@@ -1,7 +1,8 @@
-"""The convolution and its gradients on a GPU's tensor cores: who can go there, and how ``conv_tf32.cu`` is launched.
+"""The convolution and its gradients on a GPU's tensor cores: launches ``kernels/conv_tf32.cu``.
 
-The factors are rounded to TF32, 10 bits of mantissa, and their products added in float32. Arrays of CuPy in, new arrays
-of CuPy out, all float32; nothing waits for the GPU. ``ops.cuda.convolution`` asks ``takes`` before it comes here.
+The factors are rounded to TF32, which has 10 bits of mantissa; their products are summed in float32. All arrays are
+CuPy's, in float32; no function waits for the GPU. ``ops.cuda.convolution`` calls these functions for the convolutions
+that ``takes`` accepts.
 """
 
 from __future__ import annotations
@@ -14,35 +15,36 @@ import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_halo
-from tinysrgan.ops.cuda.compile import Kernel, address, kernel
-from tinysrgan.ops.cuda.convolution import Geometry, geometry
+from tinysrgan.ops.cuda.compile import Kernel, kernel
+from tinysrgan.ops.cuda.geometry import Geometry, geometry
+from tinysrgan.ops.cuda.launch import aligned
 
-# What a block makes of the result, in slices of what depth, of which so many are in shared memory.
+# The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
 ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
 THREADS = 128  # four warps, each 64 x 32 of the result
-# Of an axis of the filter: a kernel notes in 16 bits which of them are inside of the image.
+# The largest filter size: the kernels keep one of 16 bits for each tap of an axis that is inside the image.
 TAPS = 16
-# The blocks that a large GPU wants when dw's depth is shared out, two for each of its 100 or so multiprocessors. Fixed,
-# not asked of the GPU at hand, so that all GPUs add in the same order.
+# The thread blocks that keep a large GPU busy when the depth of dw is split: two for each of its 100 or so
+# multiprocessors. It is a constant rather than a property of the present GPU, so that all GPUs add in the same order.
 BLOCKS = 256
-# The fewest slices of that depth that are worth a block of their own.
+# The fewest slices of that depth that are worth a thread block of their own.
 SLICES = 16
-# The compute capability that brought TF32 and asynchronous copies, Ampere's.
+# Ampere, the first compute capability with TF32 and asynchronous copies.
 AMPERE = 80
 
 
 @cache
 def capable() -> bool:
-    """Whether the GPU at hand has tensor cores for TF32."""
+    """Whether the present GPU has tensor cores for TF32."""
     import cupy
 
     return int(cupy.cuda.Device().compute_capability) >= AMPERE
 
 
 def takes(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
-    """Whether the convolution of x: (N, H, W, C) with w: (R, S, C, K), and its gradients, can go this way.
+    """Whether conv_tf32.cu can compute the convolution of x: (N, H, W, C) with w: (R, S, C, K), and its gradients.
 
-    The GPU must be of compute capability 8.0 or later, C and K multiples of 32, R and S at most 16; any stride will do.
+    It needs a GPU of compute capability 8.0 or later, C and K multiples of 32, R and S of at most 16; any stride.
     """
     r, s, c, k = w_shape
     return max(r, s) <= TAPS and c % DEPTH == 0 and k % DEPTH == 0 and capable()
@@ -58,15 +60,15 @@ def conv2d(
 ) -> Array:
     """y: (N, P, Q, K) = prelu(conv(x, w) + bias) + shortcut.
 
-    x: (N, H, W, C); w: (R, S, C, K); "same" padding; bias: (K,), slope: (K,) and shortcut: (N, P, Q, K) may be absent.
+    x: (N, H, W, C); w: (R, S, C, K); bias and slope: (K,); shortcut: (N, P, Q, K). The last three are optional.
     """
     g, xp = geometry(x.shape, w.shape, stride), array_module(x)
     if conv_halo.takes(g):
         return conv_halo.conv2d(x, w, bias, slope, shortcut)
-    extras = (None if array is None else _ready(xp, array) for array in (bias, slope, shortcut))
+    extras = (None if array is None else aligned(array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
     grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / COLUMNS)
-    _launch(xp, "conv_forward", grid, (_ready(xp, x), _ready(xp, w), *extras, y, g.record()))
+    _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, g.record()))
     return y
 
 
@@ -78,7 +80,7 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
     grid = ceil(rows / ROWS), ceil(g.C / COLUMNS), stride**2
-    _launch(xp, "conv_grad_input", grid, (_ready(xp, dy), _ready(xp, w), dx, g.record()))
+    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), dx, g.record()))
     return dx
 
 
@@ -88,7 +90,7 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
     dw = xp.empty(w_shape, np.float32)
     grid = weight_grid(g)
     parts = dw if grid[2] == 1 else xp.empty((grid[2], *w_shape), np.float32)
-    _launch(xp, "conv_grad_weight", grid, (_ready(xp, x), _ready(xp, dy), parts, g.record()))
+    _launch(xp, "conv_grad_weight", grid, (aligned(x), aligned(dy), parts, g.record()))
     if grid[2] > 1:
         sizes = np.int32(grid[2]), np.int64(dw.size)
         _kernel(xp, "add_parts")((dw.size // 256,), (256,), (parts, dw, *sizes))
@@ -96,7 +98,7 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
 
 
 def weight_grid(g: Geometry) -> tuple[int, int, int]:
-    """The blocks of conv_grad_weight: tiles down, tiles across, parts of the depth of which none is empty."""
+    """The grid of conv_grad_weight: tiles down, tiles across, and parts of the depth, none of them empty."""
     across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / COLUMNS)
     slices = ceil(g.N * g.P * g.Q / DEPTH)
     parts = max(1, min(BLOCKS // (across * down), slices // SLICES))
@@ -104,11 +106,9 @@ def weight_grid(g: Geometry) -> tuple[int, int, int]:
 
 
 def shared_memory(name: str) -> int:
-    """Bytes of it that a block of the kernel wants: STAGES slices, their lines apart as the two layouts want them."""
-    along_depth, across_lines = (
-        DEPTH + 4,
-        8,
-    )  # numbers from line to line, and those beyond the lines from depth to depth
+    """Bytes of shared memory for a thread block: STAGES slices of both factors, padded to avoid bank conflicts."""
+    along_depth = DEPTH + 4  # elements from line to line, where the depth is contiguous
+    across_lines = 8  # elements of padding after the lines, where they are contiguous
     left = DEPTH * (ROWS + across_lines) if name == "conv_grad_weight" else ROWS * along_depth
     right = COLUMNS * along_depth if name == "conv_grad_input" else DEPTH * (COLUMNS + across_lines)
     return STAGES * (left + right) * 4
@@ -120,9 +120,3 @@ def _kernel(xp: ModuleType, name: str) -> Kernel:
 
 def _launch(xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...]) -> None:
     _kernel(xp, name)(grid, (THREADS,), arguments, shared_mem=shared_memory(name))
-
-
-def _ready(xp: ModuleType, array: Array) -> Array:
-    """Contiguous, float32, and where 16 bytes can be copied at a time: mostly the array itself."""
-    array = xp.ascontiguousarray(array, np.float32)
-    return array if address(array) % 16 == 0 else array.copy()

@@ -1,7 +1,7 @@
-"""How threads share x: (..., C), looked at as rows of C channels, with all axes but the last taken as one.
+"""Launches kernels that treat x: (..., C) as a matrix: rows of C channels, all axes but the last merged into one.
 
-In a block, threads lie as the numbers do in memory: along x the channels, along y the rows. A block takes some of the
-rows and up to 256 channels; along its x the grid has the parts of the rows, along y the groups of channels.
+Threads of a block are arranged as the elements are in memory: channels along x, rows along y. A block covers a part of
+the rows and up to 256 channels. The grid has the parts of the rows along x, the groups of channels along y.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda.compile import kernel
+from tinysrgan.ops.cuda.compile import address, kernel
 
 THREADS = 256
-# A thread takes at least so many rows, where there are that many: it has what belongs to its channel loaded only once.
+# A thread covers at least this many rows, if there are that many, so that it loads its channel's parameters only once.
 ROWS_A_THREAD = 8
-# Sums are made of this many parts at most: enough blocks for a large GPU. Fixed, not asked of the GPU at hand, so that
-# all GPUs add in the same order.
+# The most parts that a sum is made of: enough thread blocks for a large GPU. It is a constant rather than a property of
+# the present GPU, so that all GPUs add in the same order.
 PARTS = 512
 
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
 class Walk(NamedTuple):
-    """A launch's blocks, (parts of the rows, groups of channels), and a block's threads, (channels, rows)."""
+    """The grid, (parts of the rows, groups of channels), and the threads of a block, (channels, rows)."""
 
     grid: tuple[int, int]
     block: tuple[int, int]
@@ -36,7 +36,7 @@ class Walk(NamedTuple):
 
 
 def walk(x: Array, most_parts: int = 2**31 - 1) -> Walk:
-    """For all numbers of x: (..., C), in at most ``most_parts`` parts."""
+    """The launch that covers all elements of x: (..., C), with at most ``most_parts`` parts of the rows."""
     rows, channels = prod(x.shape[:-1]), x.shape[-1]
     groups, block = _tile(rows, channels, THREADS, THREADS)
     parts = ceil(rows / (block[1] * ROWS_A_THREAD))
@@ -44,33 +44,42 @@ def walk(x: Array, most_parts: int = 2**31 - 1) -> Walk:
 
 
 def walk_alone(parts: int, channels: int) -> Walk:
-    """For what a block must do alone, (parts, channels) of a sum: it has more threads, and fewer channels."""
+    """The launch that sums (parts, channels) over the parts, one block for each group of channels.
+
+    The blocks have more threads and fewer channels than those of ``walk``.
+    """
     groups, block = _tile(parts, channels, 4 * THREADS, 32)
     return Walk((1, groups), block)
 
 
 def walk_images(images_shape: tuple[int, int, int], channels: int) -> Walk:
-    """For images (N, H, W, channels): a block for every row of pixels, along whose y lie the columns."""
+    """The launch for images (N, H, W, channels): one block for each row of pixels, with the columns along its y."""
     n, h, w = images_shape
     groups, block = _tile(w, channels, THREADS, THREADS)
     return Walk((n * h, groups), block)
 
 
 def _tile(rows: int, channels: int, threads: int, width: int) -> tuple[int, tuple[int, int]]:
-    """Groups of ``width`` channels at most, of about the same size; and a block of up to ``threads`` for one."""
+    """The number of groups of up to ``width`` channels, of similar size, and a block of up to ``threads`` for one."""
     groups = ceil(channels / width)
     width = ceil(channels / groups)
     return groups, (width, max(1, min(threads // width, rows)))
 
 
 def sizes(x: Array) -> tuple[np.int64, np.int32]:
-    """Rows and channels, as wide as kernels take them."""
+    """Rows and channels, in the integer types that the kernels take."""
     return np.int64(prod(x.shape[:-1])), np.int32(x.shape[-1])
 
 
 def run(file: str, name: str, way: Walk, *arguments: Any, **defines: int | str) -> None:
-    """Launch a kernel. All arrays are made contiguous and of the first one's type, float32 or float64."""
+    """Launch a kernel; arrays are first made contiguous and of the first one's type, float32 or float64."""
     xp, dtype = array_module(arguments[0]), arguments[0].dtype
     launch = kernel(xp, file, name, REAL=REAL[dtype], **defines)
-    arrays_and_numbers = tuple(xp.ascontiguousarray(a, dtype) if isinstance(a, xp.ndarray) else a for a in arguments)
-    launch(way.grid, way.block, arrays_and_numbers)
+    converted = tuple(xp.ascontiguousarray(a, dtype) if isinstance(a, xp.ndarray) else a for a in arguments)
+    launch(way.grid, way.block, converted)
+
+
+def aligned(x: Array) -> Array:
+    """x as a contiguous float32 array at a multiple of 16 bytes, copied only if necessary."""
+    x = array_module(x).ascontiguousarray(x, np.float32)
+    return x if address(x) % 16 == 0 else x.copy()
