@@ -11,10 +11,10 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tinysrgan.core.cli import (
     EXACT_HELP,
@@ -36,6 +36,7 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
 from tinysrgan.data.dataset import find_images
 from tinysrgan.data.images import LARGEST, advice, file_format
+from tinysrgan.formats.image_metadata import carried, save_options
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
@@ -192,7 +193,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
     Warns of a result that is unlike the image and, where there is a reader, of codes that scan before and not after;
     returns LOST and OTHER for these. Raises UserError or OSError; ``target`` is then as it was.
     """
-    image = read(source)
+    image, about = read(source)
     size = (upscaler.scale * image.width, upscaler.scale * image.height)
     name = "PNG" if target == STREAM else file_format(target)
     if max(size) > WRITTEN[name][0]:
@@ -202,7 +203,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
     try:
         with progress(image.width * image.height, "pixel", scaled=True) as done:
             result, fidelity = upscaler.upscale(image, done)
-        write(result, target, name)
+        write(result, target, name, about)
         readable = qr_reader.available()
         before = codes(image) if readable else []
         # Uneven light or a table around a code goes, and the result is unlike the image: but if it scans, it is right.
@@ -233,8 +234,11 @@ def spoken(source: Path) -> str:
     return "standard input" if source == STREAM else str(source)
 
 
-def read(source: Path) -> Image.Image:
-    """An image in mode L, LA, RGB or RGBA, with a notice where it holds more than that. Raises UserError."""
+def read(source: Path) -> tuple[Image.Image, dict[str, Any]]:
+    """An image in mode L, LA, RGB or RGBA, and what ``image_metadata.carried`` finds with it. Raises UserError.
+
+    There is a notice where the file holds more than that.
+    """
     name = spoken(source)
     Image.init()
     formats = [kind for kind in Image.ID if kind not in NOT_READ]
@@ -246,7 +250,9 @@ def read(source: Path) -> Image.Image:
                 raise UserError(f"{file.width}x{file.height} pixels are too many, the limit is {LARGEST:,}.")
             frames = getattr(file, "n_frames", 1)
             deep = ";16" in str(file.tile) or file.mode.startswith("I")
+            turned = file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             image = eight_bits(file)
+            about = carried(file, turned)
     except UnidentifiedImageError:
         unknown = f"{name} is not an image, or of a kind that Pillow can't read"
         raise UserError(f"{'; '.join(filter(None, [unknown, advice([source.suffix.lower()])]))}.") from None
@@ -259,7 +265,10 @@ def read(source: Path) -> Image.Image:
         say(f"{name} holds {frames} images, as animations do: only the first is upscaled.")
     if deep:
         say(f"{name} has 16 bits a channel: the result has 8.")
-    return image
+    if about.get("exif", b"") is None:
+        say(f"{name} has damaged EXIF: it is left out.")
+        del about["exif"]
+    return image, about
 
 
 def stdin() -> BinaryIO:
@@ -269,15 +278,21 @@ def stdin() -> BinaryIO:
     return io.BytesIO(content)
 
 
-def write(image: Image.Image, target: Path, name: str) -> None:
-    """Write an image in the format ``name``, whole or not at all. Raises UserError."""
+def write(image: Image.Image, target: Path, name: str, about: dict[str, Any]) -> None:
+    """Write an image in the format ``name``, whole or not at all, with what ``read`` found beside it. Raises UserError.
+
+    There is a notice of what the format can't keep.
+    """
     if name == "GIF" and image.mode != "L":
         say(f"{target}: GIF keeps no more than 256 colours, and no half-transparent ones; PNG keeps all.")
     content = io.BytesIO()
     try:
-        image.save(content, name, **WRITTEN[name][1])
+        options, lost = save_options(about, name, image.mode)
+        image.save(content, name, **WRITTEN[name][1], **options)
     except (OSError, ValueError, struct.error) as error:
         raise UserError(f"{target} can't be written as {name}: {error}.") from error
+    if lost:
+        say(f"{target} doesn't have the input's {', '.join(lost)}.")
     if target == STREAM:
         with taken_by(sys.stdout):
             sys.stdout.buffer.write(content.getbuffer())

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_upscaler import repeated, repeating
 
 from tinysrgan.core.cli import printable
@@ -167,6 +168,128 @@ def test_exif_turns_it(here):
     with Image.open("out.png") as image:
         assert not image.getexif()
         assert np.array_equal(np.asarray(image), repeated(COLOUR[::-1, ::-1]))
+
+
+# ---------------------------------------------------------------- what a file carries beside its pixels
+
+
+def profile(space: bytes) -> bytes:
+    """What tells of a colour profile which pixels it is for; Pillow reads no more of it either."""
+    return bytes(16) + space + bytes(16) + b"acsp" + bytes(200)
+
+
+def exif_of(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F], exif[0x8298] = "ACME", "(c) nobody"
+    exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA002: 6, 0xA003: 9, 0x829A: 0.01}
+    exif[0x8825] = {1: "N", 2: (48.0, 1.0, 2.5)}
+    return exif.tobytes()
+
+
+XMP = '<x tiff:Orientation="6" dc:title="a title"><tiff:Orientation>6</tiff:Orientation></x>'
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.tif", "b.webp"])
+def test_profile_resolution_and_exif_are_kept(here, source, target, capsys):
+    save(source, COLOUR, icc_profile=profile(b"RGB "), dpi=(300, 150), exif=exif_of(6))
+    assert upscale(source, target) == 0
+    assert capsys.readouterr().err == ""
+    with Image.open(target) as image:
+        assert image.size == (36, 24)  # turned
+        assert image.info["icc_profile"] == profile(b"RGB ")
+        exif = image.getexif()
+        assert (exif[0x010F], exif[0x8298]) == ("ACME", "(c) nobody") and 0x0112 not in exif
+        assert exif.get_ifd(0x8769) == {0x9003: "2020:01:02 03:04:05", 0x829A: 0.01}  # the old size isn't
+        assert exif.get_ifd(0x8825)[2] == (48.0, 1.0, 2.5)
+        dpi = image.info.get("dpi") or (exif.get(0x011A), exif.get(0x011B))
+    assert source == "a.webp" or [round(value) for value in dpi] == [150, 300]
+
+
+def test_resolution_goes_through_every_format_that_has_one(here):
+    save("in.png", COLOUR, dpi=(300, 150))
+    for before, after in (("in.png", "a.webp"), ("a.webp", "b.bmp"), ("b.bmp", "c.tif"), ("c.tif", "d.jpg")):
+        assert upscale(before, after) == 0
+    with Image.open("d.jpg") as image:
+        assert image.info["dpi"] == (300, 150)
+    save("none.tif", COLOUR)
+    assert upscale("none.tif", "none.png") == 0
+    with Image.open("none.png") as image:
+        assert "dpi" not in image.info
+
+
+def test_xmp_texts_and_comments(here):
+    info = PngInfo()
+    info.add_text("Title", "a code")
+    info.add_text("Description", "naïve 世")
+    info.add_text("Comment", "a comment")
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    save("in.png", COLOUR, pnginfo=info)
+    for target in ("a.png", "a.webp", "a.tif"):
+        assert upscale("in.png", target) == 0
+    with Image.open("a.png") as image:
+        texts = image.text
+    assert (texts["Title"], texts["Description"], texts["Comment"]) == ("a code", "naïve 世", "a comment")
+    with Image.open("a.webp") as webp, Image.open("a.tif") as tiff:
+        for xmp in (texts["XML:com.adobe.xmp"].encode(), webp.info["xmp"], tiff.getexif()[700]):
+            assert b"a title" in xmp and b"Orientation" not in xmp
+    for target in ("a.jpg", "a.gif", "a.jp2"):
+        assert upscale("a.png", target) == 0
+        with Image.open(target) as image:
+            image.load()
+            assert image.info["comment"] == b"a comment"
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "kept"),
+    [
+        ("L", b"GRAY", True),
+        ("L", b"RGB ", False),
+        ("RGB", b"RGB ", True),
+        ("RGB", b"GRAY", False),
+        ("CMYK", b"CMYK", False),
+        ("LAB", b"Lab ", False),
+    ],
+)
+def test_a_profile_is_kept_where_it_fits_the_result(here, mode, space, kept, capsys):
+    image = Image.fromarray(COLOUR).convert(mode) if mode != "LAB" else Image.fromarray(COLOUR)
+    save("in.tif", image, icc_profile=profile(space))
+    assert upscale("in.tif", "out.png") == 0
+    with Image.open("out.png") as result:
+        assert ("icc_profile" in result.info) == kept
+    said = capsys.readouterr().err
+    name = space.decode().strip()
+    assert said == (
+        "" if kept else f"tinysrgan: out.png doesn't have the input's colour profile, which is for {name} pixels.\n"
+    )
+
+
+def test_what_a_format_does_not_hold_is_said(here, capsys):
+    save("in.png", COLOUR, icc_profile=profile(b"RGB "), dpi=(300, 300), exif=exif_of(1))
+    assert upscale("in.png", "out.ppm") == 0
+    assert capsys.readouterr().err == "tinysrgan: out.ppm doesn't have the input's colour profile, resolution, EXIF.\n"
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", f"<x>{'long' * 20_000}</x>")
+    exif = Image.Exif()
+    exif[0x010F] = "A" * 70_000
+    save("in.png", COLOUR, pnginfo=info, exif=exif)
+    assert upscale("in.png", "out.jpg") == 0
+    assert capsys.readouterr().err == (
+        "tinysrgan: out.jpg doesn't have the input's EXIF, which is too long, XMP, which is too long.\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+@pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp"])
+def test_damaged_exif_is_left_out_and_that_is_said(here, source, capsys):
+    exif = bytearray(exif_of(1))
+    exif[181], exif[195] = 129, 10  # of the GPS' entries, types that don't go with their values
+    save(source, COLOUR, exif=bytes(exif))
+    assert upscale(source, "out.png") == 0
+    assert capsys.readouterr().err == f"tinysrgan: {source} has damaged EXIF: it is left out.\n"
+    with Image.open("out.png") as image:
+        assert image.size == (24, 36) and not image.getexif()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (17, 2)])
