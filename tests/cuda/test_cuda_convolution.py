@@ -1,6 +1,6 @@
-"""The convolution's kernels, run on the CPU: the reference and the tiles against six loops in float64.
+"""conv_reference.cu and conv_tiled.cu, run on the CPU, against ``naive`` in float64.
 
-What the kernels don't write is NaN, threads run in three orders, and sizes leave remainders in every tile.
+Memory that a kernel does not write is NaN, threads run in three orders, and the sizes leave remainders in every tile.
 """
 
 from functools import cache
@@ -33,7 +33,7 @@ CASES = {
     "even filter, stride 3": (2, 4, 7, 5, 9, 2, 4, 3),
     "few pixels": (1, 3, 5, 20, 140, 3, 3, 1),
 }
-# Who convolves: what TINY, BLOCKS and SLICES must be for that. In parts: a block for every slice of the depth.
+# The values of TINY, BLOCKS and SLICES that select each kernel. "In parts": one thread block for each slice.
 WAYS = {"reference": (2**62, 1, 1), "tiled": (0, 1, 1), "tiled in parts": (0, 2**16, 1)}
 
 
@@ -45,7 +45,7 @@ def cupy():
 
 @pytest.fixture
 def take(monkeypatch):
-    """A function that makes convolutions go one of the WAYS."""
+    """A function that selects one of the WAYS for all convolutions."""
 
     def take(way: str) -> None:
         tiny, blocks, slices = WAYS[way]
@@ -59,16 +59,16 @@ def take(monkeypatch):
 
 
 @cache
-def numbers(*shape, seed=0):
+def random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
 def arrays(case):
-    """x, w, dy of a case, and what its epilogue takes."""
+    """x, w, dy of a case, and its bias, slope and shortcut."""
     n, h, w, c, k, r, s, stride = case
     y_shape = n, -(-h // stride), -(-w // stride), k
-    epilogue = numbers(k, seed=1), numbers(k, seed=2), numbers(*y_shape, seed=3)
-    return numbers(n, h, w, c), numbers(r, s, c, k, seed=4), numbers(*y_shape, seed=5), epilogue
+    epilogue = random(k, seed=1), random(k, seed=2), random(*y_shape, seed=3)
+    return random(n, h, w, c), random(r, s, c, k, seed=4), random(*y_shape, seed=5), epilogue
 
 
 def epilogue(y, bias=None, slope=None, shortcut=None):
@@ -118,7 +118,7 @@ def check(cupy, case):
 @pytest.mark.parametrize("turns", runner.ORDERS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES)
-def test_y_dx_and_dw_are_those_of_the_six_loops(cupy, take, case, way, turns):
+def test_y_dx_and_dw_equal_those_of_the_six_loops(cupy, take, case, way, turns):
     take(way)
     with runner.order(turns):
         check(cupy, CASES[case])
@@ -133,7 +133,7 @@ def test_float64_stays_float64(cupy, case):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("present", range(8))
-def test_bias_slope_and_shortcut_may_each_be_absent(cupy, take, way, present):
+def test_bias_slope_and_shortcut_are_optional(cupy, take, way, present):
     take(way)
     x, w, _, extras = arrays(CASES["fours"])
     extras = [array if present >> bit & 1 else None for bit, array in enumerate(extras)]
@@ -143,7 +143,7 @@ def test_bias_slope_and_shortcut_may_each_be_absent(cupy, take, way, present):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cupy, take, way):
+def test_results_do_not_depend_on_the_order_of_threads(cupy, take, way):
     take(way)
     made = []
     for turns in runner.ORDERS:
@@ -154,7 +154,7 @@ def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cup
             np.testing.assert_array_equal(a, b)
 
 
-def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy, take):
+def test_arrays_may_be_non_contiguous_or_unaligned(cupy, take):
     take("tiled")
     x, w, dy, _ = arrays(CASES["fours"])
     view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
@@ -171,38 +171,38 @@ def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy, take)
 # ---------------------------------------------------------------- matrix products
 
 
-# M K N: a dense layer of few images (its numbers are in parts by themselves), one of many, one output, odd sizes.
+# M K N: a dense layer on few images (its depth is split), one on many, one output, odd sizes.
 PRODUCTS = [(3, 2100, 140), (130, 36, 72), (16, 1024, 1), (5, 7, 9), (1, 300, 300)]
 
 
 @pytest.mark.parametrize("sizes", PRODUCTS)
 @pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
-def test_matrix_products_read_transposed_views_as_they_lie(cupy, sizes, turned):
+def test_matrix_products_of_transposed_views(cupy, sizes, turned):
     m, k, n = sizes
-    a, b = numbers(m, k), numbers(k, n, seed=1)
+    a, b = random(m, k), random(k, n, seed=1)
     left = cupy.asarray(np.ascontiguousarray(a.T)).T if turned in ("a", "both") else cupy.asarray(a)
     right = cupy.asarray(np.ascontiguousarray(b.T)).T if turned in ("b", "both") else cupy.asarray(b)
     with no_reading():
         result = convolution.matmul(left, right)
     assert_close(result.get(), a.astype(np.float64) @ b)
-    total = numbers(m, n, seed=2)
+    total = random(m, n, seed=2)
     sums = cupy.asarray(total)
     convolution.add_product(sums, left, right)
     assert_close(sums.get(), total + a.astype(np.float64) @ b)
 
 
 def test_matrix_products_in_float64(cupy):
-    a, b = numbers(40, 50).astype(np.float64), numbers(50, 60, seed=1).astype(np.float64)
-    total = cupy.asarray(numbers(40, 60, seed=2).astype(np.float64))
+    a, b = random(40, 50).astype(np.float64), random(50, 60, seed=1).astype(np.float64)
+    total = cupy.asarray(random(40, 60, seed=2).astype(np.float64))
     convolution.add_product(total, cupy.asarray(a), cupy.asarray(b))
     assert_close(convolution.matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, error=1e-14)
-    assert_close(total.get(), numbers(40, 60, seed=2) + a @ b, error=1e-14)
+    assert_close(total.get(), random(40, 60, seed=2) + a @ b, error=1e-14)
 
 
-# ---------------------------------------------------------------- who takes what
+# ---------------------------------------------------------------- the choice of kernels and tiles
 
 
-def test_the_cases_use_every_tile_in_every_operation_with_and_without_fours():
+def test_the_cases_cover_every_tile_in_every_operation_with_and_without_vector_loads():
     met = set()
     for n, h, w, c, k, r, s, stride in CASES.values():
         g = geometry((n, h, w, c), (r, s, c, k), stride)
@@ -216,7 +216,7 @@ def test_the_cases_use_every_tile_in_every_operation_with_and_without_fours():
     assert {vector for *_, vector in met} == {1, 4}
 
 
-def test_a_dense_layer_reads_its_weights_once_and_in_many_blocks():
+def test_a_dense_layer_reads_its_weights_once_and_from_many_blocks():
     dense = geometry((1, 1, 16, 32768), (1, 1, 32768, 1024), 1)
     for operation in ("conv_forward", "conv_grad_input"):
         plan = conv_tiled.plan(operation, dense, (True, True, True))
@@ -224,7 +224,7 @@ def test_a_dense_layer_reads_its_weights_once_and_in_many_blocks():
         assert across == 1 and down * parts >= 128 and plan.defines["VECTOR_RIGHT"] == 4
 
 
-def test_large_images_stay_within_the_limits_of_a_grid():
+def test_the_grid_of_large_images_is_within_its_limits():
     g = geometry((16, 512, 512, 256), (3, 3, 256, 256), 2)
     for operation in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
         across, down, parts = conv_tiled.plan(operation, g, (True, True, True)).grid
@@ -244,7 +244,7 @@ def test_rung():
 # ---------------------------------------------------------------- planted faults
 
 FAULTS = [
-    # a thread too many, wrong edges, wrong padding
+    # one thread too many, wrong edges, wrong padding
     ("conv_reference.cu", "i >= (long long)g.N * g.P * g.Q * g.K", "i > (long long)g.N * g.P * g.Q * g.K"),
     ("conv_reference.cu", "i >= (long long)g.R * g.S * g.C * g.K", "i > (long long)g.R * g.S * g.C * g.K"),
     ("conv_reference.cu", "row >= g.H ||", "row > g.H ||"),
@@ -259,7 +259,7 @@ FAULTS = [
     ("conv_tiled.cu", "__syncthreads();\n  }", "}"),
     ("conv_tiled.cu", "slices[(slice + 1) % 2].left", "slices[slice % 2].left"),
     ("conv_tiled.cu", "slice + 1 < count", "slice + 2 < count"),
-    # what lies where in a tile
+    # positions in a tile
     ("conv_tiled.cu", "i / 4 * (4 * DOWN)", "i / 4 * 4"),
     ("conv_tiled.cu", "slice[depth() + j][line(i)]", "slice[depth()][line(i)]"),
     # edges of the matrices
@@ -267,7 +267,7 @@ FAULTS = [
     ("conv_tiled.cu", "at < depths", "at <= depths"),
     ("conv_tiled.cu", "if (column >= columns) continue;", ""),
     ("conv_tiled.cu", "tap.exists() && c < channels", "c < channels"),
-    # edges of the image, padding, the way along the depth
+    # edges of the image, padding, steps along the depth
     ("conv_tiled.cu", "(unsigned)row < height", "(unsigned)row <= height"),
     ("conv_tiled.cu", "(unsigned)column < width", "true"),
     ("conv_tiled.cu", "(unsigned)w < g.W", "true"),
@@ -277,7 +277,7 @@ FAULTS = [
     ("conv_tiled.cu", "if (++s >= columns)", "if (++s > columns)"),
     ("conv_tiled.cu", "channel += DEPTH", "channel += VECTOR_LEFT"),
     ("conv_tiled.cu", "if (++p == g.P) p = 0, n++", "if (++p == g.P) n++"),
-    # the phases of a stride
+    # phases of a stride
     ("conv_tiled.cu", "Windows<-1>", "Windows<1>"),
     ("conv_tiled.cu", "taps = (size - phase + stride - 1) / stride", "taps = (size - phase) / stride"),
     ("conv_tiled.cu", "(phase + stride - before % stride) % stride", "phase"),
@@ -301,7 +301,7 @@ FAULTS = [
 def test_planted_faults_are_found(cupy, take, monkeypatch, fault):
     file, text, replacement = fault
     source = compile.source(file)
-    assert text in source, "this fault is out of date"
+    assert text in source, "this fault no longer applies"
     monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
     with pytest.raises((AssertionError, runner.CudaError)):
         for way in ["reference"] if file == "conv_reference.cu" else ["tiled", "tiled in parts"]:
@@ -314,8 +314,8 @@ def test_planted_faults_are_found(cupy, take, monkeypatch, fault):
 
 
 def add_to_ones(cupy):
-    """ones + a^T b, in one part."""
-    a, b = numbers(6, 40), numbers(6, 44, seed=1)
+    """ones + a^T b, with the depth in one part."""
+    a, b = random(6, 40), random(6, 44, seed=1)
     total = cupy.ones((40, 44), np.float32)
     convolution.add_product(total, cupy.asarray(a).T, cupy.asarray(b))
     assert_close(total.get(), 1 + a.T.astype(np.float64) @ b)

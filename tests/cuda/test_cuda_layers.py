@@ -1,6 +1,6 @@
-"""The kernels beside the convolution's, run on the CPU: against float64, and against the layers in NumPy.
+"""All kernels but the convolution's, run on the CPU, against float64 and against the layers in NumPy.
 
-What the kernels don't write is NaN, threads run in three orders, and sizes leave remainders in every block.
+Memory that a kernel does not write is NaN, threads run in three orders, and the sizes leave remainders in every block.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ from tinysrgan.optimizers.adam import Adam
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
-# Rows and channels: fewer rows than a block has, rows left over in a thread, in a block and in the last part (of 1601,
-# one is left for it); channels that leave threads over, and that need several groups.
+# Rows and channels: fewer rows than a block; remainders of rows in a thread, in a block and in the last part (1 of
+# 1601); channels that leave threads idle; channels in several groups.
 SHAPES = [(1, 1), (1000, 1), (2, 27, 33, 3), (5, 3, 13), (2, 9, 8, 64), (3, 5, 5, 70), (1601, 50), (19, 300)]
 SHAPES += [(2, 4, 3, 515), (2, 2048)]
 IMAGES = [(2, 3, 5, 3), (1, 4, 70, 5), (2, 2, 3, 301), (1, 1, 260, 1)]  # N H W K
@@ -48,7 +48,7 @@ def over_rows(x):
 
 
 def close(result, truth, scale=None, error=2e-6):
-    """Within ``error`` (float64: a billionth of it) of ``scale``, by default the largest number of ``truth``."""
+    """Within ``error`` (float64: a billionth of it) of ``scale``, by default the largest element of ``truth``."""
     result = result.get()
     assert result.shape == truth.shape
     error *= 1 if result.dtype == np.float32 else 1e-8
@@ -56,7 +56,7 @@ def close(result, truth, scale=None, error=2e-6):
     assert (np.abs(result - truth) <= error * scale + 1e-300).all(), np.abs(result - truth).max()
 
 
-# ---------------------------------------------------------------- checks, each of which planted faults must fail
+# ---------------------------------------------------------------- checks; planted faults must fail one of them
 
 
 def check_sums(cupy, shape, dtype=np.float32):
@@ -116,7 +116,7 @@ def check_activation(cupy, shape, dtype=np.float32):
 
 
 def check_resample(cupy, images, factor, dtype=np.float32):
-    """To the last bit: numbers are moved, or added in the layer's own order."""
+    """Bit for bit: elements are moved, or added in the same order as in the layer."""
     n, h, w, k = images
     for layer, forward, backward, c in (
         (layers.PixelShuffle(factor), resample.shuffle, resample.shuffle_grad, k * factor**2),
@@ -192,7 +192,7 @@ def test_float64_stays_float64(cupy):
     check_adam(cupy, np.float64)
 
 
-def test_the_same_numbers_give_the_same_sums_in_whatever_order_threads_run(cupy):
+def test_sums_do_not_depend_on_the_order_of_threads(cupy):
     x, dy, slope = on_device(cupy, numbers(40, 30, 3), numbers(40, 30, 3, seed=1), numbers(3))
     results = []
     for turns in runner.ORDERS:
@@ -206,8 +206,8 @@ def test_the_same_numbers_give_the_same_sums_in_whatever_order_threads_run(cupy)
             np.testing.assert_array_equal(a.get(), b.get())
 
 
-def test_more_rows_than_the_parts_take_at_first(cupy, monkeypatch):
-    """Parts are limited, so that threads take more rows where there are many."""
+def test_more_rows_than_the_largest_number_of_parts(cupy, monkeypatch):
+    """The number of parts is limited, so threads process more rows if there are many."""
     for launcher in (batch_norm, sums, activation):
         monkeypatch.setattr(launcher, "PARTS", 3)
     shape = 25, 120, 3
@@ -216,7 +216,7 @@ def test_more_rows_than_the_parts_take_at_first(cupy, monkeypatch):
         check(cupy, shape)
 
 
-def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy):
+def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
     x = numbers(3, 5, 7, 8)
     view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
     shifted = cupy.empty(x.size + 1, np.float32)[1:].reshape(x.shape)
@@ -231,8 +231,8 @@ def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy):
 # ---------------------------------------------------------------- precision
 
 
-def test_variance_keeps_its_digits_whatever_comes_first(cupy):
-    """Far from 0, around an outlier that a block begins with, in a constant channel, in a single row."""
+def test_variance_is_accurate(cupy):
+    """Far from 0, with an outlier at the start of a block, in a constant channel, and in a single row."""
     x = numbers(64, 64, 3, mean=1000)
     x[..., 2] = 1000.123
     mean, variance = (array.get() for array in batch_norm.moments(cupy.asarray(x)))
@@ -246,8 +246,8 @@ def test_variance_keeps_its_digits_whatever_comes_first(cupy):
     assert not batch_norm.moments(cupy.asarray(x[0, :1]))[1].get().any()
 
 
-def test_what_is_not_finite_stays_so(cupy):
-    """A training run has to notice."""
+def test_nan_and_infinity_are_passed_on(cupy):
+    """A training run must detect them."""
     x = numbers(9, 20, 3)
     x[4, 5, 1] = np.nan
     x[0, 0, 2] = np.inf
@@ -263,10 +263,10 @@ def test_what_is_not_finite_stays_so(cupy):
     assert np.isnan(activation.leaky(a, 0 * ones).get()).sum() == 1
 
 
-# ---------------------------------------------------------------- beside the layers in NumPy
+# ---------------------------------------------------------------- against the layers in NumPy
 
 
-def test_batch_norm_beside_the_layer(cupy):
+def test_batch_norm_equals_the_layer(cupy):
     """Forward and backward of layers.BatchNorm, its formulas replaced by launches."""
     x, dy = numbers(4, 9, 11, 5, mean=20), numbers(4, 9, 11, 5, seed=1)
     layer = layers.BatchNorm(5)
@@ -286,7 +286,7 @@ def test_batch_norm_beside_the_layer(cupy):
     close(batch_norm.grad_input(b, a, *vectors), dx)
 
 
-def test_activations_beside_the_layers(cupy):
+def test_activations_equal_the_layers(cupy):
     x, dy = numbers(4, 9, 11, 5), numbers(4, 9, 11, 5, seed=1)
     learnt, fixed = layers.PReLU(5, 0.3), layers.LeakyReLU(0.2)
     for layer, slope in ((learnt, learnt.slope.value), (fixed, np.full(1, 0.2, np.float32))):
@@ -299,7 +299,7 @@ def test_activations_beside_the_layers(cupy):
 # ---------------------------------------------------------------- Adam's table
 
 
-def test_adam_s_table_is_made_once_and_again_for_other_arrays(cupy, monkeypatch):
+def test_adam_s_table_is_cached_until_the_arrays_change(cupy, monkeypatch):
     made = []
     monkeypatch.setattr(adam, "table", lambda groups, make=adam.table: made.append(1) or make(groups))
     group = tuple(cupy.ones(5, np.float32) for _ in range(4))
@@ -320,7 +320,7 @@ def test_adam_s_table_is_made_once_and_again_for_other_arrays(cupy, monkeypatch)
 
 
 @pytest.mark.parametrize("wrong", [np.ones(4, np.float32), np.ones(5), np.ones((5, 2), np.float32)[:, 0]], ids=repr)
-def test_adam_refuses_what_it_would_get_wrong(cupy, wrong):
+def test_adam_refuses_unsuitable_arrays(cupy, wrong):
     group = [cupy.ones(5, np.float32) for _ in range(3)]
     strided = (
         cupy.ones((5, 2), np.float32)[:, 0]
@@ -341,7 +341,7 @@ def check_all_rows(cupy, *checks):
 
 
 def check_file(cupy, file):
-    """All that the file's kernels do, on few shapes."""
+    """All checks of the file's kernels, on few shapes."""
     match file:
         case "sums.cu":
             check_all_rows(cupy, check_sums)
@@ -356,7 +356,7 @@ def check_file(cupy, file):
             check_adam(cupy)
 
 
-# In the three files that sum over rows: barriers, uneven halves, channels and rows beyond the edge.
+# Common to the three files that sum over rows: barriers, uneven halves, channels and rows beyond the edge.
 OF_SUMS = [
     ("__syncthreads();", ""),
     ("half = (count + 1) / 2", "half = count / 2"),
@@ -434,6 +434,6 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("file", ["sums.cu", "batch_norm.cu", "activation.cu", "resample.cu"])
-def test_no_thread_reads_what_another_is_writing(cupy, file):
+def test_there_are_no_races(cupy, file):
     with runner.watching():
         check_file(cupy, file)

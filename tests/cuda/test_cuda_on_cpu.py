@@ -1,4 +1,4 @@
-"""The runner that proves kernels without a GPU: does it do what a GPU does, and see what a GPU would not forgive?"""
+"""``cuda_on_cpu``, which runs kernels without a GPU: it behaves like a GPU and detects undefined behaviour."""
 
 import sys
 
@@ -40,7 +40,7 @@ extern "C" __global__ void copy(const float *x, float *y) {
   copy_wait<0>();
 }"""
 
-# Each lane fetches what the layout of mma.m16n8k8 gives it.
+# Each lane loads its elements in the layout of mma.m16n8k8.
 PRODUCT = """
 extern "C" __global__ void product(const float *a, const float *b, float *c) {
   int i = threadIdx.x / 4, j = threadIdx.x % 4;
@@ -62,7 +62,7 @@ def floats(*shape, seed=0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("turns", runner.ORDERS)
-def test_a_barrier_is_kept_and_its_absence_is_seen(turns):
+def test_barriers_work_and_a_missing_one_is_detected(turns):
     x = floats(128)
     with order(turns):
         y = np.full_like(x, np.nan)
@@ -73,7 +73,7 @@ def test_a_barrier_is_kept_and_its_absence_is_seen(turns):
         assert np.isnan(y).any()
 
 
-def test_what_lies_outside_of_an_array_is_neither_read_nor_written():
+def test_accesses_outside_an_array_are_detected():
     x, y = floats(100), np.zeros(100, np.float32)
     run(ADD_ONE, "add_one", (4,), (32,), x, y, np.int32(100))
     np.testing.assert_array_equal(y, x + 1)
@@ -84,7 +84,7 @@ def test_what_lies_outside_of_an_array_is_neither_read_nor_written():
         run(ADD_ONE.replace("<", "<="), "add_one", (4,), (32,), longer, y, np.int32(100))
     with pytest.raises(CudaError, match="add_one wrote outside of argument 1"):
         run(ADD_ONE.replace("y[i]", "y[i - 1]"), "add_one", (4,), (32,), x, y, np.int32(100))
-    # The end of an array whose size is no multiple of 16 bytes is next to some NaN.
+    # NaN follows an array whose size is not a multiple of 16 bytes.
     shorter = np.full(99, np.nan, np.float32)
     with pytest.raises(CudaError, match="add_one wrote outside of argument 1"):
         run(ADD_ONE, "add_one", (4,), (32,), x, shorter, np.int32(100))
@@ -92,7 +92,7 @@ def test_what_lies_outside_of_an_array_is_neither_read_nor_written():
     assert np.isnan(y[99])
 
 
-def test_arguments_are_as_wide_as_the_kernel_takes_them():
+def test_arguments_must_have_the_types_of_the_parameters():
     x = floats(8)
     with pytest.raises(CudaError, match="8 bytes"):
         run(ADD_ONE, "add_one", (1,), (32,), x, x.copy(), 8)
@@ -109,7 +109,7 @@ def test_arguments_are_as_wide_as_the_kernel_takes_them():
         run(ADD_ONE, "add_one", (1,), (1025,), x, x.copy(), np.int32(8))
 
 
-def test_one_array_given_twice_is_one_array():
+def test_an_array_passed_twice_is_one_array():
     x = floats(8)
     y = x.copy()
     run(ADD_ONE, "add_one", (1,), (32,), y, y, np.int32(8))
@@ -117,11 +117,11 @@ def test_one_array_given_twice_is_one_array():
 
 
 @pytest.mark.parametrize("wait", [0, 1])
-def test_copies_arrive_when_they_are_waited_for_and_not_before(wait):
+def test_copies_arrive_at_the_wait_and_not_before(wait):
     x, y = floats(256), np.full(256, np.nan, np.float32)
     run(COPY, "copy", (1,), (32,), x, y, options=[f"-DPENDING={wait}"])
     expected = x.reshape(2, 32, 4).copy()
-    expected[:, 31] = 0  # where there was nothing to copy
+    expected[:, 31] = 0  # the copy of this lane was outside
     np.testing.assert_array_equal(y[:128], expected[0].ravel())
     if wait:
         assert np.isnan(y[128:]).all()
@@ -129,7 +129,7 @@ def test_copies_arrive_when_they_are_waited_for_and_not_before(wait):
         np.testing.assert_array_equal(y[128:], expected[1].ravel())
 
 
-def test_copies_that_nobody_waits_for_or_that_are_not_aligned_are_errors():
+def test_unfinished_or_unaligned_copies_are_errors():
     x, y = floats(256), np.zeros(256, np.float32)
     with pytest.raises(CudaError, match="never waited for"):
         run(COPY.replace("copy_wait<0>();", ""), "copy", (1,), (32,), x, y, options=["-DPENDING=1"])
@@ -138,19 +138,19 @@ def test_copies_that_nobody_waits_for_or_that_are_not_aligned_are_errors():
         run(code, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
 
 
-def test_tensor_cores_multiply_as_ptx_lays_their_numbers_out():
+def test_tensor_cores_use_the_layout_of_ptx():
     a, b, c = floats(16, 8, seed=1), floats(8, 8, seed=2), np.full((16, 8), np.nan, np.float32)
     run(PRODUCT, "product", (1,), (32,), a, b, c)
     round_to_tf32 = [((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32).astype(float) for x in (a, b)]
     np.testing.assert_allclose(c, round_to_tf32[0] @ round_to_tf32[1], rtol=1e-5, atol=1e-6)
-    assert np.abs(c - a.astype(float) @ b).max() > 1e-5  # tf32 has 10 bits, and that shows
+    assert np.abs(c - a.astype(float) @ b).max() > 1e-5  # the rounding of TF32, which has 10 bits
     code = PRODUCT.replace("i + n % 2 * 8", "i + n / 2 * 8").replace("j + n / 2 * 4]", "j + n % 2 * 4]", 1)
     wrong = np.full_like(c, np.nan)
     run(code, "product", (1,), (32,), a, b, wrong)
     assert not np.allclose(wrong, c, atol=1e-2)
 
 
-def test_lanes_of_a_warp_see_each_other():
+def test_lanes_of_a_warp_exchange_values():
     code = """
     extern "C" __global__ void sums(const float *x, float *y) {
       float sum = x[threadIdx.x];
@@ -164,13 +164,13 @@ def test_lanes_of_a_warp_see_each_other():
         np.testing.assert_array_equal(y, np.repeat(x.reshape(2, 32).sum(axis=1), 32))
 
 
-def test_threads_that_wait_for_ever_are_an_error():
+def test_a_deadlock_is_an_error():
     code = 'extern "C" __global__ void wait() { if (threadIdx.x < 3) __syncthreads(); else __syncwarp(); }'
     with pytest.raises(CudaError, match="deadlock"):
         run(code, "wait", (1,), (64,))
 
 
-def test_shared_memory_has_its_limits():
+def test_shared_memory_is_limited():
     code = """
     extern "C" __global__ void fill(float *y) {
       DYNAMIC_SHARED(float, tile);
@@ -180,7 +180,7 @@ def test_shared_memory_has_its_limits():
     }"""
     y = np.zeros(32, np.float32)
     run(code, "fill", (1,), (32,), y, shared_mem=256)
-    assert np.isnan(y).all()  # nobody wrote tile[32]
+    assert np.isnan(y).all()  # tile[32] was never written
     with pytest.raises(CudaError, match="max_dynamic_shared_size_bytes"):
         run(code, "fill", (1,), (32,), y, shared_mem=60_000)
     kernel = RawModule(code).get_function("fill")
@@ -192,15 +192,15 @@ def test_shared_memory_has_its_limits():
         run(large, "large", (1,), (1,), y)
 
 
-def test_what_the_compiler_says_is_told():
+def test_compiler_errors_are_reported():
     with pytest.raises(CudaError, match="undeclared"):
         RawModule('extern "C" __global__ void wrong() { undeclared = 1; }')
     code = 'extern "C" __global__ void f(float *y) { float own[9999]; for (float &x : own) x = *y; *y = own[int(*y)]; }'
-    with pytest.raises(CudaError, match="frame size"):  # its fibre's stack would not do
+    with pytest.raises(CudaError, match="frame size"):  # larger than the stack of a fibre
         RawModule(code)
 
 
-def test_an_argument_s_kind_is_the_kernel_s():
+def test_arguments_must_have_the_kinds_of_the_parameters():
     x, n = floats(8), np.int32(8)
     for arguments, message in (
         ((x.astype(np.float64), x.copy(), n), "argument 0 is a pointer to float32, the array is float64"),
@@ -211,7 +211,7 @@ def test_an_argument_s_kind_is_the_kernel_s():
     ):
         with pytest.raises(CudaError, match=message):
             run(ADD_ONE, "add_one", (1,), (32,), *arguments)
-    run(ADD_ONE, "add_one", (1,), (32,), np.uint64(0), np.uint64(0), np.int32(0))  # null pointers that nobody follows
+    run(ADD_ONE, "add_one", (1,), (32,), np.uint64(0), np.uint64(0), np.int32(0))  # null pointers, never dereferenced
     with pytest.raises(CudaError, match="none of its memory"):
         run(ADD_ONE, "add_one", (1,), (32,), np.uint64(0), x, n)
     record = np.array((3, 0.5), [("n", np.int32), ("a", np.float32)])
@@ -220,7 +220,7 @@ def test_an_argument_s_kind_is_the_kernel_s():
     assert x[3] == 0.5
 
 
-def test_a_read_only_array_stays_as_it_is():
+def test_writing_to_a_read_only_array_is_an_error():
     x, y = floats(8), floats(8)
     x.flags.writeable = y.flags.writeable = False
     with pytest.raises(CudaError, match="read-only"):
@@ -228,7 +228,7 @@ def test_a_read_only_array_stays_as_it_is():
     np.testing.assert_array_equal(x, y)
 
 
-def test_views_of_one_array_stay_one_array():
+def test_views_of_one_array_share_memory():
     x = np.zeros(9, np.float32)
     run(ADD_ONE, "add_one", (1,), (1,), x[:8], x[1:], np.int32(1))
     run(ADD_ONE, "add_one", (1,), (32,), x[1:2], x[2:], np.int32(1))
@@ -260,7 +260,7 @@ def test_vectors_must_be_aligned(offset):
         "*(float *)nullptr = 1": "none of its memory",
     }.items(),
 )
-def test_what_is_not_defined_is_an_error_with_its_line(text, message):
+def test_undefined_behaviour_is_an_error_with_its_line(text, message):
     code = """
     extern "C" __global__ void wrong(float *y, int n) {
       __shared__ float tile[8];
@@ -273,7 +273,7 @@ def test_what_is_not_defined_is_an_error_with_its_line(text, message):
     run(code.replace("WRONG;", ""), "wrong", (1,), (1,), floats(1), np.int32(8))
 
 
-def test_barriers_and_exchanges_are_for_all_of_the_block_or_warp():
+def test_barriers_and_exchanges_need_the_whole_block_or_warp():
     code = """
     extern "C" __global__ void meet() {
       if (threadIdx.x < FIRST)
@@ -300,10 +300,10 @@ def test_barriers_and_exchanges_are_for_all_of_the_block_or_warp():
         with order(turns):
             meet(64, "__syncthreads()", "return")
             meet(8, "if (threadIdx.x < 8) __syncwarp(0xff)", "return")
-            meet(40, "__syncwarp()", "return")  # who is gone is not waited for
+            meet(40, "__syncwarp()", "return")  # threads that have ended are not waited for
 
 
-def test_shuffles_take_from_the_lane_they_name():
+def test_shuffles_read_the_lane_they_name():
     code = """
     extern "C" __global__ void shuffles(float *y) {
       const float x = threadIdx.x;
@@ -322,28 +322,28 @@ def test_shuffles_take_from_the_lane_they_name():
         np.testing.assert_array_equal(y, [*expected, lanes ^ 1, lanes // 8 * 8 + 1])
     y = np.zeros((5, 32), np.float32)
     run(code, "shuffles", (1,), (20,), y)
-    assert np.isnan(y[2, 17:20]).all()  # lanes 20 to 22 don't exist
+    assert np.isnan(y[2, 17:20]).all()  # lanes 20 to 22 do not exist
 
 
 @pytest.mark.parametrize("turns", runner.ORDERS)
-def test_threads_run_in_the_order_asked_for(turns):
+def test_threads_run_in_the_chosen_order(turns):
     code = """
     extern "C" __global__ void sequence(int *y) {
       __shared__ int next;
-      if (next > 64) next = 0;  // who comes first finds what is no number
+      if (next > 64) next = 0;  // the first thread finds NaN
       y[threadIdx.x] = next++;
     }"""
     y, again = np.zeros((2, 64), np.int32)
     with order(turns):
         run(code, "sequence", (1,), (64,), y)
         run(code, "sequence", (1,), (64,), again)
-    np.testing.assert_array_equal(y, again)  # the random order is the same again
+    np.testing.assert_array_equal(y, again)  # the random order repeats
     assert sorted(y) == [*range(64)]
     assert list(y) == {"ascending": [*range(64)], "descending": [*range(63, -1, -1)]}.get(turns, list(y))
     assert turns != "random" or ((y[0] < y[1:]).any() and (y[0] > y[1:]).any())
 
 
-def test_blocks_have_their_bounds():
+def test_block_and_grid_sizes_are_limited():
     bounded = ADD_ONE.replace("void add_one", "void __launch_bounds__(64, 2) add_one")
     x = floats(8)
     run(bounded, "add_one", (1,), (64,), x, x.copy(), np.int32(8))
@@ -354,7 +354,7 @@ def test_blocks_have_their_bounds():
             run(ADD_ONE, "add_one", grid, block, x, x.copy(), np.int32(8))
 
 
-def test_the_place_of_threads_and_blocks():
+def test_thread_and_block_indices():
     code = """
     extern "C" __global__ void place(int *y) {
       const int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
@@ -371,7 +371,7 @@ def test_the_place_of_threads_and_blocks():
 # ---------------------------------------------------------------- watching
 
 
-def test_races_are_seen_whatever_the_order():
+def test_races_are_detected_in_every_order():
     x = floats(128)
     y = np.full_like(x, np.nan)
     with watching():
@@ -380,7 +380,7 @@ def test_races_are_seen_whatever_the_order():
         for turns in runner.ORDERS:
             with order(turns), pytest.raises(CudaError, match=r"race: .*\nline [57]: .*tile\[.*threadIdx.x\]"):
                 run(REVERSE.replace("__syncthreads();", ""), "reverse", (2,), (64,), x, y)
-        # Where all threads are one warp, __syncwarp is as good; to hand each other numbers is not.
+        # Within one warp __syncwarp is enough; a shuffle is not.
         warp = REVERSE.replace("64", "32").replace("63", "31")
         run(warp.replace("__syncthreads()", "__syncwarp()"), "reverse", (4,), (32,), x, y)
         np.testing.assert_array_equal(y, x.reshape(4, 32)[:, ::-1].ravel())
@@ -388,7 +388,7 @@ def test_races_are_seen_whatever_the_order():
             run(warp.replace("__syncthreads()", "__shfl_sync(~0u, 1, 0)"), "reverse", (4,), (32,), x, y)
 
 
-def test_a_tile_that_is_filled_anew_too_early_is_a_race():
+def test_refilling_a_tile_too_early_is_a_race():
     code = """
     extern "C" __global__ void smooth(const float *x, float *y) {
       __shared__ float tile[64];
@@ -407,7 +407,7 @@ def test_a_tile_that_is_filled_anew_too_early_is_a_race():
             run(code.replace("        __syncthreads();\n      }", "      }"), "smooth", (1,), (64,), x, y)
 
 
-def test_another_thread_s_copies_need_a_barrier_too():
+def test_copies_of_another_thread_need_a_barrier():
     x, y = floats(256), np.full(256, np.nan, np.float32)
     code = COPY.replace("tile[part * 128 + threadIdx.x * 4 + i]", "tile[part * 128 + (threadIdx.x + 1) % 32 * 4 + i]")
     with watching():
@@ -418,7 +418,7 @@ def test_another_thread_s_copies_need_a_barrier_too():
         run(code, "copy", (1,), (32,), x, y, options=["-DPENDING=0"])
 
 
-def test_what_lies_in_front_of_an_array_is_not_read():
+def test_reads_before_an_array_are_detected():
     x, y, n = floats(8), np.zeros(8, np.float32), np.int32(8)
     before = ADD_ONE.replace("x[i]", "x[i - 1]")
     run(before, "add_one", (1,), (32,), x, y, n)
@@ -432,7 +432,7 @@ def test_what_lies_in_front_of_an_array_is_not_read():
 # ---------------------------------------------------------------- the stand-in for CuPy
 
 
-def test_the_package_takes_the_stand_in_for_a_gpu():
+def test_the_package_uses_the_stand_in_as_a_gpu():
     with cupy_on_cpu() as cupy:
         module, where = choose_device("cuda")
         assert module is cupy and "CPU in disguise" in where
@@ -444,7 +444,7 @@ def test_the_package_takes_the_stand_in_for_a_gpu():
         assert np.isnan(cupy.empty((2, 2), np.float32).get()).all()
 
 
-def test_arrays_of_the_cpu_and_of_the_gpu_do_not_mix():
+def test_arrays_of_the_cpu_and_the_gpu_do_not_mix():
     with cupy_on_cpu() as cupy:
         x = cupy.asarray(floats(4))
         for mix in (
@@ -481,7 +481,7 @@ def test_a_kernel_follows_addresses_in_an_array():
             np.testing.assert_array_equal(y.get(), x.get())
 
 
-def test_the_stand_in_is_there_only_for_a_while_and_is_any_gpu(monkeypatch):
+def test_the_stand_in_is_temporary_and_can_be_any_gpu(monkeypatch):
     before = sys.modules.get("cupy")
     with cupy_on_cpu() as cupy:
         assert sys.modules["cupy"] is cupy

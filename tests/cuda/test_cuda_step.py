@@ -1,4 +1,4 @@
-"""Whole training steps with our own kernels, run on the CPU, beside the same steps in NumPy."""
+"""Whole training steps with the CUDA kernels, run on the CPU, against the same steps in NumPy."""
 
 import csv
 from dataclasses import replace
@@ -54,7 +54,7 @@ def exactly():
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_training_step_gives_numpy_s_numbers(name, exactly):
+def test_a_training_step_equals_numpy_s(name, exactly):
     lr, hr = images(1, 4), images(2, 16)
     expected = build(OPTIONS[name], np)
     losses = [pretrain_step(expected, lr, hr), adversarial_step(expected, lr, hr)]
@@ -71,8 +71,8 @@ def test_a_training_step_gives_numpy_s_numbers(name, exactly):
             (expected.generator_optimizer, srgan.generator_optimizer),
             (expected.discriminator_optimizer, srgan.discriminator_optimizer),
         ):
-            # The moments are sums of gradients. That of a bias before a batch-norm is nothing but rounding, hence the
-            # second term.
+            # The moments are sums of gradients. The gradient of a bias before batch-norm is pure rounding error, hence
+            # the second term.
             largest = max(np.abs(m).max() for m in adam.m.values())
             for key, m in adam.m.items():
                 assert array_module(other.m[key]) is cupy
@@ -82,8 +82,8 @@ def test_a_training_step_gives_numpy_s_numbers(name, exactly):
             assert all(np.isfinite(tensor.value.get()).all() for tensor in net.tensors().values())
 
 
-def test_a_training_step_on_tensor_cores_gives_nearly_numpy_s_numbers():
-    """Factors have 10 bits there; a sum of many errs by less than each of them, a difference of near ones by more."""
+def test_a_training_step_on_tensor_cores_is_close_to_numpy_s():
+    """Factors have 10 bits: long sums have smaller relative errors than that, small differences larger ones."""
     options = Options(hr_size=16, blocks=1, filters=32, discriminator_filters=32, discriminator_dense=16, content="vgg")
     lr, hr = images(1, 4), images(2, 16)
     expected = build(options, np)
@@ -100,12 +100,12 @@ def test_a_training_step_on_tensor_cores_gives_nearly_numpy_s_numbers():
     for key, loss in losses.items():
         assert float(found[key]) == pytest.approx(float(loss), rel=0.1), key
     largest = [np.abs(m).max() for m in gradients.values()]
-    rounding = 2**-11  # half of the last of 10 bits
+    rounding = 2**-11  # half a unit in the last of 10 bits
     assert rounding / 20 < np.median(np.array(far) / largest) < 10 * rounding
 
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
-def test_upscaling_gives_numpy_s_image(upscale, exactly):
+def test_upscaling_equals_numpy_s(upscale, exactly):
     generator = Generator(2, 8, 4, upscale, seed=3)
     for layer in generator.layers():
         if isinstance(layer, BatchNorm):
@@ -120,7 +120,7 @@ def test_upscaling_gives_numpy_s_image(upscale, exactly):
 
 
 @pytest.mark.cpu_only
-def test_too_little_memory_on_the_gpu_is_one_sentence_that_names_the_batch(tmp_path, capsys, monkeypatch):
+def test_out_of_memory_on_the_gpu_is_one_sentence_that_names_the_batch_size(tmp_path, capsys, monkeypatch):
     data = str(Path(__file__).parents[2] / "data" / "qr")
     size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --device cuda".split()
     with cupy_on_cpu() as cupy:
@@ -134,7 +134,7 @@ def test_too_little_memory_on_the_gpu_is_one_sentence_that_names_the_batch(tmp_p
     assert "Traceback" not in error and "too little memory for --batch-size 2 at --hr-size 32; try" in error
 
 
-def test_a_run_moves_freely_between_cpu_and_gpu(tmp_path, capsys):
+def test_a_run_can_move_between_cpu_and_gpu(tmp_path, capsys):
     size = "--hr-size 32 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 2 --steps 2 --seed 1".split()
     data = str(Path(__file__).parents[2] / "data" / "qr")
 

@@ -1,4 +1,4 @@
-"""Every fast path gives what the readable one gives, however the work is cut and whoever does it."""
+"""Every fast implementation equals the readable one, for any blocks and any number of workers."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ elementwise, matmul = (import_module(f"tinysrgan.ops.{name}") for name in ("elem
 
 @contextmanager
 def cut(workers: int, tiny: bool = True):
-    """Use so many workers; ``tiny``: cut even small arrays into many bands, chunks, lines and blocks."""
+    """Use ``workers`` workers; ``tiny``: cut even small arrays into many blocks, chunks and lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINYSRGAN_THREADS", str(workers))
         if tiny:
@@ -47,7 +47,7 @@ def cut(workers: int, tiny: bool = True):
             patch.setattr(elementwise, "ALONE_NUMBERS", 30)
             patch.setattr(elementwise, "SHARED_NUMBERS", 50)
             patch.setattr(matmul, "SHARED_PRODUCT", 50)
-            patch.setattr(matmul, "BLOCK_NUMBERS", 100)
+            patch.setattr(matmul, "BLOCK_ELEMENTS", 100)
         yield
 
 
@@ -93,7 +93,7 @@ seeds = st.integers(0, 1000)
 
 @given(seeds, st.integers(1, 4), sizes, sizes, channels, channels, filters, filters, st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
-def test_im2col_is_the_definition(seed, n, h, w, c, k, r, s, stride):
+def test_im2col_equals_the_definition(seed, n, h, w, c, k, r, s, stride):
     x, weights, bias, dy = problem(seed, n, h, w, c, k, r, s, stride)
     results = (
         im2col.conv2d(x, weights, stride) + bias,
@@ -107,7 +107,7 @@ def test_im2col_is_the_definition(seed, n, h, w, c, k, r, s, stride):
     seeds, st.integers(1, 4), sizes, sizes, channels, channels, filters, filters, st.integers(1, 3), st.integers(1, 3)
 )
 @settings(max_examples=100, deadline=None)
-def test_bands_are_the_definition(seed, n, h, w, c, k, r, s, stride, workers):
+def test_im2col_blocked_equals_the_definition(seed, n, h, w, c, k, r, s, stride, workers):
     x, weights, bias, dy = problem(seed, n, h, w, c, k, r, s, stride)
     with cut(workers):
         results = (
@@ -123,7 +123,7 @@ odd = st.sampled_from([1, 3, 5, 9])
 
 @given(seeds, st.integers(1, 3), sizes, sizes, channels, channels, odd, odd, st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
-def test_thin_is_the_definition(seed, n, h, w, c, k, r, s, workers):
+def test_few_outputs_equals_the_definition(seed, n, h, w, c, k, r, s, workers):
     x, weights, bias, dy = problem(seed, n, h, w, c, k, r, s)
     y, _, dw = expected(x, weights, bias, dy)
     with cut(workers):
@@ -134,7 +134,7 @@ def test_thin_is_the_definition(seed, n, h, w, c, k, r, s, workers):
 
 @given(seeds, st.integers(1, 3), st.integers(1, 18), st.integers(1, 18), channels, channels, st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
-def test_winograd_is_the_definition(seed, n, h, w, c, k, workers):
+def test_winograd_equals_the_definition(seed, n, h, w, c, k, workers):
     x, weights, bias, dy = problem(seed, n, h, w, c, k, 3, 3)
     with cut(workers):
         results = (
@@ -145,7 +145,7 @@ def test_winograd_is_the_definition(seed, n, h, w, c, k, workers):
     assert_close(results, expected(x, weights, bias, dy))
 
 
-# One for every path through ``choose``, as the nets have them but smaller.
+# One for every branch of ``choose``: the layers of the nets, but smaller.
 CASES = {
     "generator's first": (2, 17, 16, 3, 8, 9, 9, 1),
     "generator's last": (2, 21, 20, 16, 3, 9, 9, 1),
@@ -161,7 +161,7 @@ CASES = {
 
 @cache
 def solved(case):
-    """Arrays of a case, its stride, and what the six loops (which take a while) make of them."""
+    """The arrays of a case, its stride, and the results of the six loops, which are slow."""
     *shape, stride = CASES[case]
     arrays = problem(0, *shape, stride)
     return arrays, stride, expected(*arrays, stride)
@@ -170,7 +170,7 @@ def solved(case):
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_the_chosen_convolution_is_the_definition(case, tiny, workers):
+def test_the_chosen_convolution_equals_the_definition(case, tiny, workers):
     arrays, stride, truths = solved(case)
     with cut(workers, tiny):
         assert_close(chosen(*arrays, stride), truths)
@@ -186,7 +186,7 @@ def test_float32_errors_stay_small(case):
         assert_close(chosen(*single, stride), truths, 2e-6)
 
 
-def test_each_shape_takes_its_own_path():
+def test_the_choice_for_each_shape():
     def kind(h, c, k, r, stride):
         return dispatch.choose(np.empty((1, h, h, c), np.float32), (r, r, c, k), stride)
 
@@ -220,19 +220,19 @@ def test_exact_holds_for_its_thread_and_workers_until_the_context_ends():
         assert kinds() == ["winograd"]
 
 
-def test_views_are_taken_as_they_are():
+def test_non_contiguous_views_give_the_same_results():
     x, w, bias, dy = problem(0, 2, 18, 18, 24, 24, 3, 3)
     truth = expected(x, w, bias, dy)
 
-    def strange(a):
-        """The same numbers, far from contiguous."""
+    def scattered(a):
+        """The same values in a view that is far from contiguous."""
         return np.repeat(np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0), 2, axis=-1)[..., ::2]
 
-    assert_close(chosen(strange(x), strange(w), bias, strange(dy)), truth)
+    assert_close(chosen(scattered(x), scattered(w), bias, scattered(dy)), truth)
 
 
 @pytest.mark.parametrize("shape", [(2, 128, 128, 32, 32, 3, 3), (1, 160, 160, 16, 3, 9, 9)])
-def test_columns_of_a_large_image_never_exist_at_once(shape):
+def test_the_columns_of_a_large_image_never_exist_all_at_once(shape):
     x, w, bias, dy = problem(0, *shape, dtype=np.float32)
     columns = x.nbytes * w.shape[0] * w.shape[1]
     chosen(x, w, bias, dy)
@@ -245,12 +245,12 @@ def test_columns_of_a_large_image_never_exist_at_once(shape):
     assert peak - sum(result.nbytes for result in results) < columns / 2
 
 
-# ---------------------------------------------------------------- formulas in blocks
+# ---------------------------------------------------------------- elementwise operations and sums
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 30), st.sampled_from([1, 2, 3, 7, 11, 32]), st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
-def test_blocks_take_a_formula_to_every_number(seed, h, w, c, workers):
+def test_elementwise_and_sums_cover_every_element(seed, h, w, c, workers):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((2, h, w, c))
     v, one = rng.standard_normal(c), rng.standard_normal(1)
@@ -265,7 +265,7 @@ def test_blocks_take_a_formula_to_every_number(seed, h, w, c, workers):
 
 
 @pytest.mark.parametrize("shapes", [((2, 6), (2, 6), (3,)), ((2, 6), (2, 12), (6,)), ((2, 6), (4, 6), (1,))])
-def test_shapes_that_do_not_match_are_refused(shapes):
+def test_mismatched_shapes_raise(shapes):
     x, y, v = map(np.zeros, shapes)
     with pytest.raises(ValueError, match="one shape"):
         ops.elementwise(lambda x, y, v: x + y + v, x, y, vectors=[v])
@@ -274,7 +274,7 @@ def test_shapes_that_do_not_match_are_refused(shapes):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 70), (4, 100, 100, 32), (3, 37, 41, 48)])
-def test_blocks_take_real_sizes(shape):
+def test_elementwise_and_sums_at_real_sizes(shape):
     x = np.random.default_rng(0).standard_normal(shape)
     v = np.arange(1.0, shape[-1] + 1)
     assert_close([ops.elementwise(np.multiply, x, vectors=[v])], [x * v])
@@ -293,7 +293,7 @@ def test_float32_sums_keep_their_digits():
 
 @given(seeds, st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), channels, st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_rows_are_taken_one_by_one(seed, n, h, w, c, workers):
+def test_by_rows_equals_the_formula(seed, n, h, w, c, workers):
     x, y = np.random.default_rng(seed).standard_normal((2, n, w, h, c)).transpose(0, 1, 3, 2, 4)
 
     def formula(x, y):
@@ -304,7 +304,7 @@ def test_rows_are_taken_one_by_one(seed, n, h, w, c, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_in_place_reaches_every_number_of_every_group(workers):
+def test_in_place_covers_every_element_of_every_group(workers):
     def double(a, b):
         a += b
         b *= 0
@@ -320,7 +320,7 @@ def test_in_place_reaches_every_number_of_every_group(workers):
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("m, k, n", [(1, 1, 1), (300, 1, 70), (5, 700, 20), (700, 5, 20), (20, 5, 700)])
-def test_products_are_products(m, k, n, workers):
+def test_matrix_products(m, k, n, workers):
     rng = np.random.default_rng(0)
     a, b, total = rng.standard_normal((m, k)), rng.standard_normal((k, n)), rng.standard_normal((m, n))
     expected = a @ b
@@ -335,7 +335,7 @@ def test_products_are_products(m, k, n, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_results_repeat_to_the_last_bit(workers):
+def test_results_repeat_bit_for_bit(workers):
     results = []
     for _ in range(3):
         with cut(workers):
@@ -348,12 +348,12 @@ def test_results_repeat_to_the_last_bit(workers):
             assert a.tobytes() == b.tobytes() == c.tobytes()
 
 
-def test_several_threads_may_ask_at_once():
+def test_several_threads_may_compute_at_once():
     arrays = problem(0, 4, 16, 16, 24, 24, 3, 3)
     truths = expected(*arrays)
     failures = []
 
-    def ask():
+    def compute():
         try:
             for _ in range(5):
                 assert_close(chosen(*arrays), truths)
@@ -361,7 +361,7 @@ def test_several_threads_may_ask_at_once():
             failures.append(error)
 
     with cut(3):
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads = [threading.Thread(target=compute) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -371,7 +371,7 @@ def test_several_threads_may_ask_at_once():
     assert blas_threads() == before_all
 
 
-def test_share_keeps_order_and_gives_every_item_once():
+def test_parallel_map_passes_every_item_once_and_in_order():
     for workers in (1, 2, 3, 8):
         with cut(workers):
             for count in (0, 1, 2, 7):
@@ -380,7 +380,7 @@ def test_share_keeps_order_and_gives_every_item_once():
                 assert len(runs) == min(workers, count)
 
 
-def test_work_inside_of_work_is_not_shared_again():
+def test_nested_calls_use_one_worker():
     def inner(run):
         assert parallel.workers() == 1
         return sum(sum(parallel.parallel_map(sum, [item, item])) for item in run)
@@ -390,19 +390,19 @@ def test_work_inside_of_work_is_not_shared_again():
         assert parallel.workers() == 3
 
 
-def test_a_part_that_no_worker_has_begun_is_not_waited_for():
+def test_a_part_that_no_worker_has_started_runs_in_the_calling_thread():
     free = threading.Event()
     with cut(2):
-        held_up = parallel._pool(1).submit(free.wait, 60)
+        blocked = parallel._pool(1).submit(free.wait, 60)
         try:
             assert parallel.parallel_map(sum, [1, 2]) == [1, 2]
-            assert not held_up.done()
+            assert not blocked.done()
         finally:
             free.set()
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_an_error_in_any_part_comes_out(bad):
+def test_an_error_in_any_part_is_raised(bad):
     def work(run):
         if bad in run:
             raise KeyError(bad)
@@ -412,11 +412,11 @@ def test_an_error_in_any_part_comes_out(bad):
     assert blas_threads() == before_all
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system doesn't pin threads")
-def test_only_our_own_threads_are_pinned(monkeypatch):
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot pin threads")
+def test_only_the_worker_threads_are_pinned(monkeypatch):
     monkeypatch.delenv("TINYSRGAN_THREADS", raising=False)
     cores = os.sched_getaffinity(0)
-    barrier = threading.Barrier(len(cores))  # so that everybody takes a part
+    barrier = threading.Barrier(len(cores))  # so that every worker runs one part
 
     def work(run):
         barrier.wait(60)
@@ -428,7 +428,7 @@ def test_only_our_own_threads_are_pinned(monkeypatch):
     assert len(set().union(*others)) == len(others) == len(cores) - 1
 
 
-# Other packages that are imported later may bring a BLAS of their own, which is no business of ours.
+# Other packages, imported later, may load another BLAS, which parallel.py does not limit.
 NUMPYS_BLAS = {library["filepath"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
@@ -439,7 +439,7 @@ def blas_threads() -> list[int]:
 before_all = blas_threads()
 
 
-def test_blas_gets_its_threads_back():
+def test_blas_threads_are_restored():
     with cut(2):
         inside = parallel.parallel_map(lambda run: blas_threads(), [1, 2])
         assert all(count == 1 for counts in inside for count in counts)
@@ -530,9 +530,9 @@ def test_the_blas_of_others_stays_theirs():
     assert blas_threads() == before_all
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_has_workers_of_its_own():
+def test_a_forked_process_has_its_own_workers():
     with cut(2):
         parallel.parallel_map(len, [1, 2])
         child = os.fork()
@@ -541,7 +541,7 @@ def test_a_forked_process_has_workers_of_its_own():
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_process_ends_though_workers_wait():
+def test_a_process_exits_while_workers_are_idle():
     code = "from tinysrgan.ops import parallel; print(parallel.parallel_map(len, [1, 2]))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -568,13 +568,13 @@ def test_without_threadpoolctl_there_is_one_worker(monkeypatch):
 
 
 @pytest.mark.parametrize("wish", ["0", "-1", "two", "1.5"])
-def test_a_senseless_number_of_workers_is_named(monkeypatch, wish):
+def test_an_invalid_number_of_workers_is_an_error_that_names_it(monkeypatch, wish):
     monkeypatch.setenv("TINYSRGAN_THREADS", wish)
     with pytest.raises(UserError, match=f"TINYSRGAN_THREADS .*'{wish}'"):
         parallel.parallel_map(len, [1, 2])
 
 
-def test_a_system_without_mallopt_does_without(monkeypatch):
+def test_a_system_without_mallopt_is_left_alone(monkeypatch):
     class OtherLibrary:
         pass
 

@@ -1,6 +1,6 @@
-"""The readable convolutions: six loops against numbers worked by hand, one matrix product against the six loops.
+"""The readable convolutions: ``naive`` against results computed by hand, ``im2col`` against ``naive``.
 
-tests/ops/test_fast_ops.py goes on from here: every fast path against the readable ones.
+tests/ops/test_fast_ops.py compares the fast implementations with these.
 """
 
 import numpy as np
@@ -33,12 +33,12 @@ def test_same_padding_as_in_keras(length, size, stride, expected):
 
 
 @given(st.integers(1, 300), st.integers(1, 11), st.integers(1, 4))
-def test_every_window_lies_within_the_padded_axis(length, size, stride):
+def test_every_window_lies_inside_the_padded_axis(length, size, stride):
     out, before, after = same(length, size, stride)
     assert out == -(-length // stride)
     assert 0 <= before <= after <= before + 1
     last = (out - 1) * stride + size
-    assert last <= length + before + after, "the last window would reach beyond the padding"
+    assert last <= length + before + after, "the last window reaches beyond the padding"
     assert after == 0 or last == length + before + after, "there is more padding than the windows need"
 
 
@@ -62,7 +62,7 @@ def test_six_loops_by_hand():
     assert dw.ravel().tolist() == [a + 10 * c, b + 10 * d, c]
 
 
-def test_six_loops_are_the_formula_in_their_docstring():
+def test_six_loops_equal_the_formula_in_their_docstring():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 4, 5, 3)), rng.standard_normal((3, 3, 3, 2))
     padded = np.pad(x, ((0, 0), (0, 1), (1, 1), (0, 0)))  # stride 2: 4 rows pad after, 5 columns on both sides
@@ -101,7 +101,7 @@ def three_results(module, x, w, dy, stride):
     )
 
 
-def assert_alike(results, truths):
+def assert_equal(results, truths):
     for name, result, truth in zip(("y", "dx", "dw"), results, truths, strict=True):
         assert result.shape == truth.shape, name
         np.testing.assert_allclose(result, truth, rtol=0, atol=1e-10 * max(1, abs(truth).max()), err_msg=name)
@@ -115,14 +115,14 @@ def assert_alike(results, truths):
 @example(problem(1, 8, 8, 4, 6, 3, 3, 2))
 @example(problem(2, 17, 20, 24, 24, 3, 3, 1))
 @settings(max_examples=120, deadline=None)
-def test_y_dx_and_dw_are_those_of_the_six_loops(module, problem):
-    assert_alike(three_results(module, *problem), three_results(naive, *problem))
+def test_y_dx_and_dw_equal_those_of_the_six_loops(module, problem):
+    assert_equal(three_results(module, *problem), three_results(naive, *problem))
 
 
 @given(problems())
 @settings(max_examples=60, deadline=None)
-def test_both_gradients_turn_the_convolution_round(problem):
-    """<conv(x, w), dy> = <x, dx> = <w, dw>: y is linear in both, and a gradient is the transposed map."""
+def test_both_gradients_are_adjoints_of_the_convolution(problem):
+    """<conv(x, w), dy> = <x, dx> = <w, dw>: y is linear in x and in w, and each gradient is the adjoint map."""
     x, w, dy, stride = problem
     y, dx, dw = three_results(ops, x, w, dy, stride)
     total = (y * dy).sum()
@@ -131,7 +131,7 @@ def test_both_gradients_turn_the_convolution_round(problem):
     assert (w * dw).sum() == pytest.approx(total, abs=tolerance)
 
 
-def test_windows_take_no_memory_of_their_own():
+def test_windows_are_views():
     view = im2col.windows(np.arange(48.0).reshape(1, 4, 4, 3), 3, 3, 1)
     assert view.shape == (1, 4, 4, 3, 3, 3)
     assert view[0, 1, 1, 1, 1].tolist() == view[0, 1, 2, 1, 0].tolist() == view[0, 2, 2, 0, 0].tolist() == [15, 16, 17]

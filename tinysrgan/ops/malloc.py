@@ -1,9 +1,8 @@
-"""Keep the memory of arrays that are gone for the next ones, instead of handing it back to the system.
+"""Makes the C library reuse freed memory instead of returning it to the operating system.
 
-Every step of a training makes and drops the same arrays. The C library gives the memory of large ones back at once
-and asks for new pages for the next, and the system has to clear every page before it may be used again: up to half
-of the time of a step, and the more so with several threads. Nothing is lost by keeping it: the process takes as much
-memory as it needed at its peak.
+Every training step allocates and frees the same arrays. By default glibc returns the memory of a large array at once
+and requests new pages for the next one, and the kernel clears each page first: up to half of the time of a step, and
+more with several threads. Reusing the memory costs nothing: the process holds as much as it needed at its peak.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-# glibc's malloc.h
+# From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @cache
 def keep_freed() -> None:
-    """Have glibc keep freed memory until the process ends. Elsewhere, and from the second call on, nothing happens."""
+    """Let glibc keep freed memory until the process ends. Does nothing with other C libraries or on later calls."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):  # not glibc: macOS, Windows, musl

@@ -1,4 +1,4 @@
-"""A matrix product shared by the workers."""
+"""Matrix products, computed by all workers together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import convolution as cuda
 
-# With fewer multiplications than this, a second thread costs more than it brings.
+# With fewer multiplications than this, a second worker costs more than it saves.
 SHARED_PRODUCT = 2**22
-# Numbers of a sum to add at a time.
-BLOCK_NUMBERS = 128 * 1024
+# Elements of ``total`` that ``add_product`` updates at a time.
+BLOCK_ELEMENTS = 128 * 1024
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """a b, for a: (M, K) and b: (K, N). The workers share the longest of the three sides."""
+    """a b, for a: (M, K) and b: (K, N). The longest of the three axes is split among the workers."""
     (m, k), n = a.shape, b.shape[1]
     if array_module(a) is not np:
         return cuda.matmul(a, b)
@@ -42,15 +42,15 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def add_product(total: Array, a: Array, b: Array) -> None:
-    """total += a b, for total: (M, N), a: (M, K), b: (K, N), some rows of ``total`` at a time.
+    """total += a b, for total: (M, N), a: (M, K), b: (K, N), in blocks of rows.
 
-    For the gradient of a large dense layer: a whole a b would be as large as the layer itself.
+    Used for the gradient of a large dense layer, where a b as a whole would be as large as the layer's weights.
     """
     if array_module(total) is not np:
         cuda.add_product(total, a, b)
         return
-    rows = max(1, BLOCK_NUMBERS // total.shape[1])
-    multiply = np.matmul if a.shape[1] > 1 else np.multiply  # NumPy's matmul is slow at outer products
+    rows = max(1, BLOCK_ELEMENTS // total.shape[1])
+    multiply = np.matmul if a.shape[1] > 1 else np.multiply  # NumPy's matmul is slow for outer products
 
     def work(run: Sequence[int]) -> None:
         for start in run:

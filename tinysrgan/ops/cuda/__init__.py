@@ -1,5 +1,4 @@
-"""What the GPU does with our own kernels: launchers of ``kernels/*.cu``, which CuPy compiles when they are first used.
+"""Operations on the GPU: launchers of ``kernels/*.cu``, which CuPy compiles on first use.
 
-They take and return contiguous arrays of CuPy. What a kernel doesn't take (float64, mostly) the array code of ``ops``
-does, which is written for both.
+They take and return contiguous CuPy arrays, in float32 or float64.
 """

@@ -1,6 +1,6 @@
 """Leaky and parametric ReLU on the GPU: launches ``kernels/activation.cu``.
 
-x, dy: (..., C); slope: (C,), or (1,) for all channels; all of one type, float32 or float64.
+x, dy: (..., C); slope: (C,), or (1,) for all channels. All arrays have one type, float32 or float64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tinysrgan.ops.cuda.sums import add_parts
 
 
 def leaky(x: Array, slope: Array) -> Array:
-    """x where it is positive, else slope x."""
+    """y: x where x is positive, else slope x."""
     y = array_module(x).empty(x.shape, x.dtype)
     run("activation.cu", "leaky", walk(x), x, slope, y, *sizes(x), np.int32(len(slope)))
     return y
@@ -27,9 +27,9 @@ def leaky_grad(x: Array, dy: Array, slope: Array) -> Array:
 
 
 def prelu_grad(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
-    """dx, and dslope: (C,), the sums of dy min(x, 0), in one pass; slope: (C,)."""
+    """dx, and dslope: (C,), the sums of dy min(x, 0), both in one pass; slope: (C,)."""
     xp = array_module(x)
-    way = walk(x, PARTS)
-    dx, parts = xp.empty(x.shape, x.dtype), xp.empty((way.parts, x.shape[-1]), x.dtype)
-    run("activation.cu", "leaky_grad", way, dy, x, slope, dx, parts, *sizes(x), np.int32(len(slope)))
+    launch = walk(x, PARTS)
+    dx, parts = xp.empty(x.shape, x.dtype), xp.empty((launch.parts, x.shape[-1]), x.dtype)
+    run("activation.cu", "leaky_grad", launch, dy, x, slope, dx, parts, *sizes(x), np.int32(len(slope)))
     return dx, add_parts(parts)

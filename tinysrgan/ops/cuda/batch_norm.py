@@ -1,6 +1,6 @@
-"""The formulas of ``layers/norm.py`` on the GPU: launches ``kernels/batch_norm.cu``.
+"""Batch normalization on the GPU: launches ``kernels/batch_norm.cu``.
 
-x, dy: (..., C), everything else (C,); all of one type, float32 or float64.
+x, dy: (..., C); everything else: (C,). All arrays have one type, float32 or float64.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from tinysrgan.ops.cuda.sums import add_parts
 
 
 def moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of x over all axes but the last; precise also where the mean is far from 0."""
+    """Mean and biased variance of x over all axes but the last; accurate even if the mean is far from 0."""
     xp, channels = array_module(x), x.shape[-1]
-    way = walk(x, PARTS)
-    parts = xp.empty((way.parts, channels, 3), x.dtype)  # count, mean, sum of squares
-    run("batch_norm.cu", "moments_of_rows", way, x, parts, *sizes(x))
+    launch = walk(x, PARTS)
+    parts = xp.empty((launch.parts, channels, 3), x.dtype)  # count, mean, sum of squares
+    run("batch_norm.cu", "moments_of_rows", launch, x, parts, *sizes(x))
     mean, variance = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
-    alone, count = walk_alone(way.parts, channels), (np.int64(way.parts), np.int32(channels))
-    run("batch_norm.cu", "moments_of_parts", alone, parts, x, mean, variance, *count)
+    last, count = walk_alone(launch.parts, channels), (np.int64(launch.parts), np.int32(channels))
+    run("batch_norm.cu", "moments_of_parts", last, parts, x, mean, variance, *count)
     return mean, variance
 
 
@@ -33,9 +33,9 @@ def normalise(x: Array, scale: Array, shift: Array) -> Array:
 
 def grad_sums(dy: Array, x: Array, mean: Array, inverse_std: Array) -> Array:
     """The sums of dy and of dy (x - mean) inverse_std over all axes but the last: (2, C)."""
-    way = walk(x, PARTS)
-    parts = array_module(x).empty((way.parts, 2 * x.shape[-1]), x.dtype)
-    run("batch_norm.cu", "grad_sums", way, dy, x, mean, inverse_std, parts, *sizes(x))
+    launch = walk(x, PARTS)
+    parts = array_module(x).empty((launch.parts, 2 * x.shape[-1]), x.dtype)
+    run("batch_norm.cu", "grad_sums", launch, dy, x, mean, inverse_std, parts, *sizes(x))
     return add_parts(parts).reshape(2, -1)
 
 

@@ -71,12 +71,12 @@ def sizes(x: Array) -> tuple[np.int64, np.int32]:
     return np.int64(prod(x.shape[:-1])), np.int32(x.shape[-1])
 
 
-def run(file: str, name: str, way: Walk, *arguments: Any, **defines: int | str) -> None:
+def run(file: str, name: str, walk: Walk, *arguments: Any, **defines: int | str) -> None:
     """Launch a kernel; arrays are first made contiguous and of the first one's type, float32 or float64."""
     xp, dtype = array_module(arguments[0]), arguments[0].dtype
     launch = kernel(xp, file, name, REAL=REAL[dtype], **defines)
     converted = tuple(xp.ascontiguousarray(a, dtype) if isinstance(a, xp.ndarray) else a for a in arguments)
-    launch(way.grid, way.block, converted)
+    launch(walk.grid, walk.block, converted)
 
 
 def aligned(x: Array) -> Array:

@@ -27,7 +27,7 @@ def shuffle_grad(dy: Array, factor: int) -> Array:
 
 
 def repeat(x: Array, factor: int) -> Array:
-    """y: (N, f H, f W, K) from x: (N, H, W, K): every pixel f times in both directions."""
+    """y: (N, f H, f W, K) from x: (N, H, W, K): each pixel repeated f times along both axes."""
     n, h, w, k = x.shape
     y = array_module(x).empty((n, h * factor, w * factor, k), x.dtype)
     _run("repeat", factor, (n, h, w, k), x, y)
@@ -35,7 +35,7 @@ def repeat(x: Array, factor: int) -> Array:
 
 
 def repeat_grad(dy: Array, factor: int) -> Array:
-    """dx: (N, H, W, K), the sums over the cells of dy: (N, f H, f W, K)."""
+    """dx: (N, H, W, K), the sums over the f x f cells of dy: (N, f H, f W, K)."""
     small = _small(dy, factor)
     dx = array_module(dy).empty(small, dy.dtype)
     _run("repeat_grad", factor, small, dy, dx)
@@ -51,7 +51,7 @@ def _run(name: str, factor: int, small: tuple[int, int, int, int], source: Array
     """Launch a kernel; ``small``: N, H, W, K."""
     n, h, w, k = small
     source = array_module(source).ascontiguousarray(source)
-    # A cell of f f numbers is loaded 16 bytes at a time, where all of them begin at multiples of that.
+    # A cell of f f elements is loaded 16 bytes at a time if all cells start at multiples of 16 bytes.
     cells = factor % 2 == 0 and address(source) % 16 == address(result) % 16 == 0
     defines = {"FACTOR": factor, "ALIGN": 16 if cells else source.itemsize}
     run("resample.cu", name, walk_images((n, h, w), k), source, result, np.int32(w), np.int32(k), **defines)

@@ -1,4 +1,4 @@
-"""Sums over all axes but the last, in an order that never changes: launches ``kernels/sums.cu``."""
+"""Sums over all axes but the last, in a fixed order: launches ``kernels/sums.cu``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tinysrgan.ops.cuda.launch import PARTS, run, sizes, walk, walk_alone
 
 def sum_per_channel(x: Array) -> Array:
     """The sums of x: (..., C) over all axes but the last: (C,)."""
-    way = walk(x, PARTS)
-    if way.parts > 1:
-        parts = array_module(x).empty((way.parts, x.shape[-1]), x.dtype)
-        run("sums.cu", "sum_rows", way, x, parts, *sizes(x))
+    launch = walk(x, PARTS)
+    if launch.parts > 1:
+        parts = array_module(x).empty((launch.parts, x.shape[-1]), x.dtype)
+        run("sums.cu", "sum_rows", launch, x, parts, *sizes(x))
         x = parts
     return add_parts(x)
 
 
 def add_parts(parts: Array) -> Array:
-    """channel_sums of few numbers, which each thread block is able to add up alone."""
+    """``sum_per_channel`` of few rows: one thread block adds up a group of channels alone."""
     rows, channels = sizes(parts)
     sums = array_module(parts).empty(parts.shape[-1], parts.dtype)
     run("sums.cu", "sum_rows", walk_alone(int(rows), int(channels)), parts, sums, rows, channels)

@@ -1,7 +1,7 @@
-"""The convolution on tensor cores, run on the CPU: against six loops in float64.
+"""conv_tf32.cu, run on the CPU, against ``naive`` in float64.
 
-All numbers are ones that TF32 can hold, so that the only errors left are those of adding in float32: what is off by
-more is wrong. What the kernels don't write is NaN, threads run in three orders, sizes leave remainders in every tile.
+All inputs are exact in TF32, so the only rounding errors are those of float32 sums, and larger errors are faults.
+Memory that a kernel does not write is NaN, threads run in three orders, and the sizes leave remainders in every tile.
 """
 
 from functools import cache
@@ -39,27 +39,27 @@ def cupy():
 
 @pytest.fixture
 def in_parts(monkeypatch):
-    """A block for every slice of dw's depth."""
+    """One thread block for each slice of dw's depth."""
     monkeypatch.setattr(conv_tf32, "BLOCKS", 2**16)
     monkeypatch.setattr(conv_tf32, "SLICES", 1)
 
 
 def tf32(x):
-    """Rounded to 10 bits of mantissa, half way cases away from zero."""
+    """x rounded to 10 bits of mantissa, ties away from zero."""
     return ((x.astype(np.float32).view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
 @cache
-def numbers(*shape, seed=0):
+def random(*shape, seed=0):
     return tf32(np.random.default_rng([seed, *shape]).standard_normal(shape))
 
 
 def arrays(case):
-    """x, w, dy of a case, and what its epilogue takes."""
+    """x, w, dy of a case, and its bias, slope and shortcut."""
     n, h, w, c, k, r, s, stride = case
     y_shape = n, -(-h // stride), -(-w // stride), k
-    epilogue = numbers(k, seed=1), numbers(k, seed=2), numbers(*y_shape, seed=3)
-    return numbers(n, h, w, c), numbers(r, s, c, k, seed=4), numbers(*y_shape, seed=5), epilogue
+    epilogue = random(k, seed=1), random(k, seed=2), random(*y_shape, seed=3)
+    return random(n, h, w, c), random(r, s, c, k, seed=4), random(*y_shape, seed=5), epilogue
 
 
 def epilogue(y, bias=None, slope=None, shortcut=None):
@@ -114,7 +114,7 @@ CHECKS = {"y": check_y, "dx": check_dx, "dw": check_dw}
 @pytest.mark.parametrize("turns", runner.ORDERS)
 @pytest.mark.parametrize("what", CHECKS)
 @pytest.mark.parametrize("case", CASES)
-def test_y_dx_and_dw_are_those_of_the_six_loops(cupy, case, what, turns):
+def test_y_dx_and_dw_equal_those_of_the_six_loops(cupy, case, what, turns):
     with runner.order(turns):
         CHECKS[what](cupy, CASES[case])
 
@@ -127,7 +127,7 @@ def test_dw_in_many_parts(cupy, in_parts, case):
     check_dw(cupy, CASES[case])
 
 
-def test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch):
+def test_dw_in_parts_with_a_shorter_last_one(cupy, monkeypatch):
     monkeypatch.setattr(conv_tf32, "BLOCKS", 8)
     monkeypatch.setattr(conv_tf32, "SLICES", 1)
     assert conv_tf32.weight_grid(geometry((1, 11, 13, 32), (2, 3, 32, 96), 1)) == (2, 2, 2)
@@ -135,7 +135,7 @@ def test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch):
 
 
 @pytest.mark.parametrize("present", range(8))
-def test_bias_slope_and_shortcut_may_each_be_absent(cupy, present):
+def test_bias_slope_and_shortcut_are_optional(cupy, present):
     x, w, _, extras = arrays(FIRST)
     extras = [array if present >> bit & 1 else None for bit, array in enumerate(extras)]
     given = [None if array is None else cupy.asarray(array) for array in extras]
@@ -144,7 +144,7 @@ def test_bias_slope_and_shortcut_may_each_be_absent(cupy, present):
 
 
 def check_rounding(cupy, height, width):
-    """y and dx of numbers that TF32 can't hold: rounded to the nearest, not cut off, as the tensor cores alone do."""
+    """y and dx of inputs that TF32 cannot hold are rounded to nearest; the tensor cores alone would truncate them."""
     generator = np.random.default_rng(0)
     x, w = (generator.standard_normal(shape).astype(np.float32) for shape in ((1, height, width, 32), (3, 3, 32, 32)))
     a, b = map(cupy.asarray, (x, w))
@@ -158,11 +158,11 @@ def check_rounding(cupy, height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 5), (8, 16)], ids=["implicit GEMM", "halo"])
-def test_numbers_are_rounded_to_the_nearest_that_tf32_can_hold(cupy, height, width):
+def test_inputs_are_rounded_to_the_nearest_tf32_value(cupy, height, width):
     check_rounding(cupy, height, width)
 
 
-def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cupy, in_parts):
+def test_results_do_not_depend_on_the_order_of_threads(cupy, in_parts):
     x, _, dy, _ = arrays(FIRST)
     made = []
     for turns in runner.ORDERS:
@@ -172,7 +172,7 @@ def test_the_same_numbers_give_the_same_result_in_whatever_order_threads_run(cup
     np.testing.assert_array_equal(made[0], made[2])
 
 
-def test_arrays_that_are_not_contiguous_or_not_aligned_are_taken_too(cupy):
+def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
     x, w, dy, _ = arrays(FIRST)
     view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
     shifted = cupy.empty(dy.size + 1, np.float32)[1:].reshape(dy.shape)
@@ -189,7 +189,7 @@ def test_there_are_no_races(cupy, what):
         CHECKS[what](cupy, STRIDED)
 
 
-# ---------------------------------------------------------------- who takes what
+# ---------------------------------------------------------------- the choice of kernels
 
 
 def test_takes(cupy):
@@ -202,12 +202,12 @@ def test_takes(cupy):
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize(("capability", "taken"), [("75", False), ("80", True), ("89", True), ("100", True)])
-def test_takes_only_on_gpus_that_have_tf32(cupy, monkeypatch, capability, taken):
+def test_takes_only_on_gpus_with_tf32(cupy, monkeypatch, capability, taken):
     monkeypatch.setattr("cuda_on_cpu.cupy_on_cpu.COMPUTE_CAPABILITY", capability)
     assert conv_tf32.takes((1, 32, 32, 64), (3, 3, 64, 64), 1) == taken
 
 
-def test_convolutions_come_here_unless_they_must_be_exact(cupy):
+def test_convolutions_use_tensor_cores_unless_exact(cupy):
     x, w, _, extras = arrays(FIRST)
     a, b = map(cupy.asarray, (x, w))
     with no_reading():
@@ -218,7 +218,7 @@ def test_convolutions_come_here_unless_they_must_be_exact(cupy):
     assert convolution.rung(x.shape, w.shape, 1, x.dtype, exact=True) == "conv_tiled"
 
 
-def test_large_images_stay_within_the_limits_of_a_grid_and_small_ones_have_no_empty_parts():
+def test_grids_are_within_their_limits_and_have_no_empty_parts():
     for n, size in ((16, 512), (1, 1), (16, 33)):
         g = geometry((n, size, size, 256), (3, 3, 256, 256), 1)
         across, down, parts = conv_tf32.weight_grid(g)
@@ -227,8 +227,8 @@ def test_large_images_stay_within_the_limits_of_a_grid_and_small_ones_have_no_em
         assert (parts - 1) * -(-slices // parts) < slices
 
 
-def test_two_blocks_fit_into_the_shared_memory_of_a_multiprocessor():
-    """Of an A100, 164 KB, of which each block takes 1 KB for itself; one fits into the 99 KB of a desktop's GPU."""
+def test_two_blocks_fit_in_the_shared_memory_of_a_multiprocessor():
+    """An A100 has 164 KB, of which each block reserves 1 KB; a desktop GPU's 99 KB hold one block."""
     for name in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
         bytes_ = conv_tf32.shared_memory(name)
         assert 2 * (bytes_ + 1024) <= 164 * 1024 and bytes_ <= 99 * 1024
@@ -237,7 +237,7 @@ def test_two_blocks_fit_into_the_shared_memory_of_a_multiprocessor():
 # ---------------------------------------------------------------- planted faults
 
 FAULTS = [
-    # barrier, waits, stages
+    # barriers, waits, stages
     ("__syncthreads();", ""),
     ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
     ("    copy_wait<STAGES - 2>();  // this thread's copies of the slice are there,\n    __syncthreads();",
@@ -245,7 +245,7 @@ FAULTS = [
     ("copy(slice + STAGES - 1);", "copy(slice + STAGES);"),
     ("slice % STAGES *", "slice % (STAGES - 1) *"),
     ("if (slice < count) right", "if (slice + 1 < count) right"),
-    # which number of a fragment lies where
+    # positions in a fragment
     ("k % 2 * 8 + lane_i(), depth + k / 2 * 4", "k / 2 * 8 + lane_i(), depth + k % 2 * 4"),
     ("depth + k * 4", "depth + k"),
     ("threadIdx.x % 32 / 4", "threadIdx.x % 32 % 8"),
@@ -262,7 +262,7 @@ FAULTS = [
     ("channel + (long long)c * tap.channels, c < channels", "channel + (long long)c * tap.channels, c <= channels"),
     ("left.begin(i, row < rows, n, p", "left.begin(i, true, n, p"),
     ("inside = n < g.N &&", "inside ="),
-    # edges of the image, padding, the way along the depth
+    # edges of the image, padding, steps along the depth
     ("exists && (unsigned)(top + DIRECTION * r) < height", "exists && (unsigned)(top + DIRECTION * r) <= height"),
     ("(unsigned)(left + DIRECTION * s) < width", "left + DIRECTION * s < width"),
     ("(inside[i] & both) == both", "(inside[i] & both)"),
@@ -272,7 +272,7 @@ FAULTS = [
     ("if (++s == columns)", "if (++s > columns)"),
     ("if ((channel += DEPTH) < channels) return;", ""),
     ("if (++p == g.P) p = 0, n++", "if (++p == g.P) n++"),
-    # the phases of a stride
+    # phases of a stride
     ("Windows<-1>", "Windows<1>"),
     ("taps = (size - phase + stride - 1) / stride", "taps = (size - phase) / stride"),
     ("(phase + stride - before % stride) % stride", "phase"),
@@ -295,7 +295,7 @@ FAULTS = [
 def test_planted_faults_are_found(cupy, monkeypatch, fault):
     text, replacement = fault
     source = compile.source("conv_tf32.cu")
-    assert text in source, "this fault is out of date"
+    assert text in source, "this fault no longer applies"
     monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
     with pytest.raises((AssertionError, runner.CudaError)):
         for turns in runner.ORDERS:
@@ -303,16 +303,16 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
                 for check in CHECKS.values():
                     check(cupy, FIRST)
                     check(cupy, STRIDED)
-                test_dw_in_parts_of_which_the_last_is_shorter(cupy, monkeypatch)
+                test_dw_in_parts_with_a_shorter_last_one(cupy, monkeypatch)
                 check_rounding(cupy, 4, 5)
 
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("text", ["to_tf32(image", "to_tf32(weights[(", "to_tf32(weights[k"])
-def test_a_halo_that_does_not_round_is_found(cupy, monkeypatch, text):
-    """The other faults of conv_halo.cu are in test_cuda_halo.py; its numbers fit TF32, so that it can't see these."""
+def test_missing_rounding_in_conv_halo_is_found(cupy, monkeypatch, text):
+    """The other faults of conv_halo.cu are in test_cuda_conv_halo.py, with inputs that need no rounding."""
     source = compile.source("conv_halo.cu")
-    assert text in source, "this fault is out of date"
+    assert text in source, "this fault no longer applies"
     faulty = source.replace(text, text.replace("to_tf32", "__float_as_uint"))
     monkeypatch.setattr(compile, "source", lambda _: faulty)
     with pytest.raises(AssertionError):

@@ -1,17 +1,17 @@
-"""The 3x3 convolution from tiles with a halo, run on the CPU: against six loops in float64, with TF32's numbers."""
+"""conv_halo.cu, run on the CPU, against ``naive`` in float64. All inputs are exact in TF32."""
 
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
-from test_cuda_tensor_cores import arrays, epilogue, truths
+from test_cuda_conv_tf32 import arrays, epilogue, truths
 
 from tinysrgan.ops.cuda import compile, conv_halo, conv_tf32
 from tinysrgan.ops.cuda.geometry import geometry
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
-# N H W C K R S stride, as in test_cuda_tensor_cores
+# N H W C K R S stride
 CASES = {
     "one tile": (1, 8, 16, 32, 32, 3, 3, 1),
     "remainders down, across and in channels": (2, 9, 19, 64, 96, 3, 3, 1),
@@ -46,7 +46,7 @@ def check(cupy, case) -> None:
 
 @pytest.mark.parametrize("turns", runner.ORDERS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_y_and_dx_are_those_of_the_six_loops(cupy, case, turns):
+def test_y_and_dx_equal_those_of_the_six_loops(cupy, case, turns):
     with runner.order(turns):
         check(cupy, case)
 
@@ -57,7 +57,7 @@ def test_there_are_no_races(cupy):
         check(cupy, CASES["three slices"])
 
 
-def test_what_comes_here_and_what_does_not(cupy):
+def test_takes(cupy):
     def takes(height=8, width=16, size=3, stride=1):
         return conv_halo.takes(geometry((1, height, width, 32), (size, size, 32, 32), stride))
 
@@ -65,14 +65,14 @@ def test_what_comes_here_and_what_does_not(cupy):
     assert not (takes(height=7) or takes(width=15) or takes(size=5) or takes(size=1) or takes(16, 32, stride=2))
 
 
-def test_the_rung_below_hands_over(cupy, monkeypatch):
+def test_conv_tf32_calls_conv_halo(cupy, monkeypatch):
     x, w, dy, _ = arrays(ODD)
-    asked = []
+    called = []
     for name in ("conv2d", "conv2d_grad_input"):
-        monkeypatch.setattr(conv_halo, name, lambda *arguments, name=name: asked.append(name))
+        monkeypatch.setattr(conv_halo, name, lambda *arguments, name=name: called.append(name))
     conv_tf32.conv2d(cupy.asarray(x), cupy.asarray(w))
     conv_tf32.conv2d_grad_input(cupy.asarray(dy), cupy.asarray(w), x.shape)
-    assert asked == ["conv2d", "conv2d_grad_input"]
+    assert called == ["conv2d", "conv2d_grad_input"]
 
 
 FAULTS = [
@@ -110,11 +110,11 @@ FAULTS = [
 def test_planted_faults_are_found(cupy, monkeypatch, fault):
     text, replacement = fault
     source = compile.source("conv_halo.cu")
-    assert text in source, "this fault is out of date"
+    assert text in source, "this fault no longer applies"
     monkeypatch.setattr(compile, "source", lambda _: source.replace(text, replacement))
     with pytest.raises((AssertionError, runner.CudaError)) as found:
         for turns in runner.ORDERS:
             with runner.order(turns):
                 check(cupy, ODD)
                 check(cupy, CASES["three slices"])
-    assert "g++" not in str(found.value), "this fault doesn't compile"
+    assert "g++" not in str(found.value), "this fault does not compile"
