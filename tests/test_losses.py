@@ -8,6 +8,7 @@ import pytest
 
 from tinysrgan.layers import Dense, Flatten, Sequential, Tanh
 from tinysrgan.losses import (
+    AdversarialLoss,
     FeatureLoss,
     binary_cross_entropy,
     mean_squared_error,
@@ -156,29 +157,27 @@ def test_perceptual_loss_by_hand():
     discriminator = Sequential(Flatten(), Dense(4, 1)).astype(np.float64)
     discriminator["1"].w.value[:] = 2
     fake = np.array([1.0, -1.0, 2.0, -2.0]).reshape(1, 1, 1, 4)
-    parts, gradient = perceptual_loss(fake, np.zeros_like(fake), mean_squared_error, discriminator, 0.1)
+    terms = {"content": (1.0, mean_squared_error), "adversarial": (0.1, AdversarialLoss(discriminator))}
+    parts, gradient = perceptual_loss(fake, np.zeros_like(fake), terms)
     assert parts == pytest.approx({"content": 10 / 4, "adversarial": math.log(2)})
     np.testing.assert_allclose(gradient.ravel(), [0.5 - 0.1, -0.5 - 0.1, 1 - 0.1, -1 - 0.1])
 
 
-def test_the_paper_weights_the_adversarial_part_with_a_thousandth():
-    discriminator = Discriminator(16, 2, 3, seed=0).astype(np.float64)
+def test_every_term_of_the_perceptual_loss_is_returned_by_its_name_and_weighted_in_the_gradient():
     fake, real = images(), images(seed=1)
-    _, by_default = perceptual_loss(fake, real, mean_squared_error, discriminator)
-    _, weighted = perceptual_loss(fake, real, mean_squared_error, discriminator, 1e-3)
-    _, without = perceptual_loss(fake, real, mean_squared_error, discriminator, 0)
-    np.testing.assert_array_equal(by_default, weighted)
-    np.testing.assert_array_equal(without, mean_squared_error(fake, real)[1])
-    assert (weighted != without).any()
+    total_variation = lambda fake, real: (np.asarray(7.0), np.ones_like(fake))  # noqa: E731
+    parts, gradient = perceptual_loss(fake, real, {"content": (1.0, mean_squared_error), "tv": (0.25, total_variation)})
+    loss, d_content = mean_squared_error(fake, real)
+    assert parts == {"content": loss, "tv": 7}
+    np.testing.assert_array_equal(gradient, d_content + 0.25)
 
 
 def test_a_step_along_the_gradient_fools_the_discriminator_more():
     discriminator = Discriminator(16, 2, 3, seed=0).astype(np.float64)
     fake = images()
-    no_content = lambda fake, real: (np.zeros(()), np.zeros_like(fake))  # noqa: E731
-    parts, gradient = perceptual_loss(fake, fake, no_content, discriminator, 1)
-    after, _ = perceptual_loss(fake - 1e-3 * gradient / np.abs(gradient).max(), fake, no_content, discriminator, 1)
-    assert after["adversarial"] < parts["adversarial"]
+    loss, gradient = AdversarialLoss(discriminator)(fake, fake)
+    after, _ = AdversarialLoss(discriminator)(fake - 1e-3 * gradient / np.abs(gradient).max(), fake)
+    assert after < loss
 
 
 def test_the_generators_step_leaves_the_discriminator_as_it_was():
@@ -193,7 +192,7 @@ def test_the_generators_step_leaves_the_discriminator_as_it_was():
     assert gradients["logit.w"].any()
     assert set(flags.values()) == {True, False}
 
-    _, gradient = perceptual_loss(images(), images(seed=1), mean_squared_error, discriminator)
+    _, gradient = AdversarialLoss(discriminator)(images(), images(seed=1))
 
     assert gradient.any()
     for name, tensor in discriminator.tensors().items():
@@ -210,6 +209,7 @@ def test_the_losses_write_into_neither_image():
         x.flags.writeable = False
     discriminator = Discriminator(16, 2, 3, seed=0)
     for content in (mean_squared_error, FeatureLoss(VGG19("block1_conv1"))):
-        parts, gradient = perceptual_loss(fake, real, content, discriminator)
+        terms = {"content": (1.0, content), "adversarial": (1e-3, AdversarialLoss(discriminator))}
+        parts, gradient = perceptual_loss(fake, real, terms)
         assert gradient.dtype == np.float32
         assert {part.dtype for part in parts.values()} == {np.dtype(np.float32)}

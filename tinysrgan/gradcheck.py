@@ -1,11 +1,11 @@
-"""Is a gradient right? Compare it with what the function does when it is nudged: ``python -m tinysrgan.gradcheck``.
+"""Compare gradients with finite differences: ``python -m tinysrgan.gradcheck``.
 
-The loss is L = sum(dy * f(x)) with *random* weights dy. Weights of one, the usual choice, are a trap: the sum of
-batch-norm's output doesn't depend on its input, so a backward pass that returns zeros would pass.
+The loss is L = sum(dy * f(x)) with a *random* cotangent dy. A dy of ones, the usual choice, hides mistakes: the sum of
+batch-norm's output does not depend on its input, so that a backward pass which returns zeros would pass.
 
-Every tensor is moved along one random direction v, a little forward and a little back. The slope of L that shows must
-be sum(gradient * v). That takes a few forward passes for each tensor, however large it is, so that whole nets can be
-checked. All in float64. Give it random numbers, not round ones: at a kink itself, such as ReLU's at 0 or two equal
+Each tensor moves along one random direction v, a little forward and a little back. The measured slope of L must be
+sum(gradient * v). This takes a few forward passes for each tensor, whatever its size, so that whole nets can be
+checked. Everything is computed in float64. Inputs must be random, not round: at a kink, such as ReLU's at 0 or two equal
 maxima, the slopes ahead and behind differ, and there is none to compare with. That is reported as a kink.
 """
 
@@ -19,45 +19,29 @@ import numpy as np
 
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
-from tinysrgan.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    MaxPool,
-    PixelShuffle,
-    PReLU,
-    ReLU,
-    Residual,
-    Sigmoid,
-    Tanh,
-    Upsample,
-)
-from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss
-from tinysrgan.models import VGG19, Discriminator, Generator
+from tinysrgan.layers import Layer
+from tinysrgan.registry import LAYERS, LOSS_SHAPE, LOSSES, NETS, example
 
 TOLERANCE = 1e-6
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 SHORTER = 10  # each than the one before
 DIRECTIONS = 6  # at most, where kinks make slopes doubtful
-SURE = 2e-7  # two measurements that differ by less, relative to the slope, are believed
+SURE = 2e-7  # two measurements agree if they differ by less than this, relative to the slope
 ROUNDING = 1e-15  # of the loss, relative to it, or to 1 if it is smaller
 SMALL = 1e-3  # smaller slopes count as this: those of biases before batch-norm are zero
 KINK = np.inf  # in place of an error, which is 2 at most
 
 
 class GradientError(AssertionError):
-    """A gradient isn't the slope of its function."""
+    """A gradient is not the slope of its function."""
 
 
 def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) -> dict[str, float]:
     """The relative error of each gradient of a layer or net, by the tensor's path; "x" is the input's.
 
-    Converts the layer to float64, in train mode. About 1e-9 is a right gradient, above 1e-6 a wrong one; infinity means
-    a kink, where a gradient can't be checked. The layer's values stay as they are; its running statistics and gradients
-    don't.
+    Converts the layer to float64 and to train mode. A right gradient has an error of about 1e-9, a wrong one of more
+    than 1e-6; infinity means a kink, where no gradient can be checked. The layer's parameters stay the same; its
+    buffers and gradients change.
     """
     rng = rng or np.random.default_rng(0)
     layer.astype(np.float64).train()
@@ -78,10 +62,7 @@ def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) ->
 def gradcheck_loss(
     function: Callable[[Array], tuple[Array, Array]], y: Array, rng: np.random.Generator | None = None
 ) -> float:
-    """The relative error of the gradient that a loss function returns beside its value: y -> (loss, gradient).
-
-    Infinity means a kink.
-    """
+    """The relative error of a loss function's gradient, infinity at a kink; ``function``: y -> (loss, gradient)."""
     y = y.astype(np.float64)
     gradient = function(y)[1]
     return _error(lambda: float(function(y)[0]), y, gradient, rng or np.random.default_rng(0))
@@ -104,7 +85,7 @@ def check_gradients(
 
 
 def _trained(layer: Layer, path: str) -> bool:
-    """Whether the layer that holds this tensor collects gradients; a frozen one doesn't."""
+    """Whether the layer of this tensor collects gradients; a frozen one does not."""
     for name in path.split(".")[:-1]:
         layer = layer.children()[name]
     return path == "x" or not layer.frozen
@@ -113,7 +94,7 @@ def _trained(layer: Layer, path: str) -> bool:
 def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:
     """|slope - gradient along v|, relative to their size, or to SMALL where both are smaller than that; KINK at a kink.
 
-    Of several directions v the one is taken whose slope is the surest; the gradient under test has no say in it.
+    Of several directions v, the one with the least doubtful slope counts, whatever the gradient under test is.
     """
     tries = []
     for _ in range(DIRECTIONS):
@@ -129,13 +110,13 @@ def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.ra
 
 
 def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, float, float]:
-    """How doubtful the slope of the loss along v is; the slope itself: half of what two steps of v change; the corner.
+    """The doubt about the slope of the loss along v, the slope itself (a central difference), and the corner.
 
-    Long steps meet the kinks of ReLU and its kind, short ones rounding. So steps get shorter until two in a row agree.
-    Rounding is counted as a doubt, because two roundings may agree by chance.
+    Long steps cross the kinks of ReLU and the like; short ones suffer from rounding. The steps therefore get shorter
+    until two in a row agree. Rounding adds to the doubt, because two rounded slopes may agree by chance.
 
-    The corner is the slope ahead less the slope behind at a step of zero, extrapolated from two steps, because a
-    curve adds a share in proportion to the step. It is zero, but for rounding, unless ``tensor`` itself lies on a kink.
+    The corner is the slope ahead minus the slope behind, extrapolated to a step of zero: curvature adds to it in
+    proportion to the step. It is zero, but for rounding, unless ``tensor`` itself lies on a kink.
     """
     before = tensor.copy()
     here = loss()
@@ -158,52 +139,19 @@ def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, f
 
 
 def report() -> Iterator[tuple[str, float]]:
-    """The largest error of every layer, loss and (small) net."""
+    """The name and the largest error of every layer, net and loss of the registry."""
+    for name in LAYERS | NETS:
+        layer, x = example(name)
+        yield name, float(np.max([*gradcheck(layer, x).values()]))  # np.max returns NaN if one is NaN
     rng = np.random.default_rng(1)
-    image = rng.uniform(-1, 1, (2, 7, 6, 4))
-    layers: dict[str, tuple[Layer, Array]] = {
-        "Conv2D 3x3": (Conv2D(4, 5, 3, rng=rng), image),
-        "Conv2D 3x3, stride 2": (Conv2D(4, 5, 3, stride=2, rng=rng), image),
-        "Conv2D 9x9": (Conv2D(4, 3, 9, rng=rng), image),
-        "Dense": (Dense(6, 5, rng), rng.standard_normal((3, 6))),
-        "BatchNorm": (BatchNorm(4), image),
-        "PReLU": (PReLU(4), image),
-        "LeakyReLU": (LeakyReLU(), image),
-        "ReLU": (ReLU(), image),
-        "Sigmoid": (Sigmoid(), image),
-        "Tanh": (Tanh(), image),
-        "PixelShuffle": (PixelShuffle(), image),
-        "Upsample": (Upsample(), image),
-        "MaxPool": (MaxPool(), image),
-        "Flatten": (Flatten(), image),
-        "Residual": (Residual(Conv2D(4, 4, 3, rng=rng), BatchNorm(4), PReLU(4)), image),
-        "Generator": (Generator(2, 4, seed=1), rng.uniform(-1, 1, (2, 6, 5, 3))),
-        "Generator, nearest": (Generator(1, 4, upscale="nearest", seed=1), rng.uniform(-1, 1, (2, 6, 5, 3))),
-        "Discriminator": (Discriminator(32, 4, 8, seed=1), rng.uniform(-1, 1, (3, 32, 32, 3))),
-        "VGG19 to block2_conv1": (VGG19("block2_conv1"), rng.uniform(-1, 1, (1, 12, 12, 3))),
-    }
-    for name, (layer, x) in layers.items():
-        yield name, float(np.max([*gradcheck(layer, x, rng).values()]))  # NaN, if there is one
-
-    target = rng.uniform(-1, 1, (3, 32, 32, 3))
-    discriminator = Discriminator(32, 4, 8, seed=1).astype(np.float64)
-    features = FeatureLoss(VGG19("block1_conv2").astype(np.float64))
-    losses: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-        "mean squared error": lambda y: mean_squared_error(y, target),
-        "binary cross-entropy": lambda y: binary_cross_entropy(y, 1.0),
-        "VGG19 features": lambda y: features(y, target),
-        "perceptual loss": lambda y: _total(*perceptual_loss(y, target, mean_squared_error, discriminator, 0.1), 0.1),
-    }
-    for name, function in losses.items():
-        yield name, gradcheck_loss(function, rng.uniform(-1, 1, target.shape), rng)
-
-
-def _total(parts: dict[str, Array], gradient: Array, weight: float) -> tuple[Array, Array]:
-    return parts["content"] + weight * parts["adversarial"], gradient
+    fake, real = rng.uniform(-0.9, 0.9, LOSS_SHAPE), rng.uniform(-1, 1, LOSS_SHAPE)
+    for name, make in LOSSES.items():
+        loss = make()
+        yield name, gradcheck_loss(lambda y, loss=loss: loss(y, real), fake)  # type: ignore[misc]
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """The command: 0 if all gradients are right, 1 if one is wrong, 2 for a mistake of the user's."""
+    """The command: 0 if all gradients are right, 1 if one is wrong, 2 for a user's mistake."""
     argparse.ArgumentParser(
         prog="python -m tinysrgan.gradcheck",
         description="Compare the gradients of every layer, loss and (small) net with finite differences, in float64 on "
@@ -217,12 +165,12 @@ def show() -> int:
     """Print the table; 1 if a gradient is wrong, else 0."""
     right = True
     with taken_by(sys.stdout):
-        print(f"{'':<26}relative error of the gradients")
+        print(f"{'':<32}relative error of the gradients")
     for name, error in report():
         with taken_by(sys.stdout):
             found = "kink, not checked" if error == KINK else f"{error:.1e}{'' if error <= TOLERANCE else '   WRONG'}"
-            print(f"{name:<26}{found}")
-        right &= error <= TOLERANCE  # which NaN isn't
+            print(f"{name:<32}{found}")
+        right &= error <= TOLERANCE  # false for NaN
     with taken_by(sys.stdout):
         print(f"\nAll are right: below {TOLERANCE:g}." if right else f"\nAbove {TOLERANCE:g} is wrong.")
     return int(not right)

@@ -1,15 +1,28 @@
-"""What the nets are told to make small. Each function returns the loss and its gradient, written by hand."""
+"""Loss functions, each with its gradient, written by hand.
+
+Every loss returns two arrays: the loss, without axes, and its gradient with respect to its first argument. What the
+generator minimizes is a weighted sum of losses by name, ``perceptual_loss``; a new term is one more entry of its dict.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from tinysrgan.core.device import Array, array_module
+import numpy as np
+
+from tinysrgan.core.device import Array
 from tinysrgan.layers import Layer, frozen
 
 
+class ImageLoss(Protocol):
+    """How good a generated image is: (fake, real) -> (loss, gradient with respect to fake)."""
+
+    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]: ...
+
+
 def mean_squared_error(y: Array, target: Array) -> tuple[Array, Array]:
-    """mean((y - target)^2) over all numbers, and its gradient 2 (y - target) / size. Any shape, both alike."""
+    """mean((y - target)^2) over all elements; the gradient is 2 (y - target) / size. Any shape, both alike."""
     difference = y - target
     return (difference * difference).mean(), difference * (2 / difference.size)
 
@@ -17,40 +30,31 @@ def mean_squared_error(y: Array, target: Array) -> tuple[Array, Array]:
 def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
     """-mean(t log p + (1 - t) log(1 - p)) with p = (1 + y) / 2, t = (1 + target) / 2: the probabilities of white.
 
-    For images that are black or white, as QR codes are, and a net that ends in tanh. The gradient, (y - target) / (1 -
-    y^2) / size, grows where the net is sure and wrong, and so makes up for tanh's, which vanishes there. Both in
-    [-1, 1], any shape. Where p comes as near as 1e-7 to 0 or 1, it counts as that.
+    For black-and-white images, such as QR codes, and a net that ends in tanh. The gradient,
+    (y - target) / (1 - y^2) / size, is large where y is confident and wrong; it compensates for tanh's gradient, which
+    vanishes there. Both in [-1, 1], any shape. p is clipped to [1e-7, 1 - 1e-7].
     """
-    xp = array_module(y)
     p, t = (1 + y) / 2, (1 + target) / 2
     near = 1e-7
-    loss = -(t * xp.log(xp.maximum(p, near)) + (1 - t) * xp.log(xp.maximum(1 - p, near)))
-    return loss.mean(), (y - target) / xp.maximum(1 - y * y, 4 * near) / y.size
+    loss = -(t * np.log(np.maximum(p, near)) + (1 - t) * np.log(np.maximum(1 - p, near)))
+    return loss.mean(), (y - target) / np.maximum(1 - y * y, 4 * near) / y.size
 
 
-PIXEL_LOSSES = {"squares": mean_squared_error, "entropy": pixel_cross_entropy}
+PIXEL_LOSSES: dict[str, ImageLoss] = {"squares": mean_squared_error, "entropy": pixel_cross_entropy}
 
 
 def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
-    """-mean(label log p + (1 - label) log(1 - p)) with p = sigmoid(logits), and its gradient (p - label) / size.
+    """-mean(label log p + (1 - label) log(1 - p)) with p = sigmoid(logits); the gradient is (p - label) / size.
 
-    Computed on logits as max(l, 0) - l label + log(1 + exp(-|l|)): never infinite, however sure the discriminator is.
+    Computed from the logits as max(l, 0) - l label + log(1 + exp(-|l|)), which never overflows.
     """
-    xp = array_module(logits)
-    loss = xp.maximum(logits, 0) - logits * label + xp.log1p(xp.exp(-abs(logits)))
+    loss = np.maximum(logits, 0) - logits * label + np.log1p(np.exp(-abs(logits)))
     return loss.mean(), (sigmoid(logits) - label) / logits.size
 
 
 def sigmoid(logits: Array) -> Array:
-    """sigmoid(logits), in 0..1, without overflow."""
-    xp = array_module(logits)
-    return 0.5 * xp.tanh(0.5 * logits) + 0.5
-
-
-class ContentLoss(Protocol):
-    """How far a generated image is from the real one: (fake, real) -> (loss, gradient with respect to fake)."""
-
-    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]: ...
+    """1 / (1 + exp(-logits)), in 0..1, without overflow."""
+    return 0.5 * np.tanh(0.5 * logits) + 0.5
 
 
 class FeatureLoss:
@@ -70,20 +74,31 @@ class FeatureLoss:
         return loss * self.scale**2, self.vgg.backward(d_features * self.scale**2)
 
 
-def perceptual_loss(
-    fake: Array, real: Array, content: ContentLoss, discriminator: Layer, adversarial_weight: float = 1e-3
-) -> tuple[dict[str, Array], Array]:
-    """SRGAN's loss for the generator: content + adversarial_weight * adversarial (Ledig et al. 2017, eq. 3).
+class AdversarialLoss:
+    """-log D(fake): small when the discriminator takes the fake for real (Ledig et al. 2017, eq. 6).
 
-    The adversarial part is -log D(fake): small when the discriminator takes the fake for real. Its gradient comes
-    through the discriminator, which is frozen meanwhile. Returns both parts by name, unweighted, and the gradient
-    of their weighted sum with respect to ``fake``.
+    The gradient passes through the discriminator, which is frozen meanwhile. The real image does not matter.
     """
-    content_loss, d_content = content(fake, real)
-    with frozen(discriminator):
-        adversarial_loss, d_logits = binary_cross_entropy(discriminator.forward(fake), label=1)
-        d_adversarial = discriminator.backward(d_logits)
-    return (
-        {"content": content_loss, "adversarial": adversarial_loss},
-        d_content + adversarial_weight * d_adversarial,
-    )
+
+    def __init__(self, discriminator: Layer):
+        self.discriminator = discriminator
+
+    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]:
+        with frozen(self.discriminator):
+            loss, d_logits = binary_cross_entropy(self.discriminator.forward(fake), label=1)
+            return loss, self.discriminator.backward(d_logits)
+
+
+def perceptual_loss(
+    fake: Array, real: Array, terms: Mapping[str, tuple[float, ImageLoss]]
+) -> tuple[dict[str, Array], Array]:
+    """The generator's loss, sum of weight * loss over all ``terms`` (Ledig et al. 2017, eq. 3).
+
+    ``terms`` holds (weight, loss) by name: in the paper (1, content) and (1e-3, adversarial). Returns every loss by
+    its name, unweighted, and the gradient of the weighted sum with respect to ``fake``.
+    """
+    losses, gradient = {}, np.zeros_like(fake)
+    for name, (weight, loss) in terms.items():
+        losses[name], d_fake = loss(fake, real)
+        gradient += weight * d_fake
+    return losses, gradient

@@ -73,7 +73,7 @@ def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Arra
 
 def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
     """Train the generator to look like the real image and to be taken for it by the (frozen) discriminator."""
-    losses, d_fake = perceptual_loss(fake, real, srgan.content, srgan.discriminator, srgan.adversarial_weight)
+    losses, d_fake = perceptual_loss(fake, real, srgan.generator_losses)
     srgan.generator.backward(d_fake)
     srgan.generator_optimizer.step()
     return losses

@@ -161,7 +161,7 @@ def test_a_net_moves_as_a_whole():
     net = Sequential(Dense(2, 3), BatchNorm(3))
     net.to(module)
     tensors = net.tensors()
-    assert tensors.keys() == {"0.w", "0.b", "1.scale", "1.shift", "1.mean", "1.variance"}
+    assert tensors.keys() == {"0.w", "0.b", "1.gamma", "1.beta", "1.running_mean", "1.running_variance"}
     for name, tensor in tensors.items():
         assert isinstance(tensor.value, Elsewhere), name
     for name, parameter in net.parameters().items():

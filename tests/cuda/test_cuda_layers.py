@@ -8,10 +8,12 @@ import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
-from tinysrgan import layers
-from tinysrgan.layers import Parameter, norm
+from tinysrgan import layers, ops
+from tinysrgan.core.device import array_module
+from tinysrgan.layers import Parameter
 from tinysrgan.ops.cuda import activation, adam, batch_norm, compile, launch, resample, sums
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.registry import LAYERS, example
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 
@@ -266,21 +268,44 @@ def test_nan_and_infinity_are_passed_on(cupy):
 # ---------------------------------------------------------------- against the layers in NumPy
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_gives_on_the_gpu_what_it_gives_in_numpy(cupy, name):
+    """Output, both modes, and all gradients; nothing is read off the GPU on the way."""
+    layer, x = example(name)
+    x = x.astype(np.float32)
+    expected = results(layer.astype(np.float32), x, np.cos)
+    layer = example(name)[0].astype(np.float32).to(cupy)
+    with no_reading():
+        found = results(layer, cupy.asarray(x), np.cos)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert array_module(found[key]) is cupy, key
+        close(found[key], value, max(1, np.abs(value).max()), error=1e-5)
+
+
+def results(layer, x, dy_of):
+    """y in both modes, dx, and all tensors and gradients after one forward and one backward with dy_of(y)."""
+    y = layer.forward(x)
+    found = {"y": y, "dx": layer.backward(dy_of(y)), "y in eval mode": layer.eval().forward(x)}
+    found |= {name: tensor.value for name, tensor in layer.tensors().items()}
+    return found | {f"d{name}": parameter.grad for name, parameter in layer.parameters().items()}
+
+
 def test_batch_norm_equals_the_layer(cupy):
     """Forward and backward of layers.BatchNorm, its formulas replaced by launches."""
     x, dy = numbers(4, 9, 11, 5, mean=20), numbers(4, 9, 11, 5, seed=1)
     layer = layers.BatchNorm(5)
-    layer.scale.value[:], layer.shift.value[:] = numbers(5, seed=2), numbers(5, seed=3)
+    layer.gamma.value[:], layer.beta.value[:] = numbers(5, seed=2), numbers(5, seed=3)
     y, dx = layer.forward(x), layer.backward(dy)
-    a, b, scale, shift = on_device(cupy, x, dy, layer.scale.value, layer.shift.value)
+    a, b, scale, shift = on_device(cupy, x, dy, layer.gamma.value, layer.beta.value)
     mean, variance = batch_norm.moments(a)
-    for result, expected in zip((mean, variance), norm.moments(x), strict=True):
+    for result, expected in zip((mean, variance), ops.moments(x), strict=True):
         close(result, expected)
     inverse_std = 1 / (variance + layer.epsilon) ** 0.5
     close(batch_norm.normalise(a, scale * inverse_std, shift - mean * scale * inverse_std), y, error=1e-5)
     sum_dy, sum_dy_normal = batch_norm.grad_sums(b, a, mean, inverse_std)
-    close(sum_dy, layer.shift.grad)
-    close(sum_dy_normal, layer.scale.grad)
+    close(sum_dy, layer.beta.grad)
+    close(sum_dy_normal, layer.gamma.grad)
     n = np.float32(x.size // 5)
     vectors = scale * inverse_std, sum_dy / n, mean, inverse_std * sum_dy_normal / n
     close(batch_norm.grad_input(b, a, *vectors), dx)

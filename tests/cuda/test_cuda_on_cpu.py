@@ -440,6 +440,8 @@ def test_the_package_uses_the_stand_in_as_a_gpu():
         assert array_module(x) is cupy and array_module(x * 2 + cupy.ones(4, np.float32)) is cupy
         assert array_module(x.sum(axis=0)) is cupy and array_module(x.mean()) is cupy
         assert array_module(cupy.maximum(x, 0)) is cupy and array_module(cupy.stack([x, x])) is cupy
+        assert array_module(np.maximum(x, 0)) is cupy and array_module(np.stack([x, x])) is cupy
+        assert array_module(np.asarray([1, 2], x.dtype, like=x)) is cupy
         assert type(to_device(x, np)) is np.ndarray
         assert np.isnan(cupy.empty((2, 2), np.float32).get()).all()
 
@@ -449,7 +451,7 @@ def test_arrays_of_the_cpu_and_the_gpu_do_not_mix():
         x = cupy.asarray(floats(4))
         for mix in (
             lambda: x + floats(4),
-            lambda: np.concatenate([x, x]),
+            lambda: np.concatenate([x, floats(4)]),
             lambda: cupy.concatenate([x, floats(4)]),
             lambda: x.__iadd__(floats(4)),
             lambda: x @ x,

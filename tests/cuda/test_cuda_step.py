@@ -109,8 +109,8 @@ def test_upscaling_equals_numpy_s(upscale, exactly):
     generator = Generator(2, 8, 4, upscale, seed=3)
     for layer in generator.layers():
         if isinstance(layer, BatchNorm):
-            layer.mean.value += 0.1
-            layer.variance.value *= 1.5
+            layer.running_mean.value += 0.1
+            layer.running_variance.value *= 1.5
     image = np.random.default_rng(4).integers(0, 256, (9, 13, 3), np.uint8)
     expected = Upscaler(generator, "cpu")(image)
     with cupy_on_cpu():

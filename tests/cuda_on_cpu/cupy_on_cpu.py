@@ -34,7 +34,8 @@ class ndarray(np.ndarray):  # CuPy's name
         return out[0] if len(out) == 1 else on_device(results)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
-        raise TypeError(f"numpy.{function.__name__} is given an array that lies on the GPU.")
+        """As in CuPy, NumPy's functions call CuPy's of the same name; those of submodules are not needed here."""
+        return getattr(Cupy("cupy"), function.__name__)(*arguments, **options)
 
     def get(self) -> np.ndarray:
         """A copy for NumPy."""

@@ -146,7 +146,7 @@ def test_another_epsilon_counts(files, name):
     generator = load(files, name)
     for layer in generator.layers():
         if isinstance(layer, BatchNorm):
-            layer.scale.value *= np.sqrt((layer.variance.value + 1e-5) / (layer.variance.value + 1e-3))
+            layer.gamma.value *= np.sqrt((layer.running_variance.value + 1e-5) / (layer.running_variance.value + 1e-3))
     assert error(generator, files / f"{name}.npz", "bytes", "bytes") > 1e-4
 
 

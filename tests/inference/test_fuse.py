@@ -196,12 +196,12 @@ def test_converted_weights_are_used():
 
 
 def epsilon_forgotten(w, b, norm):
-    s = norm.scale.value / norm.variance.value**0.5
-    return w * s, (b - norm.mean.value) * s + norm.shift.value
+    s = norm.gamma.value / norm.running_variance.value**0.5
+    return w * s, (b - norm.running_mean.value) * s + norm.beta.value
 
 
 def bias_not_scaled(w, b, norm):
-    return absorb_norm(w, b, norm)[0], b - norm.mean.value + norm.shift.value
+    return absorb_norm(w, b, norm)[0], b - norm.running_mean.value + norm.beta.value
 
 
 def tap_in_the_wrong_phase(conv):

@@ -34,7 +34,7 @@ def repeating(scale: int = 4, **config) -> Generator:
         if isinstance(layer, PReLU):
             layer.slope.value[:] = 1
         elif isinstance(layer, BatchNorm):
-            layer.scale.value[:] = 0  # so that residual blocks pass on their shortcut
+            layer.gamma.value[:] = 0  # so that residual blocks pass on their shortcut
         elif isinstance(layer, Conv2D):
             size, _, inputs, outputs = layer.w.value.shape
             copies = 4 if (inputs, outputs) == (4, 16) else 1  # what pixel shuffle makes a 2x2 cell of

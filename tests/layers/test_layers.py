@@ -127,8 +127,8 @@ def test_flatten_goes_along_channels_then_columns_then_rows():
 
 def test_batch_norm_gives_each_channel_mean_0_and_variance_1_then_scale_and_shift():
     layer = BatchNorm(2, epsilon=0).astype(np.float64)
-    layer.scale.value[:] = [1, 10]
-    layer.shift.value[:] = [0, 100]
+    layer.gamma.value[:] = [1, 10]
+    layer.beta.value[:] = [0, 100]
     x = np.array([[1.0, 50.0], [3.0, 70.0]])  # means 2 and 60, deviations 1 and 10
     assert layer.forward(x).tolist() == [[-1, 90], [1, 110]]
 
@@ -138,15 +138,17 @@ def test_the_running_statistics_move_by_one_minus_momentum():
     layer = BatchNorm(1, momentum=0.8).astype(np.float64)
     x = image([[1, 7]])
     layer.forward(x)
-    np.testing.assert_allclose([layer.mean.value, layer.variance.value], [[0.8], [0.8 * 1 + 0.2 * 9]])
+    np.testing.assert_allclose([layer.running_mean.value, layer.running_variance.value], [[0.8], [0.8 * 1 + 0.2 * 9]])
     layer.forward(x)
-    np.testing.assert_allclose([layer.mean.value, layer.variance.value], [[1.44], [0.8 * 2.6 + 0.2 * 9]])
+    np.testing.assert_allclose(
+        [layer.running_mean.value, layer.running_variance.value], [[1.44], [0.8 * 2.6 + 0.2 * 9]]
+    )
 
 
 def test_in_eval_mode_batch_norm_uses_the_running_statistics():
     layer = BatchNorm(1, epsilon=0).astype(np.float64).eval()
-    layer.mean.value[:] = 10
-    layer.variance.value[:] = 4
+    layer.running_mean.value[:] = 10
+    layer.running_variance.value[:] = 4
     assert rows(layer.forward(image([[10, 12, 6]]))) == [[0, 1, -2]]
 
 
@@ -331,8 +333,8 @@ def test_layers_are_found_by_number_or_name():
 @pytest.mark.parametrize(
     ("make", "limit"),
     [
-        (lambda rng: glorot_uniform((40, 60), 40, 60, rng), (6 / 100) ** 0.5),
-        (lambda rng: fan_in_uniform((5, 5, 4, 20), 100, rng), 0.1),
+        (lambda rng: glorot_uniform((40, 60), rng), (6 / 100) ** 0.5),
+        (lambda rng: fan_in_uniform((5, 5, 4, 20), rng), 0.1),
         (lambda rng: Dense(40, 60, rng=rng).w.value, (6 / 100) ** 0.5),
         (lambda rng: Conv2D(4, 20, 5, rng=rng).w.value, 0.1),
         (lambda rng: Conv2D(4, 80, 5, icnr_factor=2, rng=rng).w.value, 0.1),
@@ -357,7 +359,7 @@ def test_biases_start_at_zero_and_batch_norm_at_no_change():
     assert not Conv2D(3, 4, 3).b.value.any()
     assert not Dense(3, 4).b.value.any()
     norm = BatchNorm(1)
-    values = norm.scale.value, norm.shift.value, norm.mean.value, norm.variance.value
+    values = norm.gamma.value, norm.beta.value, norm.running_mean.value, norm.running_variance.value
     assert np.concatenate(values).tolist() == [1, 0, 0, 1]
     assert (norm.momentum, norm.epsilon) == (0.8, 1e-3)
 
@@ -406,7 +408,7 @@ def test_a_wrong_shape_names_the_layer(layer, shape, message):
 
 
 def test_an_even_filter_is_refused():
-    with pytest.raises(ValueError, match="odd filter size, not 4"):
+    with pytest.raises(ValueError, match="odd kernel size, not 4"):
         Conv2D(3, 4, 4)
 
 

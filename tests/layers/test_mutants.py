@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinysrgan import losses
+from tinysrgan import losses, ops
 from tinysrgan.gradcheck import TOLERANCE, check_gradients, gradcheck_loss
 from tinysrgan.layers import (
     BatchNorm,
@@ -19,12 +19,12 @@ from tinysrgan.layers import (
     Sigmoid,
     Tanh,
     Upsample,
-    conv,
 )
 from tinysrgan.layers.base import Layer
 from tinysrgan.models import Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.registry import weighted_sum
 
 
 def image(*shape: int) -> np.ndarray:
@@ -94,12 +94,9 @@ def loss_gradient(function, *shape):
 def perceptual():
     discriminator = Discriminator(16, 4, 8, seed=3).astype(np.float64)
     target = image(2, 16, 16, 3) ** 2
+    terms = {"content": (1.0, losses.mean_squared_error), "adversarial": (0.5, losses.AdversarialLoss(discriminator))}
 
-    def total(y):
-        parts, d_y = losses.perceptual_loss(y, target, losses.mean_squared_error, discriminator, 0.5)
-        return parts["content"] + 0.5 * parts["adversarial"], d_y
-
-    assert gradcheck_loss(total, image(2, 16, 16, 3)) < TOLERANCE
+    assert gradcheck_loss(lambda y: weighted_sum(terms)(y, target), image(2, 16, 16, 3)) < TOLERANCE
     assert not any(p.grad.any() for p in discriminator.parameters().values()), "the discriminator was trained"
 
 
@@ -153,11 +150,11 @@ def batch_norm_without(missing):
         std = (variance + self.epsilon) ** 0.5
         normal = (x - mean) / std
         axes = tuple(range(dy.ndim - 1))
-        self.scale.grad += (dy * normal).sum(axes)
-        self.shift.grad += dy.sum(axes)
+        self.gamma.grad += (dy * normal).sum(axes)
+        self.beta.grad += dy.sum(axes)
         corrections = {"mean": dy.mean(axes), "variance": normal * (dy * normal).mean(axes)}
         corrections.pop(missing)
-        return self.scale.value / std * (dy - sum(corrections.values()))
+        return self.gamma.value / std * (dy - sum(corrections.values()))
 
     return BatchNorm, "backward", backward
 
@@ -165,7 +162,7 @@ def batch_norm_without(missing):
 def raw_scale_gradient(self, dy):
     x = self._saved[0]
     dx = BATCH_NORM_BACKWARD(self, dy)
-    self.scale.grad[...] = (dy * x).sum(tuple(range(dy.ndim - 1)))
+    self.gamma.grad[...] = (dy * x).sum(tuple(range(dy.ndim - 1)))
     return dx
 
 
@@ -198,9 +195,10 @@ def swapped_leaky(self, dy):
 
 
 def shuffle_in_another_order(self, dy):
-    ((n, h, w, c),) = self.saved()
-    f = self.factor
-    return dy.reshape(n, h, f, w, f, c // (f * f)).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+    self.saved()
+    f, (n, height, width, c) = self.factor, dy.shape
+    h, w = height // f, width // f
+    return dy.reshape(n, h, f, w, f, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h, w, c * f * f)
 
 
 def pool_to_all(self, dy):
@@ -241,7 +239,7 @@ DENSE_BACKWARD, CONV_BACKWARD = Dense.backward, Conv2D.backward
 DENSE_FORWARD, BATCH_NORM_FORWARD = Dense.forward, BatchNorm.forward
 PROBABILITY, SQUARED, ADAM_STEP = losses.sigmoid, losses.mean_squared_error, Adam.step
 PIXEL_ENTROPY = losses.pixel_cross_entropy
-GRAD_INPUT, GRAD_WEIGHT = conv.conv2d_grad_input, conv.conv2d_grad_weight
+GRAD_INPUT, GRAD_WEIGHT = ops.conv2d_grad_input, ops.conv2d_grad_weight
 CONV = gradient(lambda: Conv2D(3, 4, 3, rng=np.random.default_rng(1)), 2, 6, 6, 3)
 STRIDE = gradient(lambda: Conv2D(3, 4, 3, stride=2, rng=np.random.default_rng(1)), 2, 6, 6, 3)
 NORM = gradient(lambda: BatchNorm(3), 2, 4, 5, 3)
@@ -253,8 +251,8 @@ MUTANTS = {
     "batch-norm forgets the mean": (*batch_norm_without("mean"), NORM),
     "batch-norm forgets the variance": (*batch_norm_without("variance"), NORM),
     "batch-norm's scale gradient of raw x": (BatchNorm, "backward", raw_scale_gradient, NORM),
-    "batch-norm's shift gradient missing": (*backward_of(BatchNorm, scale_grad("shift", 0)), NORM),
-    "batch-norm's scale gradient negated": (*backward_of(BatchNorm, scale_grad("scale", -1)), NORM),
+    "batch-norm's beta gradient missing": (*backward_of(BatchNorm, scale_grad("beta", 0)), NORM),
+    "batch-norm's gamma gradient negated": (*backward_of(BatchNorm, scale_grad("gamma", -1)), NORM),
     "PReLU's slope gradient where x is positive": (*prelu_slope_gradient(lambda x: np.maximum(x, 0)), PRELU),
     "PReLU's slope gradient everywhere": (*prelu_slope_gradient(lambda x: x), PRELU),
     "PReLU's slope gradient missing": (*backward_of(PReLU, scale_grad("slope", 0)), PRELU),
@@ -271,31 +269,31 @@ MUTANTS = {
         gradient(ReLU, 2, 4, 5, 3),
     ),
     "convolution dx with the filter unflipped": (
-        conv,
+        ops,
         "conv2d_grad_input",
         lambda dy, w, *rest: GRAD_INPUT(dy, w[::-1, ::-1], *rest),
         CONV,
     ),
     "convolution dx one pixel off": (
-        conv,
+        ops,
         "conv2d_grad_input",
         lambda *arguments: np.roll(GRAD_INPUT(*arguments), 1, axis=1),
         CONV,
     ),
     "stride-2 dx one phase off": (
-        conv,
+        ops,
         "conv2d_grad_input",
         lambda *arguments: np.roll(GRAD_INPUT(*arguments), 1, axis=2),
         STRIDE,
     ),
     "convolution dw with rows for columns": (
-        conv,
+        ops,
         "conv2d_grad_weight",
         lambda *arguments: GRAD_WEIGHT(*arguments).transpose(1, 0, 2, 3),
         CONV,
     ),
     "stride-2 dw taken with stride 1's taps": (
-        conv,
+        ops,
         "conv2d_grad_weight",
         lambda *arguments: np.roll(GRAD_WEIGHT(*arguments), 1, axis=0),
         STRIDE,

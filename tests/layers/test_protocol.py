@@ -1,49 +1,26 @@
 """The rules of ``layers/base.py``: each is one test, and every layer and whole net is held to it."""
 
-import inspect
-
 import numpy as np
 import pytest
-from cases import CASES, covered
 
-from tinysrgan import layers
-from tinysrgan.layers import BatchNorm, Buffer, Conv2D, Dense, Layer, PReLU, Residual, Sequential, frozen
-from tinysrgan.models import VGG19, Discriminator, Generator
-from tinysrgan.models.vgg19 import Preprocess
+from tinysrgan import layers, models
+from tinysrgan.layers import Buffer, Conv2D, Dense, Layer, Residual, Sequential, frozen
+from tinysrgan.models import VGG19, Discriminator, Generator, vgg19
+from tinysrgan.registry import LAYERS, NETS, example
+
+ALL = LAYERS | NETS
 
 
 def numbers(*shape):
     return np.random.default_rng(7).uniform(-1, 1, shape)
 
 
-# Beside the single layers: what only the models have, and whole nets, which must keep the same rules.
-ALL = {name: (make, x.shape) for name, (make, x) in CASES.items()} | {
-    "BatchNorm of vectors": (lambda: BatchNorm(4), (5, 4)),
-    "PReLU of vectors": (lambda: PReLU(4), (5, 4)),
-    "Preprocess": (Preprocess, (2, 4, 5, 3)),
-    "Generator, shuffle": (lambda: Generator(1, 4, 2), (2, 5, 7, 3)),
-    "Generator, nearest, tanh": (lambda: Generator(1, 4, 4, "nearest", "tanh"), (2, 5, 3, 3)),
-    "Generator, raw range": (lambda: Generator(1, 4, 2, value_range="bytes:bytes"), (1, 5, 4, 3)),
-    "Generator, unit range, sigmoid": (
-        lambda: Generator(1, 4, 2, output="sigmoid", value_range="unit:unit"),
-        (1, 4, 5, 3),
-    ),
-    "Discriminator": (lambda: Discriminator(19, 4, 6), (2, 19, 19, 3)),
-    "VGG19": (lambda: VGG19("block2_conv1").freeze(False), (2, 9, 7, 3)),
-}
-
 every_layer = pytest.mark.parametrize("case", ALL)
 
 
 def make(case, dtype=np.float64):
-    """The layer of a case, labelled ``some.path``: always the same, and no tensor at its first zeros and ones."""
-    layer = ALL[case][0]().label("some.path").astype(dtype)
-    rng = np.random.default_rng(1)
-    for tensor in layer.tensors().values():
-        shape = tensor.value.shape
-        limit = (tensor.value.size / shape[-1]) ** -0.5
-        tensor.value[...] = rng.uniform(0.1, 0.5, shape) if len(shape) == 1 else rng.uniform(-limit, limit, shape)
-    return layer
+    """The layer of a case, labelled ``some.path``."""
+    return example(case)[0].label("some.path").astype(dtype)
 
 
 def input_of(case, images=None, dtype=np.float64):
@@ -71,10 +48,11 @@ def assert_same(results, others, tolerance=1e-10):
         np.testing.assert_allclose(result, others[name], rtol=0, atol=tolerance * scale, err_msg=name)
 
 
-def test_every_exported_layer_is_held_to_the_rules():
-    exported = {getattr(layers, name) for name in layers.__all__}
-    kinds = {kind.__name__ for kind in exported if inspect.isclass(kind) and issubclass(kind, Layer)}
-    assert kinds - {"Layer"} <= covered()
+def test_every_layer_and_net_has_an_example():
+    public = [value for module in (layers, models, vgg19) for value in vars(module).values()]
+    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Layer)} - {Layer}
+    assert kinds == {type(make()) for make, _ in ALL.values()}
+    assert all(name.startswith(type(make()).__name__) for name, (make, _) in ALL.items())
 
 
 def test_every_layer_of_the_nets_is_exported():
@@ -309,7 +287,7 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_company(case):
 @every_layer
 def test_one_worker_and_two_agree(case, monkeypatch):
     pytest.importorskip("threadpoolctl", reason="without threadpoolctl there is always one worker")
-    monkeypatch.setattr("tinysrgan.ops.elementwise.SHARED_NUMBERS", 1)  # share even small arrays
+    monkeypatch.setattr("tinysrgan.ops.elementwise.SHARED_ELEMENTS", 1)  # share even small arrays
     x = input_of(case, images=3)
     results = {}
     for workers in ("1", "2"):
@@ -333,12 +311,12 @@ def test_odd_sizes_of_the_generator_and_its_parts(size):
 def test_parameters_are_named_by_path():
     generator = Generator(4, 4, 4)
     names = generator.parameters().keys()
-    assert {"head.conv.w", "head.prelu.slope", "body.3.conv1.w", "body.3.norm2.shift", "body.conv.b"} <= names
+    assert {"head.conv.w", "head.prelu.slope", "body.3.conv1.w", "body.3.norm2.beta", "body.conv.b"} <= names
     assert {"upscale.0.conv.w", "upscale.1.prelu.slope", "tail.w", "tail.b"} <= names
     assert generator.tensors().keys() - names == {
         f"body.{name}.{statistic}"
         for name in ["norm", *(f"{i}.norm{j}" for i in range(4) for j in (1, 2))]
-        for statistic in ("mean", "variance")
+        for statistic in ("running_mean", "running_variance")
     }
 
 

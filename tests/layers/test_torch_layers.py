@@ -23,10 +23,11 @@ from tinysrgan.layers import (
     Tanh,
     Upsample,
 )
-from tinysrgan.losses import FeatureLoss, binary_cross_entropy, mean_squared_error, perceptual_loss, sigmoid
+from tinysrgan.losses import AdversarialLoss, FeatureLoss, binary_cross_entropy, mean_squared_error, sigmoid
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.registry import weighted_sum
 
 torch = pytest.importorskip("torch", reason="PyTorch, the reference of these tests, is not installed")
 functional = torch.nn.functional
@@ -89,7 +90,7 @@ def conv2d(x, p, prefix="", stride=1):
 
 
 def batch_norm(x, p, prefix=""):
-    return functional.batch_norm(x, None, None, p[f"{prefix}scale"], p[f"{prefix}shift"], True, 0, 1e-3)
+    return functional.batch_norm(x, None, None, p[f"{prefix}gamma"], p[f"{prefix}beta"], True, 0, 1e-3)
 
 
 # ---------------------------------------------------------------- layers
@@ -131,15 +132,15 @@ def test_batch_norm_in_train_mode(shape):
     leaves = check(layer, x, images(batch_norm))
     # PyTorch's momentum is one minus ours, and its variance the unbiased one: n / (n - 1) times the batch's.
     n = x.size / 6
-    mean, variance = leaves["mean"].clone(), torch.zeros(6, dtype=torch.float64)
+    mean, variance = leaves["running_mean"].clone(), torch.zeros(6, dtype=torch.float64)
     functional.batch_norm(torch.tensor(x).permute(0, 3, 1, 2), mean, variance, training=True, momentum=0.3)
-    assert_close(layer.mean.value, mean)
-    assert_close(layer.variance.value, 0.7 * leaves["variance"] + variance * (n - 1) / n)
+    assert_close(layer.running_mean.value, mean)
+    assert_close(layer.running_variance.value, 0.7 * leaves["running_variance"] + variance * (n - 1) / n)
 
 
 def test_batch_norm_in_eval_mode():
     def reference(x, p):
-        return functional.batch_norm(x, p["mean"], p["variance"], p["scale"], p["shift"], False, 0, 1e-3)
+        return functional.batch_norm(x, p["running_mean"], p["running_variance"], p["gamma"], p["beta"], False, 0, 1e-3)
 
     check(BatchNorm(6), numbers(2, 5, 4, 6), images(reference), training=False)
 
@@ -293,9 +294,7 @@ def test_perceptual_loss():
     net = Sequential(Flatten(), Dense(12, 4, np.random.default_rng(0)), Tanh(), Dense(4, 1, np.random.default_rng(1)))
     p = {name: torch.tensor(q.value) for name, q in net.astype(np.float64).parameters().items()}
 
-    def ours(fake, real):
-        parts, gradient = perceptual_loss(fake, real, mean_squared_error, net, 0.01)
-        return parts["content"] + 0.01 * parts["adversarial"], gradient
+    ours = weighted_sum({"content": (1.0, mean_squared_error), "adversarial": (0.01, AdversarialLoss(net))})
 
     def reference(fake, real):
         logits = torch.tanh(fake.flatten(1) @ p["1.w"] + p["1.b"]) @ p["3.w"] + p["3.b"]

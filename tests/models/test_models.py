@@ -119,7 +119,7 @@ def test_the_bodys_shortcut_goes_around_all_blocks():
     x = images(1, 4, 4, 3)
     assert (net.forward(x) != other.forward(x)).any()
     for generator in (net, other):
-        generator["body"]["norm"].scale.value[:] = 0
+        generator["body"]["norm"].gamma.value[:] = 0
     np.testing.assert_array_equal(net.forward(x), other.forward(x))
     assert (net.forward(x) != net.forward(-x)).any()
 
@@ -194,7 +194,7 @@ def test_the_discriminators_layers_are_the_papers():
     net = Discriminator(16)
     found = [(*layer.w.value.shape[2:], layer.stride) for layer in of_kind(net, Conv2D)]
     assert found == DISCRIMINATOR
-    assert [len(layer.scale.value) for layer in of_kind(net, BatchNorm)] == [64, 128, 128, 256, 256, 512, 512]
+    assert [len(layer.gamma.value) for layer in of_kind(net, BatchNorm)] == [64, 128, 128, 256, 256, 512, 512]
     assert [layer.slope for layer in of_kind(net, LeakyReLU)] == [0.2] * 9
     assert not of_kind(net, PReLU)
 

@@ -41,11 +41,10 @@ def cut(workers: int, tiny: bool = True):
             patch.setattr(few_outputs, "CHUNK_ELEMENTS", 500)
             patch.setattr(winograd, "BLOCK_ELEMENTS", 3000)
             patch.setattr(winograd, "SUM_ELEMENTS", 100)
-            patch.setattr(elementwise, "LINE_NUMBERS", 10)
-            patch.setattr(elementwise, "BLOCK_NUMBERS", 40)
-            patch.setattr(elementwise, "IN_PLACE_NUMBERS", 40)
-            patch.setattr(elementwise, "ALONE_NUMBERS", 30)
-            patch.setattr(elementwise, "SHARED_NUMBERS", 50)
+            patch.setattr(elementwise, "LINE_ELEMENTS", 10)
+            patch.setattr(elementwise, "BLOCK_ELEMENTS", 40)
+            patch.setattr(elementwise, "CACHE_ELEMENTS", 30)
+            patch.setattr(elementwise, "SHARED_ELEMENTS", 50)
             patch.setattr(matmul, "SHARED_PRODUCT", 50)
             patch.setattr(matmul, "BLOCK_ELEMENTS", 100)
         yield
@@ -259,8 +258,8 @@ def test_elementwise_and_sums_cover_every_element(seed, h, w, c, workers):
         return np.maximum(x, one) * v + y
 
     with cut(workers):
-        assert_close([ops.elementwise(formula, x, y, vectors=[v, one])], [formula(x, y, v, one)])
-        sums = ops.sum_per_channel(lambda *a: (formula(*a), a[0]), x, y, vectors=[v, one])
+        assert_close([elementwise.elementwise(formula, x, y, vectors=[v, one])], [formula(x, y, v, one)])
+        sums = elementwise.reduce_channels(lambda *a: (formula(*a), a[0]), x, y, vectors=[v, one])
     assert_close([sums], [np.stack([formula(x, y, v, one).sum(axis=(0, 1)), x.sum(axis=(0, 1))])], 1e-12)
 
 
@@ -268,25 +267,25 @@ def test_elementwise_and_sums_cover_every_element(seed, h, w, c, workers):
 def test_mismatched_shapes_raise(shapes):
     x, y, v = map(np.zeros, shapes)
     with pytest.raises(ValueError, match="one shape"):
-        ops.elementwise(lambda x, y, v: x + y + v, x, y, vectors=[v])
+        elementwise.elementwise(lambda x, y, v: x + y + v, x, y, vectors=[v])
     with pytest.raises(ValueError, match="one shape"):
-        ops.sum_per_channel(lambda x, y, v: (x + y + v,), x, y, vectors=[v])
+        elementwise.reduce_channels(lambda x, y, v: (x + y + v,), x, y, vectors=[v])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 70), (4, 100, 100, 32), (3, 37, 41, 48)])
 def test_elementwise_and_sums_at_real_sizes(shape):
     x = np.random.default_rng(0).standard_normal(shape)
     v = np.arange(1.0, shape[-1] + 1)
-    assert_close([ops.elementwise(np.multiply, x, vectors=[v])], [x * v])
+    assert_close([elementwise.elementwise(np.multiply, x, vectors=[v])], [x * v])
     assert_close(
-        ops.sum_per_channel(lambda x, v: (x * v,), x, vectors=[v]), [(x * v).reshape(-1, shape[-1]).sum(axis=0)]
+        elementwise.reduce_channels(lambda x, v: (x * v,), x, vectors=[v]), [(x * v).reshape(-1, shape[-1]).sum(axis=0)]
     )
 
 
 def test_float32_sums_keep_their_digits():
     x = np.random.default_rng(0).standard_normal((16, 128, 128, 8), np.float32) + 3
     truth = x.sum(axis=(0, 1, 2), dtype=np.float64)
-    (result,) = ops.sum_per_channel(lambda x: (x,), x)
+    (result,) = elementwise.reduce_channels(lambda x: (x,), x)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, truth, rtol=2e-7)
 
@@ -300,7 +299,7 @@ def test_by_rows_equals_the_formula(seed, n, h, w, c, workers):
         return (x * y).transpose(0, 1, 3, 2)
 
     with cut(workers):
-        assert_close([ops.by_rows(formula, (n, h, c, w), x, y)], [formula(x, y)])
+        assert_close([elementwise.by_rows(formula, (n, h, c, w), x, y)], [formula(x, y)])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -312,7 +311,7 @@ def test_in_place_covers_every_element_of_every_group(workers):
     groups = [tuple(np.ones((2, *shape))) for shape in [(1,), (7, 30), (0,), (50, 11)]]
     groups.append(tuple(np.asfortranarray(np.ones((20, 30))) for _ in range(2)))
     with cut(workers):
-        ops.in_place(double, groups)
+        elementwise.in_place(double, groups)
     for a, b in groups:
         assert (a == 2).all()
         assert (b == 0).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, LeakyReLU, PReLU, Tanh
-from tinysrgan.losses import PIXEL_LOSSES, FeatureLoss
+from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.models.vgg19 import MEAN_BGR
 from tinysrgan.ops.conv.padding import same
@@ -46,7 +46,7 @@ class TorchNet:
             padded = functional.pad(x, (columns.before, columns.after, rows.before, rows.after))
             return functional.conv2d(padded, leaf("w").permute(3, 2, 0, 1), leaf("b"), stride)
         if isinstance(layer, BatchNorm):
-            return functional.batch_norm(x, None, None, leaf("scale"), leaf("shift"), True, 0.0, layer.epsilon)
+            return functional.batch_norm(x, None, None, leaf("gamma"), leaf("beta"), True, 0.0, layer.epsilon)
         if isinstance(layer, PReLU):
             return functional.prelu(x, leaf("slope"))
         if isinstance(layer, LeakyReLU):
@@ -120,8 +120,10 @@ def test_ten_steps_as_in_pytorch(upscale, pixel_loss, content):
         generator,
         discriminator,
         PIXEL_LOSSES[pixel_loss],
-        FeatureLoss(vgg) if vgg else PIXEL_LOSSES[pixel_loss],
-        1e-3,
+        {
+            "content": (1.0, FeatureLoss(vgg) if vgg else PIXEL_LOSSES[pixel_loss]),
+            "adversarial": (1e-3, AdversarialLoss(discriminator)),
+        },
         Adam(generator.parameters(), RATE),
         Adam(discriminator.parameters(), RATE),
     )

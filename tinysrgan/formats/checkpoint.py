@@ -33,6 +33,9 @@ from tinysrgan.optimizers.adam import Adam
 
 FORMAT, VERSION = "tinysrgan", 1
 
+# Batch-norm's tensors keep the names of the first files, so that all versions of tinysrgan read each other's.
+STORED_NAMES = {"gamma": "scale", "beta": "shift", "running_mean": "mean", "running_variance": "variance"}
+
 # What a generator may be: a hostile config could otherwise ask for a net larger than memory.
 GENERATOR_CONFIG: dict[str, Any] = {
     "blocks": range(1, 65),
@@ -132,7 +135,13 @@ def _arrays(nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[s
     for name, adam in optimizers.items():
         arrays |= {f"adam_{name}.m.{path}": moment for path, moment in adam.m.items()}
         arrays |= {f"adam_{name}.v.{path}": moment for path, moment in adam.v.items()}
-    return {name.replace(".", "/"): array for name, array in arrays.items()}
+    return {_stored_name(path): array for path, array in arrays.items()}
+
+
+def _stored_name(path: str) -> str:
+    """The name in a file of the tensor at ``path``."""
+    *groups, tensor = path.split(".")
+    return "/".join([*groups, STORED_NAMES.get(tensor, tensor)])
 
 
 def _fill(arrays: dict[str, Array], values: dict[str, np.ndarray]) -> None:

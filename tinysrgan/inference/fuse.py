@@ -151,12 +151,12 @@ def fold_upscale(layers: list[Any]) -> list[Layer]:
 def absorb_norm(w: Array, b: Array, norm: BatchNorm) -> tuple[Array, Array]:
     """Weights and bias of the convolution that does batch-norm as well.
 
-        (x * w + b - mean) s + shift = x * (w s) + (b - mean) s + shift,  s = scale / sqrt(variance + epsilon)
+        (x * w + b - mean) s + beta = x * (w s) + (b - mean) s + beta,  s = gamma / sqrt(variance + epsilon)
 
     for every output channel. The zeros of the padding are in x and so stay what they are.
     """
-    s = norm.scale.value / (norm.variance.value + norm.epsilon) ** 0.5
-    return w * s, (b - norm.mean.value) * s + norm.shift.value
+    s = norm.gamma.value / (norm.running_variance.value + norm.epsilon) ** 0.5
+    return w * s, (b - norm.running_mean.value) * s + norm.beta.value
 
 
 def cells_first(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The lesson: one idea a file, each with its forward and its backward pass written by hand."""
+"""The layers, each with its forward and its backward pass written by hand. ``base`` says what every layer does."""
 
 from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU, Rescale, Sigmoid, Tanh
 from tinysrgan.layers.base import Buffer, Layer, Parameter, frozen

@@ -1,14 +1,15 @@
-"""What every layer is: parameters, a forward pass, and a backward pass written by hand.
+"""The base class of all layers: parameters, a forward pass, and a backward pass written by hand.
 
-The protocol, held to by tests/layers/test_protocol.py for every layer:
+The protocol; tests/layers/test_protocol.py checks it for every layer:
 
-* ``forward(x) -> y`` in train mode keeps what ``backward`` will need; in eval mode it keeps nothing.
-* ``backward(dy) -> dx`` takes the loss' gradient with respect to the output, *adds* the gradients of the
-  parameters to ``Parameter.grad`` and returns the gradient with respect to the input. It uses up what
-  ``forward`` kept: one forward, one backward.
+* ``forward(x) -> y`` saves what ``backward`` needs in train mode, and nothing in eval mode.
+* ``backward(dy) -> dx`` takes the gradient of the loss with respect to the output, *adds* the parameters' gradients to
+  ``Parameter.grad`` and returns the gradient with respect to the input. It consumes what ``forward`` saved: one
+  backward for each forward.
 * Neither writes into its argument.
-* A frozen layer still passes ``dx`` on, but leaves its own parameters and statistics alone.
-* A layer computes in the dtype that it is given.
+* A frozen layer still returns ``dx``, but leaves its parameters, their gradients and its buffers unchanged.
+* A layer computes in the dtype of its input, on the device of its input: NumPy's functions call CuPy's for arrays on a
+  GPU, and ``ops`` has everything with more than one implementation.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tinysrgan.core.device import Array, to_device
 
 
 class Parameter:
-    """A trained tensor: its ``value`` and ``grad``, the sum of the gradients since the last optimizer step."""
+    """A trained tensor: its ``value``, and ``grad``, the sum of its gradients since the last optimizer step."""
 
     def __init__(self, value: Array):
         self.value = value
@@ -39,7 +40,7 @@ class Buffer:
 
 
 class Layer:
-    """Base of all layers and nets. Sub-layers are found through ``children``, tensors through the attributes."""
+    """Base of all layers and nets. Attributes that are layers are its children; those that are tensors, its own."""
 
     path = ""
     training = True
@@ -56,30 +57,27 @@ class Layer:
         return f"{type(self).__name__} '{self.path}'" if self.path else type(self).__name__
 
     def check_shape(self, x: Array, fits: bool, shape: str) -> None:
-        """Raise ValueError, naming the layer and the shape it takes, unless x ``fits``."""
+        """Raise ValueError, with the layer's name and the shape that it takes, unless ``fits``."""
         if not fits:
             raise ValueError(f"{self} takes {shape}, not {x.shape}.")
 
     def save_for_backward(self, *arrays: Any) -> None:
-        """Remember in train mode what ``backward`` needs."""
+        """Save what ``backward`` needs, in train mode only."""
         self._saved = arrays if self.training else None
 
     def saved(self) -> tuple[Any, ...]:
-        """Hand over what ``forward`` kept, once.
-
-        Raises RuntimeError, naming the layer, without a forward in train mode before it.
-        """
+        """Return what ``forward`` saved, once. Raises RuntimeError, with the layer's name, if there is nothing."""
         if self._saved is None:
             raise RuntimeError(f"{self}: backward() needs a forward() in train mode before it, one for each backward.")
-        kept, self._saved = self._saved, None
-        return kept
+        saved, self._saved = self._saved, None
+        return saved
 
     def children(self) -> dict[str, Layer]:
         """The layers directly inside this one, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
     def layers(self) -> Iterator[Layer]:
-        """This layer and all those inside it, in forward order."""
+        """This layer and all layers inside it, in forward order."""
         yield self
         for child in self.children().values():
             yield from child.layers()
@@ -97,27 +95,28 @@ class Layer:
         return dict(self._named(Parameter))
 
     def tensors(self) -> dict[str, Parameter | Buffer]:
-        """All that a checkpoint must hold: the parameters and the running statistics, by path."""
+        """Everything that a checkpoint stores: parameters and buffers, by path."""
         return dict(self._named((Parameter, Buffer)))  # type: ignore[arg-type]
 
     def train(self, training: bool = True) -> Self:
-        """Set train mode (keep what backward needs, use batch statistics) and return the layer."""
+        """Set train mode (save for backward, use batch statistics) and return the layer."""
         for layer in self.layers():
             layer.training = training
             layer._saved = None
         return self
 
     def eval(self) -> Self:
-        """Set eval mode (keep nothing, use running statistics) and return the layer."""
+        """Set eval mode (save nothing, use running statistics) and return the layer."""
         return self.train(False)
 
     def freeze(self, frozen: bool = True) -> Self:
-        """Leave parameters and statistics alone from now on; gradients still flow through to the input."""
+        """Keep parameters and buffers unchanged from now on; gradients still flow through to the input."""
         for layer in self.layers():
             layer.frozen = frozen
         return self
 
     def zero_grad(self) -> None:
+        """Set all gradients to zero."""
         for parameter in self.parameters().values():
             parameter.grad[...] = 0
 
@@ -138,7 +137,7 @@ class Layer:
         return self
 
     def label(self, path: str) -> Self:
-        """Name this layer and those inside it by path, so that errors can tell which one they mean."""
+        """Name this layer and those inside it by path, for error messages; return the layer."""
         self.path = path
         for name, child in self.children().items():
             child.label(f"{path}.{name}" if path else name)
@@ -147,7 +146,7 @@ class Layer:
 
 @contextmanager
 def frozen(net: Layer) -> Iterator[None]:
-    """Freeze a net for a while: the generator's step goes *through* the discriminator without training it."""
+    """Freeze a net inside this context: the generator's gradient passes through the discriminator untrained."""
     before = [(layer, layer.frozen) for layer in net.layers()]
     net.freeze()
     try:

@@ -1,18 +1,15 @@
-"""Layers made of layers: a chain, and a chain with a shortcut around it."""
+"""Layers made of layers: a chain, and a chain with a skip connection."""
 
 from __future__ import annotations
 
-from operator import add
-
 from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Layer
-from tinysrgan.ops import elementwise
 
 
 class Sequential(Layer):
     """A chain of layers, numbered or named: ``Sequential(Dense(2, 2), ReLU())``, ``Sequential(dense=..., relu=...)``.
 
-    y = f_n(... f_2(f_1(x))); by the chain rule the gradient walks the same way back.
+    y = f_n(... f_2(f_1(x))). By the chain rule the gradient passes through the layers in reverse order.
     """
 
     def __init__(self, *layers: Layer, **named_layers: Layer):
@@ -37,15 +34,15 @@ class Sequential(Layer):
 
 
 class Residual(Sequential):
-    """A chain with a shortcut around it: y = x + f(x), so dx = dy + (df/dx) dy.
+    """A chain with a skip connection: y = x + f(x), so dx = dy + (df/dx) dy.
 
     Source: He et al. 2015, arXiv 1512.03385, eq. 1.
     """
 
     def forward(self, x: Array) -> Array:
         y = super().forward(x)
-        self.check_shape(x, x.shape == y.shape, f"what its layers leave in shape, here {y.shape}")
-        return elementwise(add, x, y)
+        self.check_shape(x, x.shape == y.shape, f"the shape that its layers return, {y.shape}")
+        return x + y
 
     def backward(self, dy: Array) -> Array:
-        return elementwise(add, dy, super().backward(dy))
+        return dy + super().backward(dy)

@@ -1,14 +1,13 @@
-"""The convolution, and its gradients with respect to input and weights."""
+"""The 2-D convolution."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from tinysrgan import ops
 from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initializers import fan_in_uniform, icnr
-from tinysrgan.ops import conv2d, conv2d_grad_input, conv2d_grad_weight, sum_per_channel
-from tinysrgan.ops.cuda import sums as cuda
 
 
 class Conv2D(Layer):
@@ -18,41 +17,41 @@ class Conv2D(Layer):
 
         y[n, p, q, k] = b[k] + sum over r, s, c of x[n, p stride + r - top, q stride + s - left, c] w[r, s, c, k]
 
-    where x is zero outside the image. The formulas, and the faster ways to the same numbers, are in ``ops``.
+    where x is zero outside the image. ``ops.conv.naive`` has the same formulas, gradients included, as plain loops;
+    beside it are the faster algorithms.
 
-    Weights start small and uniform; give ``before_shuffle=f`` to the convolution in front of ``PixelShuffle(f)``, so
-    that it starts without checkerboards (ICNR).
+    The kernel size is odd. Weights start small and uniform. The convolution in front of ``PixelShuffle(f)`` takes
+    ``icnr_factor=f``, so that the net starts without checkerboards (ICNR). Raises ValueError for an even kernel size,
+    and for ``out_channels`` that are no multiple of f^2.
     """
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
-        size: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
         stride: int = 1,
         icnr_factor: int = 0,
         rng: np.random.Generator | None = None,
     ):
-        if size % 2 == 0:
-            raise ValueError(f"Conv2D takes an odd filter size, not {size}.")
-        if icnr_factor and outputs % icnr_factor**2:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"Conv2D takes an odd kernel size, not {kernel_size}.")
+        if icnr_factor and out_channels % icnr_factor**2:
             raise ValueError(f"Before PixelShuffle({icnr_factor}) come multiples of {icnr_factor**2} channels.")
         self.stride = stride
-        shape = (size, size, inputs, outputs)
-        self.w = Parameter(
-            icnr(shape, icnr_factor, rng) if icnr_factor else fan_in_uniform(shape, size * size * inputs, rng)
-        )
-        self.b = Parameter(np.zeros(outputs, np.float32))
+        shape = (kernel_size, kernel_size, in_channels, out_channels)
+        self.w = Parameter(icnr(shape, icnr_factor, rng) if icnr_factor else fan_in_uniform(shape, rng))
+        self.b = Parameter(np.zeros(out_channels, np.float32))
 
     def forward(self, x: Array) -> Array:
         channels = self.w.value.shape[2]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.save_for_backward(x)
-        return conv2d(x, self.w.value, self.stride, self.b.value)
+        return ops.conv2d(x, self.w.value, self.stride, self.b.value)
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
         if not self.frozen:
-            self.w.grad += conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
-            self.b.grad += sum_per_channel(lambda dy: (dy,), dy, kernel=lambda dy: cuda.sum_per_channel(dy)[None])[0]
-        return conv2d_grad_input(dy, self.w.value, x.shape, self.stride)
+            self.w.grad += ops.conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
+            self.b.grad += ops.sum_per_channel(dy)
+        return ops.conv2d_grad_input(dy, self.w.value, x.shape, self.stride)

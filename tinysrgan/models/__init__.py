@@ -1,4 +1,4 @@
-"""The three nets of an SRGAN."""
+"""The three nets of an SRGAN: generator, discriminator, and VGG19 for the content loss."""
 
 from tinysrgan.models.discriminator import Discriminator
 from tinysrgan.models.generator import Generator

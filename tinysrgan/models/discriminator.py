@@ -6,25 +6,36 @@ import numpy as np
 
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, Flatten, Layer, LeakyReLU, Sequential
 
+PAPER_SLOPE = 0.2  # of every LeakyReLU
+
 
 class Discriminator(Sequential):
     """(N, size, size, 3) in [-1, 1] -> (N, 1) logits; their sigmoid is the probability of "real".
 
     Pairs of 3x3 convolutions, the second of each with stride 2, double the channels from ``filters`` to
-    8 x filters while the image shrinks by 16; then two dense layers. The dense layers fix the image size;
-    any size will do, since "same" convolutions round it up. ``slope`` is LeakyReLU's: 0.2 in the paper,
-    0.3 in the article's code (Keras' default).
+    8 x filters while the image shrinks by 16; two dense layers follow, of ``dense`` features and of 1. The dense
+    layers fix the image size; any size works, since "same" convolutions round it up.
+
+    ``slope`` is that of the LeakyReLUs after convolutions. The one after the dense layer always has the paper's: the
+    article's code differs from the paper only in the convolutions, where it leaves Keras' default of 0.3.
     """
 
     def __init__(
-        self, size: int = 128, filters: int = 64, dense: int = 1024, slope: float = 0.2, seed: int | None = None
+        self,
+        size: int = 128,
+        filters: int = 64,
+        dense: int = 1024,
+        slope: float = PAPER_SLOPE,
+        seed: int | None = None,
     ):
         self.config = dict(size=size, filters=filters, dense=dense, slope=slope)
         rng = np.random.default_rng(seed)
 
-        def block(inputs: int, outputs: int, stride: int) -> Layer:
+        def block(in_channels: int, out_channels: int, stride: int) -> Layer:
             return Sequential(
-                conv=Conv2D(inputs, outputs, 3, stride, rng=rng), norm=BatchNorm(outputs), act=LeakyReLU(slope)
+                conv=Conv2D(in_channels, out_channels, 3, stride, rng=rng),
+                norm=BatchNorm(out_channels),
+                act=LeakyReLU(slope),
             )
 
         f = filters
@@ -42,6 +53,6 @@ class Discriminator(Sequential):
             ),
             flatten=Flatten(),
             dense=Dense(side * side * 8 * f, dense, rng=rng),
-            act=LeakyReLU(0.2),
+            act=LeakyReLU(PAPER_SLOPE),
             logit=Dense(dense, 1, rng=rng),
         )

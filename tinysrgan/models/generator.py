@@ -1,4 +1,4 @@
-"""SRGAN's generator (Ledig et al. 2017, arXiv 1609.04802, figure 4): a residual net that works at low resolution."""
+"""SRGAN's generator (Ledig et al. 2017, arXiv 1609.04802, figure 4): a residual net, mostly at low resolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinysrgan.layers import (
 
 OUTPUTS = {"linear": None, "tanh": Tanh, "sigmoid": Sigmoid}
 
-# What the numbers of an image may mean inside a net. Outside it, all of tinysrgan keeps to "signed".
+# The value ranges of an image inside a net. Everything outside the nets uses "signed".
 RANGES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0), "bytes": (0.0, 255.0)}
 VALUE_RANGES = tuple(f"{inside}:{outside}" for inside in RANGES for outside in RANGES)
 
@@ -34,11 +34,11 @@ class Generator(Sequential):
     ``upscale``: "shuffle" (the paper: conv to 4 x filters, pixel shuffle, PReLU) or "nearest" (the article's code:
     conv to 4 x filters, nearest upsampling, PReLU). ``output``: "linear" (the paper), "tanh" or "sigmoid".
 
-    ``value_range``: the ranges that the convolutions see and give, "signed:signed" for [-1, 1] at both ends. Nets from
-    elsewhere may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); then the first or last layer
-    rescales.
+    ``value_range``: the ranges of the first convolution's input and the last one's output, "signed:signed" for [-1, 1]
+    at both ends. Imported nets may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); a Rescale
+    layer then converts. Raises ValueError for an option that is none of these.
 
-    ``grey``: whether it was trained on grey images alone. The layers are the same; ``api.Upscaler`` then gives it luma.
+    ``grey``: whether the net was trained on grey images alone. The layers are the same; ``Upscaler`` then feeds it luma.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Generator(Sequential):
         rng = np.random.default_rng(seed)
 
         doublings = scale.bit_length() - 1
-        wide = 4 * filters  # channels after nearest upsampling, which spends none of them on space
+        wide = 4 * filters  # channels after nearest upsampling, which keeps them all
         upscales: list[Layer] = []
         for i in range(doublings):
             if upscale == "shuffle":
@@ -99,7 +99,7 @@ class Generator(Sequential):
 
 
 def rescale(source: str, target: str) -> Rescale:
-    """From one of the RANGES to another."""
+    """The layer that converts from one of the RANGES to another."""
     (low, high), (new_low, new_high) = RANGES[source], RANGES[target]
     factor = (new_high - new_low) / (high - low)
     return Rescale(factor, new_low - low * factor)
@@ -117,12 +117,14 @@ def residual_block(filters: int, rng: np.random.Generator) -> Layer:
 
 
 def shuffle_upscale(filters: int, rng: np.random.Generator) -> Layer:
-    """Double the resolution: four times the channels, then four channels make one 2x2 cell."""
+    """Double the resolution: four times the channels, then every four of them become a 2x2 cell of one channel."""
     return Sequential(
         conv=Conv2D(filters, 4 * filters, 3, icnr_factor=2, rng=rng), shuffle=PixelShuffle(2), prelu=PReLU(filters)
     )
 
 
-def nearest_upscale(inputs: int, outputs: int, rng: np.random.Generator) -> Layer:
+def nearest_upscale(in_channels: int, out_channels: int, rng: np.random.Generator) -> Layer:
     """Double the resolution by repeating pixels, keeping all the channels."""
-    return Sequential(conv=Conv2D(inputs, outputs, 3, rng=rng), upsample=Upsample(2), prelu=PReLU(outputs))
+    return Sequential(
+        conv=Conv2D(in_channels, out_channels, 3, rng=rng), upsample=Upsample(2), prelu=PReLU(out_channels)
+    )

@@ -1,13 +1,14 @@
-"""VGG19's convolutional part (Simonyan & Zisserman 2014, arXiv 1409.1556, column E), cut at any layer, as a yardstick.
+"""VGG19's convolutional part (Simonyan & Zisserman 2014, arXiv 1409.1556, column E), cut at any layer.
 
-Two images are alike to SRGAN if VGG19, trained on ImageNet, has like features for them.
+SRGAN's content loss compares its feature maps of two images: VGG19, trained on ImageNet, sees textures and edges where
+a comparison of pixels would ask for the average of all likely images, a blur.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array
 from tinysrgan.layers import Conv2D, Layer, MaxPool, ReLU, Sequential
 
 # Convolutions in each of the five blocks, and their channels.
@@ -26,24 +27,21 @@ def layer_names() -> list[str]:
 class Preprocess(Layer):
     """RGB in [-1, 1] -> BGR in 0..255 minus ImageNet's mean, Keras' ``vgg19.preprocess_input``. (N, H, W, 3)."""
 
-    def _scale(self, x: Array) -> Array:
-        return x[..., ::-1] * 127.5
-
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
         self.save_for_backward()
-        return self._scale(x) + (127.5 - xp.asarray(MEAN_BGR, x.dtype))
+        return x[..., ::-1] * 127.5 + (127.5 - np.asarray(MEAN_BGR, x.dtype, like=x))
 
     def backward(self, dy: Array) -> Array:
         self.saved()
-        return self._scale(dy)
+        return dy[..., ::-1] * 127.5
 
 
 class VGG19(Sequential):
     """(N, H, W, 3) in [-1, 1] -> the features of layer ``cut`` after its ReLU, for example (N, H/4, W/4, 256).
 
     ``cut`` is one of Keras' names, ``block3_conv4`` in the article (its "layer 10"). Preprocessing is the first
-    layer, so nothing outside may rescale. Made with random weights; ``keras_h5.load_vgg19`` brings the real ones.
+    layer, so callers must not rescale. Starts with random weights, frozen; ``formats.vgg19_weights`` loads the real
+    ones. Raises ValueError for an unknown name.
     """
 
     def __init__(self, cut: str = "block3_conv4"):

@@ -1,16 +1,16 @@
-"""Formulas for every number by itself, and sums over all but the last axis, in blocks that stay in the cache.
+"""Elementwise formulas, and sums over all axes but the last, in blocks that stay in the cache.
 
 A formula of five steps on whole arrays goes to memory and back five times, which takes longer than the arithmetic.
-Here all its steps are taken for one block of numbers before the next, and the workers share the blocks.
+Here all steps are computed for one block before the next, and the workers share the blocks.
 
-What there is one of for each channel (a ``vector``) would be taken C numbers at a time, and NumPy is slow at short
-runs. So blocks are looked at as lines of some thousand numbers, whole rows of C channels each, and the vectors are
-repeated to the length of a line. Number i of any line then belongs to channel i mod C, for sums over rows too: lines
-are added up, and only the last one is folded to C numbers. That also keeps many small numbers from being added to one
-large sum, which would cost float32 its last digits.
+A per-channel ``vector`` would broadcast C elements at a time, and NumPy is slow on short inner loops. A block is
+therefore viewed as lines of some thousand elements, each with whole rows of C channels, and the vectors are repeated
+to the length of a line. Element i of any line then belongs to channel i mod C. Sums add up the lines first; only
+their total is folded to C elements. This also avoids adding many small values to one large sum, which would cost
+float32 its last digits.
 
-Formulas are functions of arrays, then vectors. On the GPU a kernel of our own does what the formula says, where one is
-given; elsewhere the formula is called with the whole arrays as they are.
+Formulas are functions of arrays, then vectors. On a GPU a kernel replaces the formula where one is given; without a
+kernel the formula is called once, with the whole arrays.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops import parallel
+from tinysrgan.ops.cuda import sums as cuda
 
-LINE_NUMBERS = 4 * 1024
-# A block for one of several workers. They take turns to start each step of a formula (Python's lock), so short blocks
-# would have them wait for each other.
-BLOCK_NUMBERS = 256 * 1024
-# A block of each of the several arrays that a formula writes into: shorter, so that they fit together.
-IN_PLACE_NUMBERS = 128 * 1024
-# A block where there is only one, in its core's second-level cache.
-ALONE_NUMBERS = 64 * 1024
-# With less to do than this, a second worker costs more than it brings.
-SHARED_NUMBERS = 256 * 1024
+LINE_ELEMENTS = 4 * 1024
+# A block that fits in a core's second-level cache together with the intermediate results of a formula.
+CACHE_ELEMENTS = 64 * 1024
+# A block for one of several workers. Each step of a formula needs Python's lock once for each block, so that short
+# blocks would have the workers wait for each other.
+BLOCK_ELEMENTS = 256 * 1024
+# Below this size a second worker costs more than it saves.
+SHARED_ELEMENTS = 256 * 1024
 
 
 def elementwise(
@@ -43,8 +42,8 @@ def elementwise(
 ) -> Array:
     """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,), or (1,) for all channels.
 
-    The result has the shape and dtype of the first array. ``kernel`` does the same on a GPU. Raises
-    ValueError where shapes don't match.
+    The result has the shape and dtype of the first array. ``kernel`` computes the same on a GPU. Raises ValueError
+    for shapes that do not match.
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
@@ -53,14 +52,14 @@ def elementwise(
     result = np.empty(first.shape, first.dtype)
 
     def work(blocks: Sequence[slice]) -> None:
-        for numbers, *operands in _lines(blocks, (result, *arrays), vectors):
-            numbers[...] = formula(*operands)
+        for lines, *operands in _lines(blocks, (result, *arrays), vectors):
+            lines[...] = formula(*operands)
 
     _share_blocks(work, first)
     return result
 
 
-def sum_per_channel(
+def reduce_channels(
     formula: Callable[..., tuple[Array, ...]],
     *arrays: Array,
     vectors: Sequence[Array] = (),
@@ -77,7 +76,7 @@ def sum_per_channel(
         if kernel:
             return kernel(*arrays, *vectors)
         axes = tuple(range(first.ndim - 1))
-        return array_module(first).stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
+        return np.stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
 
     def work(blocks: Sequence[slice]) -> np.ndarray:
         total: Any = 0.0
@@ -89,18 +88,25 @@ def sum_per_channel(
     return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
-def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
-    """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that take every row of an image by itself.
+def sum_per_channel(x: Array) -> Array:
+    """The sums of x: (..., C) over all axes but the last: (C,).
 
-    The arrays are (N, rows, ...) too and may be views that are strange to memory: the layers that move numbers about
-    write what they do as a view with an axis for the inside of a cell, and a formula on that.
+    ``x.sum(axis=(0, 1, 2))`` would add up float32 images with fewer correct digits, and take longer.
+    """
+    return reduce_channels(lambda x: (x,), x, kernel=lambda x: cuda.sum_per_channel(x)[None])[0]
+
+
+def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
+    """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that treat every row of an image by itself.
+
+    The arrays are (N, rows, ...) too and may be non-contiguous views.
     """
     first = arrays[0]
     if array_module(first) is not np:
         return formula(*arrays)
     images, rows = shape[:2]
     result = np.empty(shape, first.dtype)
-    pieces = min(rows, max(parallel.workers(), -(-result[:1].size // BLOCK_NUMBERS)))
+    pieces = min(rows, max(parallel.workers(), -(-result[:1].size // BLOCK_ELEMENTS)))
     blocks = [
         (slice(image, image + 1), slice(rows * i // pieces, rows * (i + 1) // pieces))
         for image in range(images)
@@ -122,7 +128,7 @@ def in_place(
 ) -> None:
     """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
 
-    ``kernel`` does the same with all groups at once on a GPU.
+    ``kernel`` does the same for all groups at once on a GPU.
     """
     if kernel and groups and array_module(groups[0][0]) is not np:
         kernel(groups)
@@ -130,9 +136,9 @@ def in_place(
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
         if all(array_module(x) is np and x.flags.c_contiguous for x in arrays):
-            numbers = [x.reshape(-1) for x in arrays]
-            starts = range(0, numbers[0].size, IN_PLACE_NUMBERS)
-            parts += [tuple(x[start : start + IN_PLACE_NUMBERS] for x in numbers) for start in starts]
+            flat = [x.reshape(-1) for x in arrays]
+            starts = range(0, flat[0].size, CACHE_ELEMENTS)
+            parts += [tuple(x[start : start + CACHE_ELEMENTS] for x in flat) for start in starts]
         else:
             parts.append(arrays)
 
@@ -144,7 +150,7 @@ def in_place(
 
 
 def _check_shapes(arrays: Sequence[Array], vectors: Sequence[Array]) -> None:
-    """Flat blocks of arrays that don't match would be wrong without a word."""
+    """Unchecked, mismatched shapes would silently give wrong results."""
     first = arrays[0]
     if any(x.shape != first.shape for x in arrays) or any(v.shape not in ((first.shape[-1],), (1,)) for v in vectors):
         raise ValueError(
@@ -154,16 +160,16 @@ def _check_shapes(arrays: Sequence[Array], vectors: Sequence[Array]) -> None:
 
 
 def _line_length(channels: int) -> int:
-    """The numbers in a line: whole rows of ``channels``."""
-    return -(-LINE_NUMBERS // channels) * channels
+    """The elements in a line: whole rows of ``channels``."""
+    return -(-LINE_ELEMENTS // channels) * channels
 
 
 def _share_blocks(work: Callable[[Sequence[slice]], Any], x: np.ndarray) -> list[Any]:
-    """Call ``work`` for every worker's blocks of x, as slices of it when flat."""
+    """Call ``work`` with each worker's blocks, which are slices of the flattened x; return all results."""
     line = _line_length(x.shape[-1])
-    shared = x.size >= SHARED_NUMBERS
-    numbers = min(BLOCK_NUMBERS, x.size // parallel.workers()) if shared else ALONE_NUMBERS
-    length = -(-numbers // line) * line
+    shared = x.size >= SHARED_ELEMENTS
+    elements = min(BLOCK_ELEMENTS, x.size // parallel.workers()) if shared else CACHE_ELEMENTS
+    length = -(-elements // line) * line
     blocks = [slice(start, min(start + length, x.size)) for start in range(0, x.size, length)]
     return parallel.parallel_map(work, blocks) if shared else [work(blocks)]
 
@@ -171,7 +177,7 @@ def _share_blocks(work: Callable[[Sequence[slice]], Any], x: np.ndarray) -> list
 def _lines(
     blocks: Sequence[slice], arrays: Sequence[np.ndarray], vectors: Sequence[np.ndarray]
 ) -> Iterator[list[np.ndarray]]:
-    """The blocks of all arrays as (lines, numbers), and the vectors repeated to a line of as many numbers."""
+    """The blocks of all arrays as (lines, elements), and the vectors repeated to the length of a line."""
     line = _line_length(arrays[0].shape[-1])
     flat = [x.reshape(-1) for x in arrays]
     repeated = [np.tile(v, line // len(v)) for v in vectors]

@@ -1,14 +1,16 @@
-"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): Adam's rival for the matrices of a net."""
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): an alternative to Adam for weight matrices."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from tinysrgan import ops
 from tinysrgan.core.device import Array
 from tinysrgan.layers.base import Parameter
-from tinysrgan.ops import matmul
 from tinysrgan.optimizers.adam import Adam
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: the steepest rise from small singular values
-COLOURS = 3  # a convolution from or to so few channels is no matrix worth the name
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: small singular values grow as fast as possible
+COLOURS = 3  # a convolution from or to so few channels has no useful matrix
 
 
 class Muon(Adam):
@@ -16,17 +18,18 @@ class Muon(Adam):
 
         m = momentum m + g;  value -= learning_rate 0.2 sqrt(max(rows, columns)) orthogonal(g + momentum m)
 
-    A gradient's few large singular values hide its many small ones, and Adam, which looks at each number by itself,
-    doesn't see that. Here they all become about 1. A convolution's weights (R, S, C, K) are a matrix of R S C rows and
-    K columns. Biases, batch-norm, slopes, and the convolutions from and to colours are left to Adam; the factor 0.2
-    sqrt(...) makes the steps as large as its own (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one rate does.
+    A gradient's few large singular values hide its many small ones, and Adam scales each element by itself. Here all
+    singular values become about 1. A convolution's weights (R, S, C, K) are a matrix of R S C rows and K columns.
+    Adam updates the biases, batch-norm, the slopes, and the convolutions from and to colours. The factor
+    0.2 sqrt(...) makes the steps as large as Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that both share
+    one learning rate.
     """
 
     def __init__(self, parameters: dict[str, Parameter], learning_rate: float = 1e-3, momentum: float = 0.95):
         self.matrices = {name: p for name, p in parameters.items() if is_matrix(p.value)}
         super().__init__({name: p for name, p in parameters.items() if name not in self.matrices}, learning_rate)
         self.momentum = momentum
-        self.m |= {name: p.grad * 0 for name, p in self.matrices.items()}
+        self.m |= {name: np.zeros_like(p.value) for name, p in self.matrices.items()}
 
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
@@ -41,21 +44,21 @@ class Muon(Adam):
 
 
 def is_matrix(value: Array) -> bool:
-    """Whether these are the weights of a convolution between layers of features: (R, S, C, K) with C, K above 3."""
+    """Whether these are the weights of a convolution between feature maps: (R, S, C, K) with C, K above 3."""
     return value.ndim == 4 and min(value.shape[2:]) > COLOURS
 
 
 def orthogonal(matrix: Array, steps: int = 5) -> Array:
     """About U V^T of the matrix' U S V^T: (rows, columns), with all singular values near 1 (0.7 to 1.2).
 
-    Newton and Schulz' iteration X <- a X + (b A + c A^2) X with A = X X^T: a polynomial of every singular value, which
-    needs products alone. Those below about 1e-3 of the matrix' norm don't get all the way up in five steps.
+    Newton and Schulz' iteration X <- a X + (b A + c A^2) X with A = X X^T: a polynomial of every singular value that
+    needs matrix products alone. Singular values below about 1e-3 of the matrix' norm stay smaller after five steps.
     """
     a, b, c = NEWTON_SCHULZ
     tall = len(matrix) > matrix.shape[1]
     x = matrix.T if tall else matrix  # A is then the smaller of X X^T and X^T X
     x = x / ((x * x).sum() ** 0.5 + 1e-12)
     for _ in range(steps):
-        gram = matmul(x, x.T)
-        x = a * x + matmul(b * gram + c * matmul(gram, gram), x)
+        gram = ops.matmul(x, x.T)
+        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
     return x.T if tall else x

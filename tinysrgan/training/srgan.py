@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from tinysrgan.formats import checkpoint
-from tinysrgan.losses import PIXEL_LOSSES, ContentLoss, FeatureLoss
+from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss, ImageLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
@@ -23,9 +23,8 @@ class SRGAN:
 
     generator: Generator
     discriminator: Discriminator
-    pixel_loss: ContentLoss
-    content: ContentLoss
-    adversarial_weight: float
+    pixel_loss: ImageLoss
+    generator_losses: dict[str, tuple[float, ImageLoss]]  # (weight, loss) by name, for ``perceptual_loss``
     generator_optimizer: Adam
     discriminator_optimizer: Adam
 
@@ -41,14 +40,15 @@ class SRGAN:
         # It counts as grey until training meets colour.
         generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, grey=True, seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
-        content: ContentLoss = pixel_loss
         for net in (generator, discriminator, vgg):
             if net is not None:
                 net.to(module)
-        if vgg is not None:
-            content = FeatureLoss(vgg, o.feature_scale)
+        losses: dict[str, tuple[float, ImageLoss]] = {
+            "content": (1.0, pixel_loss if vgg is None else FeatureLoss(vgg, o.feature_scale)),
+            "adversarial": (o.adversarial_weight, AdversarialLoss(discriminator)),
+        }
         optimizers = OPTIMIZERS[o.optimizer](generator.parameters()), Adam(discriminator.parameters())
-        return cls(generator, discriminator, pixel_loss, content, o.adversarial_weight, *optimizers)
+        return cls(generator, discriminator, pixel_loss, losses, *optimizers)
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""

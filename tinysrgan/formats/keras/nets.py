@@ -41,17 +41,17 @@ MOST = 50  # problems in one message
 # Our layers by Keras' kinds, and their tensors in Keras' order.
 TENSORS: dict[str, tuple[type[Layer], tuple[str, ...]]] = {
     "convolution": (Conv2D, ("w", "b")),
-    "batch-norm": (BatchNorm, ("scale", "shift", "mean", "variance")),
+    "batch-norm": (BatchNorm, ("gamma", "beta", "running_mean", "running_variance")),
     "PReLU": (PReLU, ("slope",)),
     "dense layer": (Dense, ("w", "b")),
 }
 KERAS_NAMES = {
     "w": "kernel",
     "b": "bias",
-    "scale": "gamma",
-    "shift": "beta",
-    "mean": "moving_mean",
-    "variance": "moving_variance",
+    "gamma": "gamma",
+    "beta": "beta",
+    "running_mean": "moving_mean",
+    "running_variance": "moving_variance",
     "slope": "alpha",
 }
 
@@ -201,7 +201,7 @@ def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsi
     for name, layer, tensor, array in chosen:
         with np.errstate(over="ignore"):
             value = array[()].astype(np.float32)
-        if not np.isfinite(value).all() or (tensor == "variance" and (value < 0).any()):
+        if not np.isfinite(value).all() or (tensor == "running_variance" and (value < 0).any()):
             raise WeightsError(f"{path} is damaged: {array.name} holds numbers that are none, or a negative variance.")
         if isinstance(net, Generator) and _shuffled(name, net):
             value = _from_tensorflow(value)
@@ -209,9 +209,9 @@ def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsi
         target[...] = value.reshape(target.shape)
     norms = [layer for layer in net.layers() if isinstance(layer, BatchNorm)]
     for layer, epsilon in zip(norms, epsilons, strict=False):
-        if epsilon != layer.epsilon:  # the scale makes up for the difference
-            variance = layer.variance.value
-            layer.scale.value *= np.sqrt((variance + layer.epsilon) / (variance + epsilon))
+        if epsilon != layer.epsilon:  # gamma makes up for the difference
+            variance = layer.running_variance.value
+            layer.gamma.value *= np.sqrt((variance + layer.epsilon) / (variance + epsilon))
 
 
 def _shuffled(path: str, generator: Generator) -> bool:

@@ -1,0 +1,86 @@
+"""Moves between pixels and cells of f x f pixels: pixel shuffle, nearest upsampling, 2x2 max-pooling.
+
+Each is written as a view with axes of its own for row and column within a cell, and a formula on that view.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda import resample as cuda
+from tinysrgan.ops.elementwise import by_rows
+
+CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def pixel_shuffle(x: Array, f: int) -> Array:
+    """y: (N, f H, f W, C) from x: (N, H, W, C f f); channel c f f + i f + j goes to row i, column j of its cell."""
+    if array_module(x) is not np:
+        return cuda.shuffle(x, f)
+    n, h, w, c = x.shape
+    k = c // (f * f)
+    cells = x.reshape(n, h, w, k, f, f)
+    y = by_rows(lambda cells: cells.transpose(0, 1, 4, 2, 5, 3), (n, h, f, w, f, k), cells)
+    return y.reshape(n, h * f, w * f, k)
+
+
+def pixel_unshuffle(y: Array, f: int) -> Array:
+    """x: (N, H, W, C f f) from y: (N, f H, f W, C): the inverse of ``pixel_shuffle``, hence also its gradient."""
+    if array_module(y) is not np:
+        return cuda.shuffle_grad(y, f)
+    n, height, width, k = y.shape
+    h, w = height // f, width // f
+    cells = y.reshape(n, h, f, w, f, k)
+    x = by_rows(lambda cells: cells.transpose(0, 1, 3, 5, 2, 4), (n, h, w, k, f, f), cells)
+    return x.reshape(n, h, w, k * f * f)
+
+
+def upsample(x: Array, f: int) -> Array:
+    """y: (N, f H, f W, C) from x: (N, H, W, C): every pixel f times in both directions."""
+    if array_module(x) is not np:
+        return cuda.repeat(x, f)
+    n, h, w, c = x.shape
+    cells = np.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
+    return by_rows(lambda cells: cells, cells.shape, cells).reshape(n, h * f, w * f, c)
+
+
+def upsample_grad(dy: Array, f: int) -> Array:
+    """dx: (N, H, W, C), the sums over the cells of dy: (N, f H, f W, C)."""
+    if array_module(dy) is not np:
+        return cuda.repeat_grad(dy, f)
+    n, height, width, c = dy.shape
+    h, w = height // f, width // f
+    cells = dy.reshape(n, h, f, w, f, c)
+    return by_rows(lambda cells: sum(cells[:, :, i, :, j] for i in range(f) for j in range(f)), (n, h, w, c), cells)
+
+
+def max_pool(x: Array) -> Array:
+    """y: (N, H // 2, W // 2, C) from x: (N, H, W, C): the maximum of every 2x2 cell. Odd last rows are dropped."""
+    cells = _cells(x)
+    n, p, _, q, _, c = cells.shape
+    return by_rows(lambda cells: reduce(np.maximum, (cells[:, :, i, :, j] for i, j in CELL)), (n, p, q, c), cells)
+
+
+def max_pool_grad(x: Array, y: Array, dy: Array) -> Array:
+    """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; of equal ones, to the first."""
+
+    def route(cells: Array, y: Array, dy: Array) -> Array:
+        dx = np.empty_like(cells)
+        for i, j in CELL:
+            dx[:, :, i, :, j] = dy * (cells[:, :, i, :, j] == y)
+            dy = dy - dx[:, :, i, :, j]  # zero from here on where a maximum was found
+        return dx
+
+    cells = _cells(x)
+    n, p, _, q, _, c = cells.shape
+    dx = by_rows(route, cells.shape, cells, y, dy).reshape(n, 2 * p, 2 * q, c)
+    return dx if dx.shape == x.shape else np.pad(dx, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+
+
+def _cells(x: Array) -> Array:
+    """x as (N, H // 2, 2, W // 2, 2, C)."""
+    n, h, w, c = x.shape
+    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
