@@ -5,7 +5,7 @@ batch-norm's output does not depend on its input, so that a backward pass which 
 
 Each tensor moves along one random direction v, a little forward and a little back. The measured slope of L must be
 sum(gradient * v). This takes a few forward passes for each tensor, whatever its size, so that whole nets can be
-checked. Everything is computed in float64. Inputs must be random, not round: at a kink, such as ReLU's at 0 or two equal
+checked. All is computed in float64. Inputs must be random, not round: at a kink, such as ReLU's at 0 or two equal
 maxima, the slopes ahead and behind differ, and there is none to compare with. That is reported as a kink.
 """
 

@@ -38,7 +38,7 @@ class Generator(Sequential):
     at both ends. Imported nets may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); a Rescale
     layer then converts. Raises ValueError for an option that is none of these.
 
-    ``grey``: whether the net was trained on grey images alone. The layers are the same; ``Upscaler`` then feeds it luma.
+    ``grey``: whether it was trained on grey images alone. The layers are the same; ``Upscaler`` then feeds it luma.
     """
 
     def __init__(
