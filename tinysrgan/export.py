@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinysrgan.core.cli import VALUE_RANGE_HELP, check_target, command, command_line, identities, say
+from tinysrgan.core.cli import KERAS_HELP, VALUE_RANGE_HELP, check_target, command, command_line, identities, say
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.keras.nets import save_keras_generator
 from tinysrgan.inference.upscaler import read_generator
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Example: python -m tinysrgan.export runs/1/generator.h5 keras.h5. Exit code: 0 done, 2 nothing done.",
     )
     add = parser.add_argument
-    add("generator", type=Path, metavar="IN", help="generator.h5 or checkpoint.h5 of a training run, or Keras' file")
+    add("generator", type=Path, metavar="IN", help=f"generator.h5 or checkpoint.h5 of a training run, or {KERAS_HELP}")
     add("output", type=Path, metavar="OUT", help="the Keras file; its name ends in .h5. IN is never overwritten")
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
     return parser

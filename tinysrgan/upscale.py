@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tinysrgan.core.cli import (
     EXACT_HELP,
+    KERAS_HELP,
     STREAM,
     VALUE_RANGE_HELP,
     check_target,
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="generator.h5 of a training run, or Keras' (default: the shipped one)",
+        help=f"generator.h5 of a training run (default: the shipped one), or {KERAS_HELP}",
     )
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
     add("--exact", action="store_true", help=EXACT_HELP)

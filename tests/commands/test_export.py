@@ -106,6 +106,19 @@ def test_keras_files(here, files, name, values):  # noqa: F811
     assert Path("again.h5").read_bytes() == Path("out.h5").read_bytes()
 
 
+def test_what_the_wiring_is_known_from(here, files, capsys):  # noqa: F811
+    """Weights alone don't tell it, which is said once; a whole model and our own export do."""
+    assert export(files / "keras2/article_weights.h5", "out.h5", "--value-range", "bytes") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "article_weights.h5 holds weights alone, which don't tell how the layers" in said[0]
+    for source in ("out.h5", files / "keras3/sigmoid_model.h5"):
+        assert export(source, "again.h5", *([] if source == "out.h5" else ["--value-range", "unit:sigmoid"])) == 0
+        assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        export("--help")
+    assert "weights alone don't tell it" in " ".join(capsys.readouterr().out.split())
+
+
 def test_links_and_odd_names(here):
     if os.name == "nt":
         pytest.skip("links need rights on Windows")

@@ -7,7 +7,6 @@ import base64
 import importlib.util
 import json
 import marshal
-import pickle
 import re
 import shutil
 import subprocess
@@ -20,9 +19,16 @@ import numpy as np
 import pytest
 
 from tinysrgan.core.errors import UserError
-from tinysrgan.formats.keras.nets import load_keras_discriminator, load_keras_generator, save_keras_generator
-from tinysrgan.layers import BatchNorm
+from tinysrgan.formats.keras.nets import (
+    UnknownWiring,
+    load_keras_discriminator,
+    load_keras_generator,
+    save_keras_generator,
+)
+from tinysrgan.layers import BatchNorm, LeakyReLU
 from tinysrgan.models import Generator
+
+pytestmark = pytest.mark.filterwarnings("ignore::tinysrgan.formats.keras.nets.UnknownWiring")
 
 KERAS = Path(__file__).parent / "keras_files"
 NAMES = [
@@ -44,9 +50,44 @@ FORMS = {
     "nested": (None, "bytes", "bytes"),
     "unit": ("unit", "unit", "unit"),
     "sigmoid": ("unit:sigmoid", "unit", "unit"),
+    # SRGAN's wiring, written in other ways
+    "idle": ("signed:tanh", "signed", "signed"),
+    "own_layer": ("signed:tanh", "signed", "signed"),
+    "operators": ("signed:tanh", "bytes", "bytes"),
+    "parts": ("signed:tanh", "signed", "signed"),
+    "sequential": (None, "bytes", "bytes"),
 }
-GENERATORS = [name for name in NAMES if not re.search("misfit|mlp|discriminator|nested.weights", name)]
-DISCRIMINATORS = [name for name in NAMES if "discriminator" in name]
+
+# Whole models of another wiring: what is wrong, and the layer that the message names.
+WRONG = {
+    "upsampling_first": r"after layer 'add_\d+' \('Add'\) comes layer 'up_sampling2d\w*' .* instead of Conv2D",
+    "bilinear": r"layer 'up_sampling2d\w*' .* has interpolation 'bilinear', not 'nearest'",
+    "scaled": r"after layer 'batch_norm\w+' .* comes layer 'lambda_\d+' \('Lambda'\) instead of Add",
+    "scaled_operator": r"comes layer '[\w.]*multiply\w*' \('\w+'\) instead of Add",
+    "preactivation": r"after layer 'p_re_lu_\d+' .* comes layer 'batch_norm\w+' .* instead of Conv2D",
+    "no_skip": r"after layer 'batch_norm\w+' .* comes layer 'conv2d_\d+' .* instead of Add",
+    "no_long_skip": r"after layer 'batch_norm\w+' .* comes layer 'conv2d_\d+' .* instead of Add",
+    "early_skip": r"layer 'add_\d+' .* takes layer 'conv2d_\d+' .* instead of layer 'p_re_lu_\d+'",
+    "average": r"comes layer 'average' \('Average'\) instead of Add",
+    "prelu_first": r"comes layer 'p_re_lu_\d+' .* instead of BatchNormalization",
+    "relu_after_add": r"after layer 'add_\d+' .* comes layer 're_lu' .* instead of Conv2D",
+    "relu": r"comes activation 'relu' of layer 'conv2d_\d+' .* instead of pixel shuffle",
+    "valid": r"layer 'conv2d_\d+' .* has padding 'valid', not 'same'",
+    "global_skip": r"comes layer 'up_sampling2d_\d+' .* instead of PReLU",
+    "lambda_upsampling": r"after layer 'conv2d_\d+' .* comes layer 'lambda_\d+' .* instead of UpSampling2D",
+    "discriminator_pooled": r"comes layer 'global_average_pooling2d' .* instead of Flatten",
+    "discriminator_relu": r"comes activation 'relu' of layer 'dense_\d+' .* instead of LeakyReLU",
+    "discriminator_first_strides": r"layer 'conv2d_\d+' .* has strides \[1, 1\], not \(2, 2\)",
+}
+
+
+def form(name: str) -> str:
+    """What a file is of: keras3/paper.weights -> paper."""
+    return re.sub("[._](weights|model|trained)$", "", name.split("/")[1])
+
+
+GENERATORS = [name for name in NAMES if form(name) in FORMS and name != "keras3/nested.weights"]
+DISCRIMINATORS = [name for name in NAMES if "discriminator" in name and form(name) not in WRONG]
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +97,6 @@ def files(tmp_path_factory) -> Path:
     for archive in KERAS.glob("*.zip"):
         zipfile.ZipFile(archive).extractall(folder / archive.stem)
     return folder
-
-
-def form(name: str) -> str:
-    """What a file is of: keras3/paper.weights -> paper."""
-    return re.sub("[._](weights|model|trained)$", "", name.split("/")[1])
 
 
 def convert(values: np.ndarray, source: str, target: str) -> np.ndarray:
@@ -105,7 +141,8 @@ def test_keras_own_output(files, name):
 
 def test_every_form_of_keras_files_is_there():
     assert {form(name) for name in GENERATORS} == FORMS.keys()
-    assert len(GENERATORS) == 20 and len(DISCRIMINATORS) == 3
+    assert {form(name) for name in NAMES} >= WRONG.keys()
+    assert len(GENERATORS) == 30 and len(DISCRIMINATORS) == 8
 
 
 @pytest.mark.parametrize(
@@ -154,9 +191,12 @@ def test_another_epsilon_counts(files, name):
 def test_discriminators(files, name):
     discriminator = load_keras_discriminator(files / f"{name}.h5")
     keras = np.load(files / f"{name}.npz")
-    assert discriminator.config["slope"] == (0.3 if "slope3" in name else 0.2)
+    given = {"slope3": [0.3] * 8 + [0.2], "slope3_everywhere": [0.3] * 9}
+    given["slopes"] = [0.2, *(block / 10 for block in range(1, 8)), 0.2]
+    slopes = [layer.slope for layer in discriminator.layers() if isinstance(layer, LeakyReLU)]
+    np.testing.assert_allclose(slopes, given.get(form(name).removeprefix("discriminator_"), [0.2] * 9), rtol=1e-6)
     logits = np.log(keras["y"] / (1 - keras["y"]))
-    assert np.ptp(logits) > 0.1
+    assert np.ptp(logits) > 0.01
     np.testing.assert_allclose(discriminator.forward(keras["x"]), logits, rtol=0, atol=1e-5)
     assert not any(layer.training for layer in discriminator.layers())
 
@@ -165,6 +205,185 @@ def test_a_discriminators_slope_is_an_option_where_the_file_does_not_tell(files)
     path = files / "keras2/discriminator_weights.h5"
     assert load_keras_discriminator(path, slope=0.3).config["slope"] == 0.3
     assert load_keras_discriminator(files / "keras3/discriminator_slope3_model.h5", 0.1).config["slope"] == 0.3
+
+
+# ---------------------------------------------------------------- wiring
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if form(name) in WRONG])
+def test_another_wiring_is_refused(files, name):
+    load_it = load_keras_discriminator if "discriminator" in name else load_keras_generator
+    with pytest.raises(UserError) as caught:
+        load_it(files / f"{name}.h5")
+    said = str(caught.value)
+    assert re.search(WRONG[form(name)], said), said
+    assert said.endswith("load its weights alone (model.save_weights).") and "\n" not in said
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if form(name) in WRONG and "discr" not in name])
+def test_another_wiring_matters(files, tmp_path, name):
+    """Without its graph each of these loads, and its pictures are wrong."""
+    path = tmp_path / "weights.h5"
+    with h5py.File(files / f"{name}.h5") as model, h5py.File(path, "w") as weights:
+        model.copy(model["model_weights"], weights)
+    with pytest.warns(UnknownWiring, match="weights.h5 holds weights alone"):
+        generator = load_keras_generator(path, "signed" if form(name) == "valid" else "signed:tanh")
+    keras = np.load(files / f"{name}.npz")
+    y = generator.forward(keras["x"])
+    assert y.shape != keras["y"].shape or np.abs(y - keras["y"]).max() > 0.05
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["wirings2/parts_model", "wirings3/parts_model", "keras3/nested_model"])
+def test_a_whole_model_gives_no_warning(files, tmp_path, name):
+    save_keras_generator(tmp_path / "ours.h5", load(files, name))
+    load_keras_generator(tmp_path / "ours.h5")
+
+
+def test_weights_alone_of_a_discriminator(files):
+    with pytest.warns(UnknownWiring, match="don't tell how the layers are connected"):
+        load_keras_discriminator(files / "keras2/discriminator_weights.h5")
+
+
+def changed(files: Path, tmp_path: Path, name: str, kind: str, number: int, change) -> Path:
+    """A copy of a whole model in which ``change`` has edited the JSON of one layer."""
+
+    def edit(model):
+        change([layer for layer in model["config"]["layers"] if layer["class_name"] == kind][number])
+
+    return edited(files, tmp_path, lambda file: edit_config(file, edit), name)
+
+
+def edit_config(file: h5py.File, edit) -> None:
+    model = json.loads(file.attrs["model_config"])
+    edit(model)
+    del file.attrs["model_config"]
+    file.attrs["model_config"] = json.dumps(model)
+
+
+OPTIONS = [
+    ("Conv2D", 2, "strides", [2, 2]),
+    ("Conv2D", 0, "strides", "x"),
+    ("Conv2D", -1, "padding", "valid"),
+    ("Conv2D", 1, "dilation_rate", [2, 2]),
+    ("Conv2D", 1, "groups", 2),
+    ("Conv2D", 1, "data_format", "channels_first"),
+    ("UpSampling2D", 0, "interpolation", "bicubic"),
+    ("UpSampling2D", 0, "size", [3, 3]),
+    ("UpSampling2D", 0, "size", {"a": []}),
+    ("BatchNormalization", 1, "axis", [1]),
+    ("BatchNormalization", 1, "epsilon", float("nan")),
+    ("BatchNormalization", 1, "epsilon", -5.0),
+    ("PReLU", 2, "shared_axes", [1]),
+    ("PReLU", 2, "shared_axes", None),
+]
+
+
+@pytest.mark.parametrize("kind, number, option, value", OPTIONS)
+def test_options_that_compute_something_else(files, tmp_path, kind, number, option, value):
+    path = changed(
+        files,
+        tmp_path,
+        "keras3/article_x2_model",
+        kind,
+        number,
+        lambda layer: layer["config"].update({option: value}),
+    )
+    assert kind in refuse(path, f"has {option} {value!r}", "bytes")
+
+
+@pytest.mark.parametrize(
+    "activation, words",
+    [
+        ("softplus", "after layer"),
+        ({"module": "builtins", "class_name": "function", "config": "relu6"}, "'relu6'"),
+        ({"class_name": "LeakyReLU", "config": {"alpha": 0.3}}, "'LeakyReLU'"),
+        ([1], "[1]"),
+    ],
+)
+def test_activations_that_are_not_srgans(files, tmp_path, activation, words):
+    def change(layer):
+        layer["config"]["activation"] = activation
+
+    refuse(changed(files, tmp_path, "keras3/nobias_model", "Conv2D", -1, change), words)
+
+
+def test_an_unknown_layer(files, tmp_path):
+    path = changed(
+        files, tmp_path, "keras3/nobias_model", "Add", 0, lambda layer: layer.update(class_name="SelfAttention")
+    )
+    refuse(path, "'SelfAttention'")
+
+
+def test_a_model_within_that_is_called_twice(files, tmp_path):
+    def change(layer):
+        layer["inbound_nodes"] *= 2
+
+    refuse(changed(files, tmp_path, "keras3/nested_model", "Functional", 0, change), "more than once", None)
+
+
+@pytest.mark.parametrize("layers", [[], [{"class_name": "Lambda", "config": {"name": "code"}}]])
+def test_a_graph_without_a_net_is_not_taken_for_weights_alone(files, tmp_path, layers):
+    model = json.dumps({"class_name": "Sequential", "config": {"name": "empty", "layers": layers}})
+    path = edited(files, tmp_path, attribute("model_config", model))
+    refuse(path, "after the input comes the end instead of Conv2D")
+
+
+def test_two_outputs(files, tmp_path):
+    def edit(model):
+        first = [model["config"]["layers"][1]["name"], 0, 0]
+        model["config"]["output_layers"] = [model["config"]["output_layers"], first]
+
+    path = edited(files, tmp_path, lambda file: edit_config(file, edit), "keras3/nobias_model")
+    refuse(path, "2 outputs")
+
+
+KERAS_1 = {"padding": "border_mode", "strides": "subsample", "data_format": "dim_ordering"}
+
+
+def in_keras_1_spelling(model: dict) -> None:
+    """Rewrite Keras 2's model_config as Keras 1 spells it: Convolution2D, Merge and its options."""
+    model["class_name"] = "Model"
+    for layer in model["config"]["layers"]:
+        options = layer["config"]
+        for new, old in KERAS_1.items():
+            if new in options:
+                options[old] = "tf" if new == "data_format" else options.pop(new)
+                options.pop(new, None)
+        if layer["class_name"] == "Conv2D":
+            layer["class_name"] = "Convolution2D"
+        if layer["class_name"] == "Add":
+            layer["class_name"] = "Merge"
+            options |= {"mode": "sum", "concat_axis": -1}
+        if layer["class_name"] == "BatchNormalization":
+            options |= {"axis": -1, "mode": 0}
+        layer["inbound_nodes"] = [[reference[:3] for reference in node] for node in layer["inbound_nodes"]]
+
+
+def test_keras_1_whole_models(files, tmp_path):
+    name = "keras2/krasserm_model"
+    path = edited(files, tmp_path, lambda file: edit_config(file, in_keras_1_spelling), name)
+    generator = load_keras_generator(path, "unit:tanh")
+    assert error(generator, files / f"{name}.npz", "bytes", "bytes") < 1e-5
+
+
+@pytest.mark.parametrize(
+    "kind, option, value",
+    [
+        ("Conv2D", "border_mode", "valid"),
+        ("Conv2D", "subsample", [2, 2]),
+        ("Conv2D", "dim_ordering", "th"),
+        ("Add", "mode", "concat"),
+        ("BatchNormalization", "mode", 1),
+    ],
+)
+def test_keras_1_whole_models_of_another_wiring(files, tmp_path, kind, option, value):
+    def edit(model):
+        layer = next(layer for layer in model["config"]["layers"] if layer["class_name"] == kind)
+        in_keras_1_spelling(model)
+        layer["config"][option] = value
+
+    refuse(edited(files, tmp_path, lambda file: edit_config(file, edit), "keras2/krasserm_model"), "SRGAN")
 
 
 # ---------------------------------------------------------------- the range of the values
@@ -404,10 +623,10 @@ def thousands_of_layers(file):
     file.attrs["layer_names"] = [*names(file, "layer_names"), *map(str, range(3000))]
 
 
-def config(*layers: dict, tail: dict | None = None):
+def config(*layers: dict):
     """A model_config with a first and a last convolution, and other layers between."""
     convolution = {"class_name": "Conv2D", "config": {"name": "conv2d", "activation": "linear"}}
-    last = {"class_name": "Conv2D", "config": {"name": "last", "activation": "tanh", **(tail or {})}}
+    last = {"class_name": "Conv2D", "config": {"name": "last", "activation": "tanh"}}
     model = {"class_name": "Functional", "config": {"name": "model", "layers": [convolution, *layers, last]}}
     return attribute("model_config", json.dumps(model))
 
@@ -492,22 +711,9 @@ HOSTILE = {
     ),
     "100 MB of JSON": (attribute("model_config", "x" * 100_000_000), ""),
     "a set-up in pieces": (attribute("model_config", np.array([b"{", b"}"])), ""),
-    "an unknown layer": (unknown("SelfAttention"), "SelfAttention"),
     "a layer of a name that is no name": (unknown("A\nB"), ""),
-    "strides": (config(tail={"strides": [2, 2]}), "strides"),
-    "padding": (config(tail={"padding": "valid"}), "padding"),
-    "dilation": (config(tail={"dilation_rate": [2, 2]}), "dilation_rate"),
-    "strides that are a text": (config(tail={"strides": "x"}), "strides"),
-    "groups": (config(tail={"groups": 2}), "groups"),
-    "bilinear": (unknown("UpSampling2D", interpolation="bilinear"), "interpolation"),
-    "three times as large": (unknown("UpSampling2D", size=[3, 3]), "size"),
-    "another last activation": (config(tail={"activation": "softplus"}), "softplus"),
-    "another activation inside": (unknown("Activation", activation="relu"), "relu"),
-    "channels first": (config(tail={"data_format": "channels_first"}), "data_format"),
     "an epsilon that is a text": (norms(epsilon="x"), ""),
     "an epsilon that is none": (norms(epsilon=None), ""),
-    "an epsilon that is no number": (norms(epsilon=float("nan")), "epsilon"),
-    "a negative epsilon": (norms(epsilon=-5.0), "epsilon"),
     "a rescaling that is none": (unknown("Rescaling", scale="x", offset=[]), ""),
     # what our own exports say
     "a statement that is no JSON": (attribute("tinysrgan", "{"), "damaged"),
@@ -536,18 +742,6 @@ def test_hostile_files(hostile, name):
     refuse(hostile[name], HOSTILE[name][1])
 
 
-OTHER_FILES = {
-    "empty": b"",
-    "text": b"hello",
-    "zeros": bytes(5000),
-    "png": b"\x89PNG\r\n\x1a\n",
-    "a .keras archive": b"PK\x03\x04" + bytes(100),
-    "pickle": pickle.dumps({"weights": [1.0]}),
-    "signature only": b"\x89HDF\r\n\x1a\n",
-    "signature and zeros": b"\x89HDF\r\n\x1a\n" + bytes(5000),
-}
-
-
 def test_a_heap_without_an_end(files, tmp_path):
     """HDF5 itself would go round in it for ever, where not even Ctrl-C reaches."""
     content = bytearray((files / "keras2/krasserm_weights.h5").read_bytes())
@@ -557,9 +751,9 @@ def test_a_heap_without_an_end(files, tmp_path):
     refuse(tmp_path / "x.h5", "has no end")
 
 
-@pytest.mark.parametrize("name", OTHER_FILES)
-def test_what_is_no_hdf5(tmp_path, name):
-    (tmp_path / "x.h5").write_bytes(OTHER_FILES[name])
+@pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + bytes(5000)])
+def test_hdf5s_signature_alone(tmp_path, content):
+    (tmp_path / "x.h5").write_bytes(content)
     refuse(tmp_path / "x.h5", "")
 
 

@@ -25,6 +25,7 @@ VALUE_RANGE_HELP = (
     "range of the net's values, for a Keras file that doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes "
     "(0 to 255), OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
 )
+KERAS_HELP = "Keras' (.h5): of a whole model (model.save) the wiring is checked; weights alone don't tell it"
 EXACT_HELP = "float32 to six digits, slower: no Winograd convolutions, and on a GPU no TF32"
 
 
@@ -42,6 +43,7 @@ def command(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; then there is an error too
                 warnings.simplefilter("ignore", UnlikeWarning)  # upscale names each file, others judge results
+                warnings.showwarning = lambda message, *_, **__: say(str(message))
                 return run()
         except KeyboardInterrupt:
             say(stopped)

@@ -31,7 +31,8 @@ class Form:
     ``range_in``: the numbers of ``x``. ``first``, ``last``: "lambda" or "rescaling" layers around the convolutions,
     which then see [0, 1] and give [-1, 1]. ``output``: "linear", "tanh" or "sigmoid", in the last convolution or
     (``own_layer``) behind it. ``names``: "automatic" or "odd". ``bias``: in the convolutions before a batch norm.
-    ``nested``: the net is one layer of an outer model, which rescales from and to 0..255.
+    ``nested``: the net is one layer of an outer model, which rescales from and to 0..255. ``wiring``: what is wired in
+    another way than in SRGAN, see WRONG and SAME.
     """
 
     blocks: int = 1
@@ -48,9 +49,49 @@ class Form:
     bias: bool = True
     nested: bool = False
     misfit: str = ""
+    wiring: str = ""
 
 
-FORMS = {
+# Wirings that have the same arrays as SRGAN's generator and compute something else...
+WRONG = {
+    "upsampling_first": "upsampling before the convolution",
+    "bilinear": "bilinear upsampling",
+    "scaled": "what a block adds is scaled by 0.1, in a Lambda layer",
+    "scaled_operator": "the same, by the operator *",
+    "preactivation": "batch norm, PReLU, convolution in the blocks",
+    "no_skip": "blocks that add nothing",
+    "no_long_skip": "nothing added behind the blocks",
+    "early_skip": "the long skip starts before the first PReLU",
+    "average": "the mean of a block's input and output",
+    "prelu_first": "PReLU before batch norm",
+    "relu_after_add": "a ReLU behind each block",
+    "relu": "a ReLU in a convolution",
+    "valid": "no padding in the last convolution",
+    "global_skip": "the upsampled image is added to the output",
+    "lambda_upsampling": "bilinear upsampling by Python code",
+}
+# ... and what is written in another way and computes the same.
+SAME = {
+    "idle": "layers that do nothing at inference",
+    "own_layer": "pixel shuffle as a layer class of the user's",
+    "operators": "additions by +, and the image rescaled by operators",
+    "parts": "residual blocks as models, an upscaling block as a Sequential, one Lambda layer that is called twice",
+    "sequential": "the net as a layer of a Sequential",
+}
+NEAREST = ("upsampling_first", "bilinear", "lambda_upsampling")
+WIRINGS = {
+    name: Form(
+        blocks=2 if name == "parts" else 1,
+        scale=4 if name == "parts" else 2,
+        upscale="nearest" if name in NEAREST else "shuffle",
+        range_in="bytes" if name in ("operators", "sequential") else "signed",
+        output="linear" if name == "valid" else "tanh",
+        wiring=name,
+    )
+    for name in WRONG | SAME
+}
+
+FORMS = WIRINGS | {
     "article": Form(blocks=2, filters=4, scale=4, upscale="nearest", range_in="bytes"),
     "article_x2": Form(filters=8, upscale="nearest", range_in="bytes", names="odd"),
     "krasserm": Form(filters=4, scale=4, range_in="bytes", first="lambda", last="lambda", output="tanh"),
@@ -98,6 +139,22 @@ def shuffle(x: Any) -> Any:
     return tf.nn.depth_to_space(x, 2)
 
 
+def resize(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.image.resize(x, 2 * tf.shape(x)[1:3])
+
+
+def own_shuffle() -> Any:
+    import tensorflow as tf
+
+    class DepthToSpace(tf.keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.nn.depth_to_space(x, 2)
+
+    return DepthToSpace()
+
+
 def anonymous(function: Any) -> Any:
     """The same function without the path of this file, which Keras would write into the model."""
     function.__code__ = function.__code__.replace(co_filename="make_files.py")
@@ -113,8 +170,8 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
     size = (6, 5) if form.misfit == "prelu" else (None, None)
     wide = 4 * form.filters
 
-    def conv(x: Any, outputs: int, size: int = 3, **options: Any) -> Any:
-        return chain(layers.Conv2D, x, outputs, size, padding="same", **options)
+    def conv(x: Any, outputs: int, size: int = 3, padding: str = "same", **options: Any) -> Any:
+        return chain(layers.Conv2D, x, outputs, size, padding=padding, **options)
 
     def norm(x: Any) -> Any:
         return chain(layers.BatchNormalization, x, momentum=0.5, epsilon=form.epsilon)
@@ -122,49 +179,127 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
     def prelu(x: Any, **options: Any) -> Any:
         return chain(layers.PReLU, x, **({"shared_axes": [1, 2]} | options))
 
+    def double(x: Any) -> Any:
+        if form.upscale == "shuffle":
+            return own_shuffle()(x) if wiring == "own_layer" else layers.Lambda(anonymous(shuffle))(x)
+        if wiring == "lambda_upsampling":
+            return layers.Lambda(anonymous(resize))(x)
+        return layers.UpSampling2D(2, interpolation="bilinear" if wiring == "bilinear" else "nearest")(x)
+
+    def add(x: Any, y: Any) -> Any:
+        if wiring == "operators":
+            return x + y
+        return (layers.Average() if wiring == "average" else layers.Add())([x, y])
+
+    def block(x: Any) -> Any:
+        start = x
+        if wiring == "preactivation":
+            x = conv(prelu(norm(x)), form.filters)
+            x = conv(norm(x), form.filters)
+        elif wiring == "prelu_first":
+            x = norm(prelu(conv(x, form.filters)))
+            x = norm(conv(x, form.filters))
+        else:
+            x = conv(x, form.filters, 5 if form.misfit == "kernel" else 3, use_bias=form.bias)
+            x = prelu(norm(x))
+            if wiring == "idle":
+                x = layers.Activation("linear")(layers.SpatialDropout2D(0.2)(layers.GaussianNoise(0.1)(x)))
+            if form.misfit != "block":
+                x = norm(conv(x, form.filters, use_bias=form.bias))
+        if wiring == "no_skip":
+            return x
+        if wiring == "scaled":
+            x = layers.Lambda(anonymous(lambda x: x * 0.1))(x)
+        if wiring == "scaled_operator":
+            x = x * 0.1
+        x = add(start, x)
+        return layers.ReLU()(x) if wiring == "relu_after_add" else x
+
+    def inner(x: Any, function: Callable[[Any], Any], channels: int) -> Any:
+        """The layers that ``function`` applies, as a model within the model."""
+        start = layers.Input((*size, channels))
+        return tf.keras.Model(start, function(start))(x)
+
+    wiring = form.wiring
     image = layers.Input((*size, 3))
     x = scaled(layers, image, form.first, 1 / 255, 0.0)
-    x = conv(x, form.filters, 9)
+    if wiring == "operators":
+        x = x / 127.5 - 1
+    x = first = conv(x, form.filters, 9)
     x = trunk = prelu(x, **({"shared_axes": None} if form.misfit == "prelu" else {}))
     for _ in range(form.blocks):
-        start = x
-        x = conv(x, form.filters, 5 if form.misfit == "kernel" else 3, use_bias=form.bias)
-        x = prelu(norm(x))
-        if form.misfit != "block":
-            x = norm(conv(x, form.filters, use_bias=form.bias))
-        x = layers.add([start, x])
+        x = inner(x, block, form.filters) if wiring == "parts" else block(x)
     x = norm(conv(x, form.filters, use_bias=form.bias))
-    x = layers.add([x, trunk])
+    if wiring != "no_long_skip":
+        x = add(x, first if wiring == "early_skip" else trunk)
+    shared = layers.Lambda(anonymous(shuffle)) if wiring == "parts" else None
     for _ in range(form.scale.bit_length() - 1):
-        x = conv(x, wide)
-        double = layers.UpSampling2D(2) if form.upscale == "nearest" else layers.Lambda(anonymous(shuffle))
-        x = prelu(double(x))
-    x = conv(x, 3, 9, activation="linear" if form.own_layer else form.output)
-    if form.own_layer:
+        if shared:
+            upscale = tf.keras.Sequential([layers.Input((*size, form.filters)), layers.Conv2D(wide, 3, padding="same")])
+            chain.layers.append(upscale.layers[-1])
+            x = prelu(shared(upscale(x)))
+        elif wiring == "upsampling_first":
+            x = prelu(conv(double(x), wide))
+        else:
+            x = conv(x, wide, **({"activation": "relu"} if wiring == "relu" else {}))
+            x = prelu(double(x))
+    own_activation = form.own_layer or wiring == "idle"
+    x = conv(
+        x,
+        3,
+        9,
+        activation="linear" if own_activation else form.output,
+        padding="valid" if wiring == "valid" else "same",
+    )
+    if wiring == "idle":
+        x = layers.Dropout(0.3)(x)
+    if own_activation:
         x = layers.Activation(form.output)(x)
+    if wiring == "global_skip":
+        x = add(x, layers.UpSampling2D(form.scale)(image))
+    if wiring == "operators":
+        x = x * 127.5 + 127.5
     model = tf.keras.Model(image, scaled(layers, x, form.last, 127.5, 127.5))
     if form.nested:
         image = layers.Input((*size, 3))
         x = model(scaled(layers, image, "rescaling", 1 / 127.5, -1.0))
         model = tf.keras.Model(image, scaled(layers, x, "rescaling", 127.5, 127.5))
+    if wiring == "sequential":
+        rescalings = layers.Rescaling(1 / 127.5, -1.0), layers.Rescaling(127.5, 127.5)
+        model = tf.keras.Sequential([layers.Input((*size, 3)), rescalings[0], model, rescalings[1]])
     return model, chain.layers
 
 
-def discriminator(slope: float, filters: int = 4, dense: int = 16, size: int = 32) -> tuple[Any, list[Any]]:
+# Discriminators: the paper's, with the slope 0.3 behind convolutions, and others; wrongly wired from "pooled" on.
+DISCRIMINATORS = ("", "slope3", "slope3_everywhere", "slopes", "in_options", "pooled", "relu", "first_strides")
+
+
+def discriminator(kind: str, filters: int, dense: int, size: int = 32) -> tuple[Any, list[Any]]:
     import tensorflow as tf
 
     layers = tf.keras.layers
     chain = Chain(odd_names=False)
 
-    def leaky(x: Any, slope: float) -> Any:
+    def leaky(x: Any, slope: float = 0.3 if kind.startswith("slope3") else 0.2) -> Any:
         return layers.LeakyReLU(slope)(x)
 
     image = layers.Input((size, size, 3))
-    x = leaky(chain(layers.Conv2D, image, filters, 3, padding="same"), slope)
+    if kind == "in_options":
+        x = chain(layers.Conv2D, image, filters, 3, padding="same", activation=layers.LeakyReLU(0.2))
+    else:
+        x = leaky(chain(layers.Conv2D, image, filters, 3, padding="same"))
     for block in range(1, 8):
-        x = chain(layers.Conv2D, x, filters * 2 ** (block // 2), 3, strides=1 + block % 2, padding="same")
-        x = leaky(chain(layers.BatchNormalization, x, momentum=0.8), slope)
-    x = leaky(chain(layers.Dense, layers.Flatten()(x), dense), 0.2)
+        stride = 1 + (block + (kind == "first_strides")) % 2
+        x = chain(layers.Conv2D, x, filters * 2 ** (block // 2), 3, strides=stride, padding="same")
+        x = chain(layers.BatchNormalization, x, momentum=0.8)
+        x = leaky(x, block / 10) if kind == "slopes" else leaky(x)
+    x = (layers.GlobalAveragePooling2D() if kind == "pooled" else layers.Flatten())(x)
+    if kind == "relu":
+        x = chain(layers.Dense, x, dense, activation="relu")
+    else:
+        x = leaky(chain(layers.Dense, x, dense), 0.3 if kind == "slope3_everywhere" else 0.2)
+    if kind == "in_options":
+        x = layers.Dropout(0.4)(x)
     x = chain(layers.Dense, x, 1, activation="sigmoid")
     return tf.keras.Model(image, x), chain.layers
 
@@ -207,7 +342,8 @@ def build(name: str) -> tuple[Any, np.ndarray]:
         model, layers = unrelated()
         x = rng.normal(size=(2, 7))
     elif name.startswith("discriminator"):
-        model, layers = discriminator(0.3 if name.endswith("3") else 0.2)
+        kind = name.removeprefix("discriminator").removeprefix("_")
+        model, layers = discriminator(kind, *((4, 16) if kind in ("", "slope3") else (1, 4)))
         x = (rng.integers(0, 256, (3, 4, 4, 3)) / 127.5 - 1).repeat(8, axis=1).repeat(8, axis=2)
     else:
         model, layers = generator(FORMS[name])
@@ -241,7 +377,7 @@ def write(folder: Path, name: str, file: str) -> None:
     else:
         tf.keras.models.save_model(model, folder / file)
     if not name.startswith(("misfit", "mlp")):
-        np.savez(folder / f"{file.removesuffix('.h5')}.npz", x=x, y=model.predict(x, verbose=0))
+        np.savez(folder / f"{Path(file).stem}.npz", x=x, y=model.predict(x, verbose=0))
 
 
 def write_all() -> None:
@@ -249,13 +385,14 @@ def write_all() -> None:
     import tensorflow as tf
 
     version = keras.__version__
-    share = next(share for share in FILES if version.startswith(share.removeprefix("keras")))
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(HERE / f"{share}.zip", "w") as archive:
-        for file, name in FILES[share].items():
-            write(Path(folder), name, file)
-        for path in sorted(Path(folder).iterdir()):  # without their times, so that the same files are the same bytes
-            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
-    print(f"{share}.zip is written by Keras {version}, TensorFlow {tf.__version__}, NumPy {np.__version__}")
+    own = next(share for share in FILES if version.startswith(share.removeprefix("keras")))
+    for share in [share for share in FILES if share in (own, f"wirings{own.removeprefix('keras')}")]:
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(HERE / f"{share}.zip", "w") as archive:
+            for file, name in FILES[share].items():
+                write(Path(folder), name, file)
+            for path in sorted(Path(folder).iterdir()):  # without their times, so the same files are the same bytes
+                archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+        print(f"{share}.zip is written by Keras {version}, TensorFlow {tf.__version__}, NumPy {np.__version__}")
 
 
 FILES = {
@@ -296,6 +433,10 @@ FILES = {
         "mlp_model.h5": "mlp",
     },
 }
+DISCRIMINATOR_WIRINGS = [f"discriminator_{kind}" for kind in DISCRIMINATORS[2:]]
+FILES["wirings3"] = {f"{name}_model.h5": name for name in [*WIRINGS, *DISCRIMINATOR_WIRINGS]}
+FILES["wirings2"] = {f"{name}_model.h5": name for name in [*SAME, *list(WRONG)[:7], *DISCRIMINATOR_WIRINGS[:2]]}
+FILES["wirings3"]["idle.keras"] = "idle"
 
 # ---------------------------------------------------------------- the other direction
 

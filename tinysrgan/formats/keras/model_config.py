@@ -1,116 +1,27 @@
-"""How the layers of a Keras model are set up, as a file of a whole model says in JSON; nothing of it is ever executed.
+"""The value ranges at both ends of a Keras generator, and its last activation.
 
-Of a generator that tells what its arrays don't: the range of the values at both ends, the last activation, and
-whether its layers really do what those of the same name here do.
+The arrays don't tell them. A whole model does, by its Rescaling layers and activations, and so do our own exports;
+for other files the user says.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.hdf5 import attribute
+from tinysrgan.formats.keras.graph import Step
 from tinysrgan.formats.keras.weights import WeightsError
+from tinysrgan.formats.keras.wiring import Parts
 from tinysrgan.models.generator import OUTPUTS, RANGES, VALUE_RANGES, rescale
 
 STATEMENT = "tinysrgan"  # the attribute in which our own exports state what the arrays don't tell
-EPSILON = 1e-3  # Keras' default for batch-norm, and ours
-
-
-class Setup(NamedTuple):
-    """A layer's class and options, as Keras' ``get_config`` gives them."""
-
-    kind: str
-    options: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"layer {self.options.get('name')!r} ({self.kind!r})"
-
-
-LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks takes some 100,000
-
-
-def setups(file: h5py.File) -> list[Setup]:
-    """The layers of a whole model in forward order, models within it laid flat; none for a file of weights alone.
-
-    Raises ValueError where the JSON is none, or not a model's.
-    """
-    text = attribute(file, "model_config")
-    if text is None:
-        return []
-    if len(text) > LARGEST_CONFIG:
-        raise ValueError(f"its model_config has {len(text):,} characters")
-    return list(_flat(json.loads(text)))
-
-
-def _flat(model: Any) -> Iterator[Setup]:
-    kind, options = model["class_name"], model["config"]
-    if isinstance(options, dict) and "layers" in options:
-        for layer in options["layers"]:
-            yield from _flat(layer)
-    elif isinstance(options, list):  # a Sequential of early Keras
-        for layer in options:
-            yield from _flat(layer)
-    else:
-        yield Setup(str(kind), dict(options))
-
-
-# The layers that Keras models of an SRGAN are made of; pixel shuffle has no layer in Keras, so it has many names.
-KNOWN = set(
-    "InputLayer Conv2D BatchNormalization PReLU LeakyReLU Add UpSampling2D Activation Rescaling Dropout Flatten Dense "
-    "GlobalAveragePooling2D".split()
-)
-OWN_LAYER = re.compile("lambda|shuffle|subpixel|depth_?to_?space", re.IGNORECASE)
-
-
-SAME_HERE: dict[str, dict[str, Any]] = {  # options with another effect if they have other values
-    "Conv2D": {"padding": "same", "dilation_rate": (1, 1), "groups": 1, "data_format": "channels_last"},
-    "UpSampling2D": {"interpolation": "nearest", "size": (2, 2), "data_format": "channels_last"},
-}
-
-
-def check(model: list[Setup], path: Path, strides: tuple[int, ...] = (1,)) -> None:
-    """Raise WeightsError for a layer that an SRGAN has not, or that computes something else than the one here."""
-    for layer in model:
-        kind, options = layer
-        if kind not in KNOWN and not OWN_LAYER.search(f"{kind} {options.get('name')}"):
-            raise WeightsError(
-                f"{path} has a {layer}, which SRGANs have not; if it only rescales the values, save the weights alone."
-            )
-        wanted: dict[str, tuple[Any, ...]] = {option: (value,) for option, value in SAME_HERE.get(kind, {}).items()}
-        if kind == "Conv2D":
-            wanted["strides"] = tuple((stride, stride) for stride in strides)
-        if kind == "BatchNormalization" and not 0 < float(options.get("epsilon", EPSILON)) < math.inf:
-            raise WeightsError(f"{path}: {layer} has epsilon {options['epsilon']}, not a small number above 0.")
-        for option, values in wanted.items():
-            given = options.get(option, values[0])
-            if (tuple(given) if isinstance(given, list) else given) not in values:
-                raise WeightsError(f"{path}: {layer} has {option} {given!r}, not {values[0]}.")
-
-
-def epsilons(model: list[Setup]) -> list[float]:
-    """What each batch-norm adds to the variance, in forward order; none for a file of weights alone."""
-    return [float(options.get("epsilon", EPSILON)) for kind, options in model if kind == "BatchNormalization"]
-
-
-def slopes(model: list[Setup]) -> list[float]:
-    """Those of the LeakyReLUs, in forward order; Keras 2 calls them alpha."""
-    return [
-        float(options.get("negative_slope", options.get("alpha", 0.3)))
-        for kind, options in model
-        if kind == "LeakyReLU"
-    ]
-
-
-# ---------------------------------------------------------------- both ends of a generator
 
 
 class Ends(NamedTuple):
@@ -134,47 +45,46 @@ def read_range(text: str) -> Ends:
     return ends
 
 
-def stated(file: h5py.File, model: list[Setup], path: Path) -> Ends:
-    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and activations.
+def stated(file: h5py.File, model: Parts, path: Path) -> Ends:
+    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and last activation.
 
-    Raises WeightsError where a generator has no such activation, or rescaling.
+    Raises WeightsError where a Rescaling goes between no known ranges.
     """
     statement = attribute(file, STATEMENT)
     if statement is not None:
         told = json.loads(statement)
         inside, outside = told["value_range"].split(":")
         return _checked(Ends(inside, outside, told["output"]), path)
-    convolutions = [i for i, layer in enumerate(model) if layer.kind == "Conv2D"]
-    if not convolutions:
+    if not model.net:
         return Ends()
-    inside = outside = None
-    output = "linear"
-    for i, layer in enumerate(model):
-        activation = layer.options.get("activation") or "linear"
-        if layer.kind in ("Conv2D", "Activation") and activation != "linear":
-            if i < convolutions[-1] or activation not in OUTPUTS:
-                raise WeightsError(
-                    f"{path}: {layer} has activation {activation!r}, which no generator of SRGAN has there."
-                )
-            output = activation
-        if layer.kind == "Rescaling":
-            source, target = _ranges(layer, path)
-            if i < convolutions[0]:
-                inside = target
-            elif i > convolutions[-1]:
-                outside = source
-    return Ends(inside, {"tanh": "signed", "sigmoid": "unit"}.get(output, outside), output)
+    _, inside = _through(model.before, path)
+    outside, _ = _through(model.after, path)
+    last = model.net[-1].kind
+    if last in ("tanh", "sigmoid"):
+        return Ends(inside, outside or {"tanh": "signed", "sigmoid": "unit"}[last], last)
+    return Ends(inside, outside, "linear" if outside or not model.after else None)
 
 
-def _ranges(layer: Setup, path: Path) -> tuple[str, str]:
+def _through(chain: list[Step], path: Path) -> tuple[str | None, str | None]:
+    """The ranges before and after a chain of layers; None where it is empty, or holds Python code."""
+    if not chain or any(step.kind != "Rescaling" for step in chain):
+        return None, None
+    ranges = [_ranges(step, path) for step in chain]
+    for step, ((_, given), (taken, _)) in zip(chain[1:], pairwise(ranges), strict=True):
+        if given != taken:
+            raise WeightsError(f"{path}: {step} takes values of range {taken}, and gets {given}.")
+    return ranges[0][0], ranges[-1][1]
+
+
+def _ranges(step: Step, path: Path) -> tuple[str, str]:
     """The ranges between which a Rescaling goes; its two numbers tell both."""
-    factor, offset = layer.options.get("scale"), layer.options.get("offset")
+    factor, offset = step.options.get("scale"), step.options.get("offset")
     if isinstance(factor, int | float) and isinstance(offset, int | float):
         for source, target in permutations(RANGES, 2):
             ours = rescale(source, target)
             if math.isclose(factor, ours.factor, rel_tol=1e-5) and math.isclose(offset, ours.offset, abs_tol=1e-5):
                 return source, target
-    raise WeightsError(f"{path}: {layer} goes between none of the ranges {', '.join(RANGES)}.")
+    raise WeightsError(f"{path}: {step} goes between none of the ranges {', '.join(RANGES)}.")
 
 
 def _checked(ends: Ends, path: Path) -> Ends:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from itertools import zip_longest
 from math import isqrt
 from pathlib import Path
@@ -20,20 +21,12 @@ from tinysrgan.core.device import to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.checkpoint import GENERATOR_CONFIG
 from tinysrgan.formats.hdf5 import misfit, reading
+from tinysrgan.formats.keras.graph import is_whole_model, steps
 from tinysrgan.formats.keras.layer_order import OTHER, Weights, layers_by_kind
-from tinysrgan.formats.keras.model_config import (
-    STATEMENT,
-    Ends,
-    check,
-    epsilons,
-    read_range,
-    settle,
-    setups,
-    slopes,
-    stated,
-)
+from tinysrgan.formats.keras.model_config import STATEMENT, Ends, read_range, settle, stated
 from tinysrgan.formats.keras.weights import FLOATS, WeightsError
-from tinysrgan.layers import BatchNorm, Conv2D, Dense, Layer, PReLU, Sequential
+from tinysrgan.formats.keras.wiring import check, epsilons, parts, slopes
+from tinysrgan.layers import BatchNorm, Conv2D, Dense, Layer, LeakyReLU, PReLU, Sequential
 from tinysrgan.models import Discriminator, Generator
 
 MOST = 50  # problems in one message
@@ -56,37 +49,52 @@ KERAS_NAMES = {
 }
 
 
+class UnknownWiring(UserWarning):
+    """A file of weights alone is read, so nothing says whether its net is wired as ours."""
+
+    def __init__(self, path: Path):
+        super().__init__(
+            f"{path} holds weights alone, which don't tell how the layers are connected: the result is right only if "
+            "the net is wired as SRGAN's. Of a whole model (Keras' model.save) this is checked."
+        )
+
+
 def load_keras_generator(path: Path, value_range: str | None = None) -> Generator:
     """The generator in a Keras file, on the CPU and in eval mode, with images in [-1, 1] whatever Keras' net takes.
 
     It may be of the paper's form (pixel shuffle by ``tf.nn.depth_to_space``, PReLU shared over space) or the article's
     (nearest upsampling, 4 x filters channels). ``value_range``, as in ``read_range``, is needed where the file doesn't
-    state it. Raises WeightsError if it is missing, contradicts the file, or the file can't be read or doesn't fit;
-    then one message lists all layers that are missing, extra or misshapen.
+    state it. Weights alone don't tell how the layers are connected: an UnknownWiring warning says so.
+
+    Raises WeightsError if the value range is missing or contradicts the file; at the first layer in which a whole
+    model's wiring differs; and if the file can't be read or doesn't fit: then one message lists all layers that are
+    missing, extra or misshapen.
     """
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
-        model = setups(file)
-        check(model, path)
-        architecture = _architecture(layers, path)
-        ends = settle(stated(file, model, path), read_range(value_range) if value_range else Ends(), path)
-        generator = Generator(
-            *architecture, output=ends.output or "linear", value_range=f"{ends.inside}:{ends.outside}"
-        )
-        _fill(generator, layers, epsilons(model), path)
+        model = parts(steps(file))
+        blocks, filters, scale, upscale = _architecture(layers, path)
+        told = stated(file, model, path)
+        if is_whole_model(file):
+            check(model.net, Generator(blocks, 1, scale, upscale, told.output or "linear"), path)
+        ends = settle(told, read_range(value_range) if value_range else Ends(), path)
+        generator = Generator(blocks, filters, scale, upscale, ends.output or "linear", f"{ends.inside}:{ends.outside}")
+        _fill(generator, layers, epsilons(model.net), path)
+        if not is_whole_model(file) and STATEMENT not in file.attrs:
+            warnings.warn(UnknownWiring(path), stacklevel=2)
     return generator.eval()
 
 
 def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
     """The discriminator in a Keras file, on the CPU and in eval mode; it gives logits, without Keras' sigmoid.
 
-    ``slope`` is its LeakyReLUs', for files of weights alone (0.3 in the article's code); a whole model states it. The
-    values that it takes are those that it was trained on. Raises WeightsError as ``load_keras_generator``.
+    A whole model states the slope of each LeakyReLU. For weights alone ``slope`` is that of those behind convolutions
+    (0.3 in the article's code), and the one behind the dense layer has 0.2. The values that it takes are those that its
+    first convolution was trained on, without the rescaling before it. Warns and raises as ``load_keras_generator``.
     """
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
-        model = setups(file)
-        check(model, path, strides=(1, 2))
+        model = parts(steps(file))
         convolutions, denses = layers.get("convolution", []), layers.get("dense layer", [])
         if len(convolutions) != 8 or len(denses) != 2:
             raise WeightsError(
@@ -100,8 +108,16 @@ def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
                 f"{path} holds a discriminator of {filters} filters and {flat} x {dense} dense weights, "
                 "which is too large or none."
             )
-        discriminator = Discriminator(16 * side, filters, dense, [*slopes(model), slope][0])
-        _fill(discriminator, layers, epsilons(model), path)
+        net = model.net[:-1] if model.net and model.net[-1].kind == "sigmoid" else model.net
+        discriminator = Discriminator(16 * side, filters, dense, [*slopes(net), slope][0])
+        if is_whole_model(file):
+            check(net + model.after, discriminator, path)
+            leaky = [layer for layer in discriminator.layers() if isinstance(layer, LeakyReLU)]
+            for layer, its_slope in zip(leaky, slopes(net), strict=True):
+                layer.slope = its_slope
+        _fill(discriminator, layers, epsilons(net), path)
+        if not is_whole_model(file):
+            warnings.warn(UnknownWiring(path), stacklevel=2)
     return discriminator.eval()
 
 

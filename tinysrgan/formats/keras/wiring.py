@@ -1,0 +1,150 @@
+"""Compares the graph of a whole Keras model with one of our nets: the same layers, options and connections.
+
+The arrays alone can't tell this. A generator without skip connections, with bilinear upsampling or with scaled
+residuals has the same arrays as SRGAN's, and gives other pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinysrgan.formats.keras.graph import CODE, IMAGE, OPERATION, SHUFFLE, Step
+from tinysrgan.formats.keras.weights import WeightsError
+from tinysrgan.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    PixelShuffle,
+    PReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    Upsample,
+)
+
+KERAS_KINDS: dict[type[Layer], str] = {
+    Conv2D: "Conv2D",
+    BatchNorm: "BatchNormalization",
+    PReLU: "PReLU",
+    LeakyReLU: "LeakyReLU",
+    Residual: "Add",
+    PixelShuffle: SHUFFLE,
+    Upsample: "UpSampling2D",
+    Flatten: "Flatten",
+    Dense: "Dense",
+    Tanh: "tanh",
+    Sigmoid: "sigmoid",
+}
+
+# Options that change what a layer computes, with the values that compute what ours does.
+SAME_HERE: dict[str, dict[str, tuple[Any, ...]]] = {
+    "Conv2D": {"padding": ("same",), "dilation_rate": ((1, 1),), "groups": (1,), "data_format": ("channels_last",)},
+    "UpSampling2D": {"interpolation": ("nearest",), "size": ((2, 2),), "data_format": ("channels_last",)},
+    "BatchNormalization": {"axis": (-1, 3, (-1,), (3,)), "mode": (0, 2)},  # mode: Keras 1's
+    "PReLU": {"shared_axes": ((1, 2), (2, 1))},
+    "Flatten": {"data_format": ("channels_last",)},
+}
+WAY_OUT = (
+    "run this net in Keras; if it computes the same and is only written in another way, load its weights alone "
+    "(model.save_weights)."
+)
+EPSILON = 1e-3  # Keras' default for batch-norm, and ours
+
+
+class Parts(NamedTuple):
+    """A net, and the rescalings before and after it. The image is the input of the net's first step."""
+
+    before: list[Step]
+    net: list[Step]
+    after: list[Step]
+
+
+def parts(steps: list[Step]) -> Parts:
+    """Split off, at both ends, the chains of layers that may rescale the values."""
+    chained = [step.kind in ("Rescaling", CODE, OPERATION) and step.inputs == (i - 1,) for i, step in enumerate(steps)]
+    start = chained.index(False) if False in chained else len(steps)
+    end = max((i + 1 for i in range(start, len(steps)) if not chained[i]), default=start)
+    moved = [step._replace(inputs=tuple(i - start for i in step.inputs)) for step in steps]
+    return Parts(moved[:start], moved[start:end], moved[end:])
+
+
+def check(steps: list[Step], net: Sequential, path: Path) -> None:
+    """Raise WeightsError at the first step that differs from ``net``'s: in its layer, its inputs or its options.
+
+    Neither ``steps`` nor ``net`` have rescalings at their ends.
+    """
+    form = f"SRGAN's {type(net).__name__.lower()}"
+    expected: list[Ours] = []
+    _lay_out(net, IMAGE, expected)
+    before = "the input"
+    for ours, step in zip_longest(expected, steps):
+        if ours is None or step is None or not _same_kind(ours, step):
+            wanted = KERAS_KINDS[type(ours[0])] if ours else "the end"
+            raise WeightsError(
+                f"{path} is not wired as {form}: after {before} comes {step or 'the end'} instead of {wanted}; "
+                f"{WAY_OUT}"
+            )
+        layer, inputs = ours
+        if sorted(step.inputs) != sorted(inputs):
+            taken, wanted = (
+                " and ".join(_name(i, steps) for i in sorted(numbers)) for numbers in (step.inputs, inputs)
+            )
+            raise WeightsError(f"{path} is not wired as {form}: {step} takes {taken} instead of {wanted}; {WAY_OUT}")
+        _check_options(step, layer, path)
+        before = str(step)
+
+
+def epsilons(steps: list[Step]) -> list[float]:
+    """What each batch-norm adds to the variance, in forward order."""
+    return [float(step.options.get("epsilon", EPSILON)) for step in steps if step.kind == "BatchNormalization"]
+
+
+def slopes(steps: list[Step]) -> list[float]:
+    """The slopes of the LeakyReLUs in forward order; Keras 1 and 2 call them alpha. Keras' default is 0.3."""
+    found = [step.options for step in steps if step.kind == "LeakyReLU"]
+    return [float(options.get("negative_slope", options.get("alpha", 0.3))) for options in found]
+
+
+Ours = tuple[Layer, tuple[int, ...]]  # a layer and the numbers of the steps whose outputs it takes
+
+
+def _lay_out(layer: Layer, source: int, found: list[Ours]) -> int:
+    """Append the steps of a layer that takes step ``source``; return the last's number. A Residual ends in an Add."""
+    inputs: tuple[int, ...] = (source,)
+    if isinstance(layer, Sequential):
+        for child in layer.chain.values():
+            source = _lay_out(child, source, found)
+        if not isinstance(layer, Residual):
+            return source
+        inputs = (*inputs, source)
+    found.append((layer, inputs))
+    return len(found) - 1
+
+
+def _same_kind(ours: Ours, step: Step) -> bool:
+    kind = KERAS_KINDS[type(ours[0])]
+    return step.kind == kind or (kind == SHUFFLE and step.kind == CODE)
+
+
+def _name(number: int, steps: list[Step]) -> str:
+    return str(steps[number]) if number >= 0 else "the image"
+
+
+def _check_options(step: Step, layer: Layer, path: Path) -> None:
+    wanted = dict(SAME_HERE.get(step.kind, {}))
+    if isinstance(layer, Conv2D):
+        wanted["strides"] = ((layer.stride, layer.stride),)
+    for option, values in wanted.items():
+        given = step.options.get(option, values[0])
+        if (tuple(given) if isinstance(given, list) else given) not in values:
+            raise WeightsError(f"{path}: {step} has {option} {given!r}, not {values[0]!r} as in SRGAN; {WAY_OUT}")
+    epsilon = step.options.get("epsilon", EPSILON)
+    if step.kind == "BatchNormalization" and not 0 < float(epsilon) < math.inf:
+        raise WeightsError(f"{path}: {step} has epsilon {epsilon}, not a small number above 0.")
