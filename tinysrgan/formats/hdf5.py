@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 
 from tinysrgan.core.errors import UserError
+from tinysrgan.formats.file_kinds import not_hdf5
 
 LARGEST_NAMES = 300_000_000  # bytes that a list of names may take at worst; of 64 blocks, some 200 MB
 
@@ -23,14 +24,14 @@ DEEPEST = 20  # groups within groups; Keras has some six
 def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
     """Open an HDF5 file; whatever is wrong with it, here or in the ``with`` block, is raised as one ``error``."""
     try:
-        if path.is_dir():
-            raise error(f"{path} is a folder; give an HDF5 file in it.")
-        if not path.is_file():
+        if not path.is_dir() and not path.is_file():
             raise error(f"There is no file {path}.")
+        if path.is_dir():
+            raise error(not_hdf5(path))
         with path.open("rb"):
             pass  # what the system forbids, it says more clearly than HDF5
         if not h5py.is_hdf5(path):
-            raise error(f"{path} is not an HDF5 file.")
+            raise error(not_hdf5(path))
         if any(size is None for size in heaps(path)):
             raise error(f"{path} is damaged: a heap of its texts has no end.")
     except OSError as failure:
