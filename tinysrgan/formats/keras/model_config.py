@@ -1,110 +1,179 @@
-"""The value ranges at both ends of a Keras generator, and its last activation.
+"""The graph of a whole Keras model, read from the JSON text in its ``model_config``; nothing in it is ever executed.
 
-The arrays don't tell them. A whole model does, by its Rescaling layers and activations, and so do our own exports;
-for other files the user says.
+    Keras 1 and 2   "inbound_nodes": [[["conv2d_3", 0, 0, {}]]]       for each call: layer, number of its call, output
+    Keras 3         "inbound_nodes": [{"args": [{... "keras_history": ["conv2d_3", 0, 0] ...}], "kwargs": {}}]
+    Sequential      no nodes: each layer takes the output of the one before
+
+The result is one list of steps in forward order. Models within the model are laid flat. Layers that do nothing at
+inference are left out. An activation that a layer has as an option becomes a step of its own.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from itertools import pairwise, permutations
-from pathlib import Path
-from typing import NamedTuple
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import h5py
 
-from tinysrgan.core.errors import UserError
 from tinysrgan.formats.hdf5 import attribute
-from tinysrgan.formats.keras.graph import Step
 from tinysrgan.formats.keras.weights import WeightsError
-from tinysrgan.formats.keras.wiring import Parts
-from tinysrgan.models.generator import OUTPUTS, RANGES, VALUE_RANGES, rescale
 
-STATEMENT = "tinysrgan"  # the attribute in which our own exports state what the arrays don't tell
+IMAGE = -1  # stands for the net's input among the inputs of a step
+LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks takes some 100,000
 
+SHUFFLE = "pixel shuffle"  # Keras has no such layer, so users write their own
+OWN_SHUFFLE = re.compile("shuffle|subpixel|depth_?to_?space", re.IGNORECASE)
+CODE = "Lambda"  # Python code of the user's
+OPERATION = "operation"  # arithmetic on one tensor, such as x / 255
 
-class Ends(NamedTuple):
-    """The value ranges at both ends of a generator, and its last activation; None for what isn't known."""
+NOTHING_AT_INFERENCE = set(
+    "InputLayer Activation Identity Dropout SpatialDropout2D GaussianDropout AlphaDropout GaussianNoise "
+    "ActivityRegularization".split()
+)
 
-    inside: str | None = None
-    outside: str | None = None
-    output: str | None = None
-
-
-def read_range(text: str) -> Ends:
-    """Read "IN:OUT", or one word for both: RANGES, and for OUT also "tanh" or "sigmoid". Raises UserError."""
-    inside, _, outside = text.partition(":")
-    output = {"tanh": "signed", "sigmoid": "unit"}.get(outside)
-    ends = Ends(inside, output or outside or inside, outside if output else None)
-    if f"{ends.inside}:{ends.outside}" not in VALUE_RANGES:
-        raise UserError(
-            f"The value range '{text}' is not IN or IN:OUT, with {', '.join(RANGES)} for both, and for OUT also tanh "
-            "and sigmoid."
-        )
-    return ends
+# Other spellings: Keras 1's layers, the functions behind Keras 2's TFOpLambda, and Keras 3's operations.
+SPELLINGS = {"Convolution2D": "Conv2D", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+FUNCTIONS = {"add": "Add", "tanh": "tanh", "sigmoid": "sigmoid"}
+OPERATORS = set("Add Subtract Multiply Divide TrueDivide TFOpLambda".split())
+KERAS_1_OPTIONS = {"border_mode": "padding", "subsample": "strides", "dim_ordering": "data_format"}
+KERAS_1_VALUES = {"tf": "channels_last", "th": "channels_first"}
 
 
-def stated(file: h5py.File, model: Parts, path: Path) -> Ends:
-    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and last activation.
+class Step(NamedTuple):
+    """One call of a layer. ``inputs`` are the numbers of the steps whose outputs it takes; IMAGE is the net's input."""
 
-    Raises WeightsError where a Rescaling goes between no known ranges.
+    kind: str
+    layer: str
+    options: dict[str, Any]
+    inputs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.layer
+
+
+def is_whole_model(file: h5py.File) -> bool:
+    """A whole model states its graph; weights alone don't."""
+    return "model_config" in file.attrs
+
+
+def steps(file: h5py.File) -> list[Step]:
+    """All steps of a whole model; none for a file of weights alone.
+
+    Raises WeightsError for a graph that no SRGAN has, and LookupError, TypeError, ValueError or RecursionError for JSON
+    that is no model's.
     """
-    statement = attribute(file, STATEMENT)
-    if statement is not None:
-        told = json.loads(statement)
-        inside, outside = told["value_range"].split(":")
-        return _checked(Ends(inside, outside, told["output"]), path)
-    if not model.net:
-        return Ends()
-    _, inside = _through(model.before, path)
-    outside, _ = _through(model.after, path)
-    last = model.net[-1].kind
-    if last in ("tanh", "sigmoid"):
-        return Ends(inside, outside or {"tanh": "signed", "sigmoid": "unit"}[last], last)
-    return Ends(inside, outside, "linear" if outside or not model.after else None)
-
-
-def _through(chain: list[Step], path: Path) -> tuple[str | None, str | None]:
-    """The ranges before and after a chain of layers; None where it is empty, or holds Python code."""
-    if not chain or any(step.kind != "Rescaling" for step in chain):
-        return None, None
-    ranges = [_ranges(step, path) for step in chain]
-    for step, ((_, given), (taken, _)) in zip(chain[1:], pairwise(ranges), strict=True):
-        if given != taken:
-            raise WeightsError(f"{path}: {step} takes values of range {taken}, and gets {given}.")
-    return ranges[0][0], ranges[-1][1]
-
-
-def _ranges(step: Step, path: Path) -> tuple[str, str]:
-    """The ranges between which a Rescaling goes; its two numbers tell both."""
-    factor, offset = step.options.get("scale"), step.options.get("offset")
-    if isinstance(factor, int | float) and isinstance(offset, int | float):
-        for source, target in permutations(RANGES, 2):
-            ours = rescale(source, target)
-            if math.isclose(factor, ours.factor, rel_tol=1e-5) and math.isclose(offset, ours.offset, abs_tol=1e-5):
-                return source, target
-    raise WeightsError(f"{path}: {step} goes between none of the ranges {', '.join(RANGES)}.")
-
-
-def _checked(ends: Ends, path: Path) -> Ends:
-    if f"{ends.inside}:{ends.outside}" not in VALUE_RANGES or ends.output not in OUTPUTS:
-        raise WeightsError(f"{path} states a value range that there isn't: {ends}.")
-    return ends
-
-
-def settle(stated: Ends, given: Ends, path: Path) -> Ends:
-    """Both together. Raises WeightsError where they contradict each other, or leave a range open."""
-    for known, wanted in zip(stated, given, strict=True):
-        if known and wanted and known != wanted:
-            raise WeightsError(
-                f"{path} states that its net has {known} where --value-range says {wanted}: leave it out."
-            )
-    ends = Ends(*(known or wanted for known, wanted in zip(stated, given, strict=True)))
-    if not ends.inside or not ends.outside:
+    if not is_whole_model(file):
+        return []
+    text = attribute(file, "model_config")
+    if len(text) > LARGEST_CONFIG:
+        raise ValueError(f"its model_config has {len(text):,} characters")
+    reader = _Reader(file.filename)
+    outputs = reader.model(json.loads(text), [IMAGE])
+    if outputs != [len(reader.steps) - 1]:
         raise WeightsError(
-            f"{path} doesn't state the range of its net's values: add --value-range IN:OUT, each of them signed "
-            "(-1 to 1), unit (0 to 1) or bytes (0 to 255), and OUT tanh or sigmoid where the net ends in one; the "
-            "article's is bytes:bytes, the best-known Keras port's unit:tanh."
+            f"{file.filename} holds a model of {len(outputs)} outputs, or with layers that lead to none: save the "
+            "model that has only the generator's output."
         )
-    return ends
+    return reader.steps
+
+
+class _Reader:
+    def __init__(self, path: str):
+        self.path = path
+        self.steps: list[Step] = []
+
+    def model(self, model: dict[str, Any], inputs: list[int]) -> list[int]:
+        """Read a model that is called on ``inputs``, as step numbers; return the numbers of its outputs."""
+        config = model["config"]
+        if isinstance(config, list) or "input_layers" not in config:
+            for layer in config if isinstance(config, list) else config["layers"]:
+                inputs = self.layer(layer, inputs)
+            return inputs
+        layers = {layer.get("name") or layer["config"]["name"]: layer for layer in map(dict, config["layers"])}
+        nested = {name for name, layer in layers.items() if _is_model(layer)}
+
+        def references(nodes: Any) -> list[tuple[tuple[str, int], int]]:
+            """Call and output; a model within the model has one call, which Keras 1 and 2 number 1 and Keras 3 0."""
+            return [((name, 0 if name in nested else call), output) for name, call, output in _references(nodes)]
+
+        calls = {}
+        for name, layer in layers.items():
+            if name in nested and len(layer["inbound_nodes"]) > 1:
+                raise WeightsError(
+                    f"{self.path} calls its inner model {name!r} more than once, and in SRGAN no layers are shared: "
+                    "tinysrgan can't compute this net; run it in Keras."
+                )
+            calls.update({(name, i): references(node) for i, node in enumerate(layer["inbound_nodes"])})
+        values = {call: [value] for (call, _), value in zip(references(config["input_layers"]), cycle(inputs))}
+        graph = {call: [source for source, _ in sources] for call, sources in calls.items()}
+        for call in TopologicalSorter(graph).static_order():
+            if call not in values:
+                values[call] = self.layer(layers[call[0]], [values[source][output] for source, output in calls[call]])
+        return [values[call][output] for call, output in references(config["output_layers"])]
+
+    def layer(self, layer: dict[str, Any], inputs: list[int]) -> list[int]:
+        """Read a layer that is called on ``inputs``; return the numbers of its outputs."""
+        if _is_model(layer):
+            return self.model(layer, inputs)
+        options = dict(layer["config"])
+        for old, new in KERAS_1_OPTIONS.items():
+            if old in options:
+                options[new] = KERAS_1_VALUES.get(str(options[old]), options[old])
+        label = f"layer {str(options.get('name'))[:100]!r} ({str(layer['class_name'])[:100]!r})"
+        kind = _kind(str(layer["class_name"]), options, inputs)
+        if kind not in NOTHING_AT_INFERENCE:
+            inputs = self._add(Step(kind, label, options, tuple(inputs)))
+        activation = options.get("activation") or "linear"
+        if kind in ("Conv2D", "Dense", "Activation") and activation != "linear":
+            kind, options = _activation(activation)
+            inputs = self._add(Step(kind, f"activation {kind[:100]!r} of {label}", options, tuple(inputs)))
+        return inputs
+
+    def _add(self, step: Step) -> list[int]:
+        self.steps.append(step)
+        return [len(self.steps) - 1]
+
+
+def _is_model(layer: dict[str, Any]) -> bool:
+    return isinstance(layer["config"], list) or "layers" in layer["config"]
+
+
+def _references(nodes: Any) -> Iterator[tuple[str, int, int]]:
+    """Layer, number of its call and output: all of them in a node, in any spelling."""
+    if isinstance(nodes, dict):
+        nodes = list(nodes.values())
+    if not isinstance(nodes, list):
+        return
+    match nodes:
+        case [str(name), int(call), int(output), *more] if call >= 0:  # Keras 2 numbers constants -1
+            yield name, call, output
+            nodes = more
+    for node in nodes:
+        yield from _references(node)
+
+
+def _kind(name: str, options: dict[str, Any], inputs: list[int]) -> str:
+    """What a layer of the class ``name`` computes: the name of Keras' layer, or SHUFFLE, CODE or OPERATION."""
+    kind = SPELLINGS.get(name, name)
+    if name == "TFOpLambda":
+        function = str(options.get("function")).split(".")[-1]
+        kind = SHUFFLE if OWN_SHUFFLE.search(function) else FUNCTIONS.get(function, name)
+    elif OWN_SHUFFLE.search(name):
+        kind = SHUFFLE
+    elif name == "Merge" and options.get("mode") == "sum":
+        kind = "Add"
+    return OPERATION if len(inputs) == 1 and kind in OPERATORS else kind
+
+
+def _activation(activation: Any) -> tuple[str, dict[str, Any]]:
+    """Kind and options of an activation: Keras names it, or describes a function or a layer."""
+    if isinstance(activation, dict):
+        inner = activation["config"]
+        return (str(activation["class_name"]), inner) if isinstance(inner, dict) else (str(inner), {})
+    if activation == "leaky_relu":
+        return "LeakyReLU", {"negative_slope": 0.2}
+    return str(activation), {}

@@ -21,9 +21,9 @@ from tinysrgan.core.device import to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.checkpoint import GENERATOR_CONFIG
 from tinysrgan.formats.hdf5 import misfit, reading
-from tinysrgan.formats.keras.graph import is_whole_model, steps
 from tinysrgan.formats.keras.layer_order import OTHER, Weights, layers_by_kind
-from tinysrgan.formats.keras.model_config import STATEMENT, Ends, read_range, settle, stated
+from tinysrgan.formats.keras.model_config import is_whole_model, steps
+from tinysrgan.formats.keras.value_range import STATEMENT, Ends, read_range, settle, stated
 from tinysrgan.formats.keras.weights import FLOATS, WeightsError
 from tinysrgan.formats.keras.wiring import check, epsilons, parts, slopes
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, Layer, LeakyReLU, PReLU, Sequential

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinysrgan.formats.keras.graph import CODE, IMAGE, OPERATION, SHUFFLE, Step
+from tinysrgan.formats.keras.model_config import CODE, IMAGE, OPERATION, SHUFFLE, Step
 from tinysrgan.formats.keras.weights import WeightsError
 from tinysrgan.layers import (
     BatchNorm,

@@ -1,0 +1,110 @@
+"""The value ranges at both ends of a Keras generator, and its last activation.
+
+The arrays don't tell them. A whole model does, by its Rescaling layers and activations, and so do our own exports;
+for other files the user says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise, permutations
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats.hdf5 import attribute
+from tinysrgan.formats.keras.model_config import Step
+from tinysrgan.formats.keras.weights import WeightsError
+from tinysrgan.formats.keras.wiring import Parts
+from tinysrgan.models.generator import OUTPUTS, RANGES, VALUE_RANGES, rescale
+
+STATEMENT = "tinysrgan"  # the attribute in which our own exports state what the arrays don't tell
+
+
+class Ends(NamedTuple):
+    """The value ranges at both ends of a generator, and its last activation; None for what isn't known."""
+
+    inside: str | None = None
+    outside: str | None = None
+    output: str | None = None
+
+
+def read_range(text: str) -> Ends:
+    """Read "IN:OUT", or one word for both: RANGES, and for OUT also "tanh" or "sigmoid". Raises UserError."""
+    inside, _, outside = text.partition(":")
+    output = {"tanh": "signed", "sigmoid": "unit"}.get(outside)
+    ends = Ends(inside, output or outside or inside, outside if output else None)
+    if f"{ends.inside}:{ends.outside}" not in VALUE_RANGES:
+        raise UserError(
+            f"The value range '{text}' is not IN or IN:OUT, with {', '.join(RANGES)} for both, and for OUT also tanh "
+            "and sigmoid."
+        )
+    return ends
+
+
+def stated(file: h5py.File, model: Parts, path: Path) -> Ends:
+    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and last activation.
+
+    Raises WeightsError where a Rescaling goes between no known ranges.
+    """
+    statement = attribute(file, STATEMENT)
+    if statement is not None:
+        told = json.loads(statement)
+        inside, outside = told["value_range"].split(":")
+        return _checked(Ends(inside, outside, told["output"]), path)
+    if not model.net:
+        return Ends()
+    _, inside = _through(model.before, path)
+    outside, _ = _through(model.after, path)
+    last = model.net[-1].kind
+    if last in ("tanh", "sigmoid"):
+        return Ends(inside, outside or {"tanh": "signed", "sigmoid": "unit"}[last], last)
+    return Ends(inside, outside, "linear" if outside or not model.after else None)
+
+
+def _through(chain: list[Step], path: Path) -> tuple[str | None, str | None]:
+    """The ranges before and after a chain of layers; None where it is empty, or holds Python code."""
+    if not chain or any(step.kind != "Rescaling" for step in chain):
+        return None, None
+    ranges = [_ranges(step, path) for step in chain]
+    for step, ((_, given), (taken, _)) in zip(chain[1:], pairwise(ranges), strict=True):
+        if given != taken:
+            raise WeightsError(f"{path}: {step} takes values of range {taken}, and gets {given}.")
+    return ranges[0][0], ranges[-1][1]
+
+
+def _ranges(step: Step, path: Path) -> tuple[str, str]:
+    """The ranges between which a Rescaling goes; its two numbers tell both."""
+    factor, offset = step.options.get("scale"), step.options.get("offset")
+    if isinstance(factor, int | float) and isinstance(offset, int | float):
+        for source, target in permutations(RANGES, 2):
+            ours = rescale(source, target)
+            if math.isclose(factor, ours.factor, rel_tol=1e-5) and math.isclose(offset, ours.offset, abs_tol=1e-5):
+                return source, target
+    raise WeightsError(f"{path}: {step} goes between none of the ranges {', '.join(RANGES)}.")
+
+
+def _checked(ends: Ends, path: Path) -> Ends:
+    if f"{ends.inside}:{ends.outside}" not in VALUE_RANGES or ends.output not in OUTPUTS:
+        raise WeightsError(f"{path} states a value range that there isn't: {ends}.")
+    return ends
+
+
+def settle(stated: Ends, given: Ends, path: Path) -> Ends:
+    """Both together. Raises WeightsError where they contradict each other, or leave a range open."""
+    for known, wanted in zip(stated, given, strict=True):
+        if known and wanted and known != wanted:
+            raise WeightsError(
+                f"{path} states that its net has {known} where --value-range says {wanted}: leave it out."
+            )
+    ends = Ends(*(known or wanted for known, wanted in zip(stated, given, strict=True)))
+    if not ends.inside or not ends.outside:
+        raise WeightsError(
+            f"{path} doesn't state the range of its net's values: add --value-range IN:OUT, each of them signed "
+            "(-1 to 1), unit (0 to 1) or bytes (0 to 255), and OUT tanh or sigmoid where the net ends in one; the "
+            "article's is bytes:bytes, the best-known Keras port's unit:tanh."
+        )
+    return ends
