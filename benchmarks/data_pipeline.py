@@ -18,7 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.core.cli import real, whole
-from tinysrgan.data.dataset import ImagePairs, find_images, prefetch, split
+from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.division import split
+from tinysrgan.data.listing import find_images
+from tinysrgan.data.prefetch import prefetch
 from tinysrgan.models import VGG19
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.train import adversarial_step, pretrain_step

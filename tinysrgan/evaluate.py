@@ -30,8 +30,9 @@ from tinysrgan.core.cli import (
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
-from tinysrgan.data.dataset import ImagePairs, find_images, some, split
-from tinysrgan.data.division import Division, name_below
+from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.division import Division, name_below, split
+from tinysrgan.data.listing import find_images, some
 from tinysrgan.formats.checkpoint import CheckpointError, read_state
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader

@@ -19,8 +19,9 @@ from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.camera import Camera
-from tinysrgan.data.dataset import BatchSource, ImagePairs, prefetch
+from tinysrgan.data.dataset import BatchSource, ImagePairs
 from tinysrgan.data.division import begin, resume
+from tinysrgan.data.prefetch import prefetch
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason

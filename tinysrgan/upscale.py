@@ -35,8 +35,8 @@ from tinysrgan.core.cli import write as save
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
-from tinysrgan.data.dataset import find_images
 from tinysrgan.data.images import LARGEST, advice, file_format
+from tinysrgan.data.listing import find_images
 from tinysrgan.formats.image_metadata import carried, save_options
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader

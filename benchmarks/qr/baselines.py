@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.qr.samples import SCALE, gaussian, grey
+from benchmarks.qr.samples import SCALE, gaussian
+from tinysrgan.data.images import quantize
 
 
 def nearest(lr: np.ndarray) -> np.ndarray:
@@ -31,7 +32,7 @@ def lanczos_unsharp(lr: np.ndarray) -> np.ndarray:
     """Lanczos, then an unsharp mask of 150 % with a radius of 1.5 pixels."""
     large = lanczos(lr).astype(float)
     rows, columns = (gaussian(side, 1.5) for side in large.shape)
-    return grey(large + 1.5 * (large - rows @ large @ columns.T))
+    return quantize(large + 1.5 * (large - rows @ large @ columns.T))
 
 
 BASELINES = {"nearest": nearest, "bicubic": bicubic, "Lanczos": lanczos, "Lanczos + unsharp": lanczos_unsharp}
@@ -45,7 +46,7 @@ def _cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
 
 def _interpolate(lr: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
     rows, columns = (_taps(side, kernel, reach) for side in lr.shape)
-    return grey(rows @ lr @ columns.T)
+    return quantize(rows @ lr @ columns.T)
 
 
 def _taps(side: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:

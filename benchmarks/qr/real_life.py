@@ -19,6 +19,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 import tinysrgan
 from examples.rescue import enlarged, rescue
 from tinysrgan.core.cli import command, progress, whole
+from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
 from tinysrgan.metrics.qr_reader import read_codes
 
@@ -113,7 +114,7 @@ def photo(module: float, tilt: float, quarter: int = 0) -> Scene:
         small = np.asarray(shrink(seen, module), float)
         light = np.add.outer(np.linspace(0, rng.uniform(-0.25, 0), len(small)), np.linspace(0.9, 0.75, len(small[0])))
         noisy = 15 + small * light + rng.normal(0, 3, small.shape)
-        return jpeg(Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8)), 85)
+        return jpeg(Image.fromarray(quantize(noisy)), 85)
 
     return scene
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinysrgan.data.camera import Camera
+from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, modules, payload, straight, turned, zoom
 
 SEED = 7
@@ -101,7 +102,7 @@ def _sample(track: str, version: int, i: int) -> Sample:
         exact = straight(symbol, HR, SCALE * shift)
         shrink = np.kron(np.eye(LR), np.full(SCALE, 1 / SCALE)) @ gaussian(HR, SCALE * sigma)
         lr = gain * (shrink @ exact @ shrink.T) + noise * rng.standard_normal((LR, LR))
-        hr, lr = grey(exact), grey(lr)
+        hr, lr = quantize(exact), quantize(lr)
     return Sample(text, version, symbol, lr, hr, centres(len(symbol), angle, SCALE * shift))
 
 
@@ -123,11 +124,6 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
     distance = np.subtract.outer(np.arange(size), np.arange(size))
     weights = np.exp(-(distance**2) / (2 * sigma**2))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """Rounded and clipped to uint8."""
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:

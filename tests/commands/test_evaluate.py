@@ -18,8 +18,10 @@ from PIL import Image
 from test_upscaler import repeating
 
 from tinysrgan import evaluate
-from tinysrgan.data.dataset import ImagePairs, find_images, split
-from tinysrgan.data.images import bicubic
+from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.division import split
+from tinysrgan.data.images import enlarge
+from tinysrgan.data.listing import find_images
 from tinysrgan.evaluate import main
 from tinysrgan.formats.checkpoint import save, save_generator
 from tinysrgan.inference import upscaler as upscaler_module
@@ -92,7 +94,7 @@ def test_psnr_and_ssim_are_those_of_scikit_image(colours):
     upscaler = upscaler_module.load("random.h5", "cpu")
     methods = {
         "nearest": lambda lr: lr.repeat(4, axis=0).repeat(4, axis=1),
-        "bicubic": lambda lr: bicubic(lr, 4),
+        "bicubic": lambda lr: enlarge(lr, 4),
         "Lanczos": lambda lr: np.asarray(Image.fromarray(lr).resize((64, 64), Image.Resampling.LANCZOS)),
         "SR": upscaler,
     }
@@ -129,7 +131,7 @@ def test_interpolations(scale):
     results = {name: interpolation(resampling, scale)(lr) for name, resampling in BASELINES.items()}
     assert {result.shape for result in results.values()} == {(6 * scale, 5 * scale, 3)}
     assert np.array_equal(results["nearest"], lr.repeat(scale, axis=0).repeat(scale, axis=1))
-    assert np.array_equal(results["bicubic"], bicubic(lr, scale))
+    assert np.array_equal(results["bicubic"], enlarge(lr, scale))
     assert not np.array_equal(results["Lanczos"], results["bicubic"])
 
 

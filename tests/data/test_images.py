@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tinysrgan.core.errors import UserError
-from tinysrgan.data.images import DataError, area_average, bicubic, decode, read_image, to_uint8, to_unit
+from tinysrgan.data.images import DataError, area_average, decode, enlarge, read_image, to_uint8, to_unit
 
 # pytest puts its own filters in the place of the one that tinysrgan.data.images sets; the last test is of that one.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]
@@ -244,12 +244,12 @@ def test_area_average_counts_parts_of_pixels(width, height):
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_bicubic_keeps_flat_areas_and_straight_ramps(scale):
     ramp = rgb(np.repeat(np.arange(40, 200, 8, dtype=np.uint8)[None], 20, axis=0))
-    large = bicubic(ramp, scale)
+    large = enlarge(ramp, scale)
     assert large.dtype == np.uint8 and large.shape == (20 * scale, 20 * scale, 3)
     at = (np.arange(20 * scale) + 0.5) / scale - 0.5
     inside = slice(3 * scale, -3 * scale)
     assert np.abs(large[:, inside] - (40 + 8 * at)[None, inside, None]).max() <= 0.5 + 1e-9
-    assert (bicubic(np.full((8, 9, 3), 77, np.uint8), scale) == 77).all()
+    assert (enlarge(np.full((8, 9, 3), 77, np.uint8), scale) == 77).all()
 
 
 # ---------------------------------------------------------------- odd, but right

@@ -11,9 +11,10 @@ from PIL import Image
 pytest.importorskip("qrcode")
 pytest.importorskip("zxingcpp")
 
-from tinysrgan.data.augment import HARD, Augment
-from tinysrgan.data.dataset import BatchSource, prefetch
+from tinysrgan.data.augment import ARTICLE, HARD, Augment
+from tinysrgan.data.dataset import BatchSource
 from tinysrgan.data.images import DataError, area_average, to_uint8
+from tinysrgan.data.prefetch import prefetch
 from tinysrgan.data.qr_codes import (
     KINDS,
     LEVELS,
@@ -29,7 +30,7 @@ from tinysrgan.data.qr_codes import (
 from tinysrgan.data.synthetic import SHARES, SyntheticCodes
 from tinysrgan.metrics.qr_reader import qr_version, read_code
 
-PLAIN = Augment(0, 0, 0, brightness=(1, 1))
+PLAIN = Augment()
 STILL = np.zeros(2)
 ALL = list(product(VERSIONS, LEVELS, KINDS))
 
@@ -179,8 +180,7 @@ def test_plain_pairs_are_upright_and_shrunk_by_area():
 
 def test_the_degradations_are_drawn_from_their_ranges():
     def changed(**more) -> list[np.ndarray]:
-        settings = {"rotation": 0, "shear": 0, "zoom": 0, "brightness": (1, 1)} | more
-        stream = SyntheticCodes(augment=Augment(**settings), seed=6)
+        stream = SyntheticCodes(augment=Augment(**more), seed=6)
         return [stream.pair(draw)[0].astype(float) for draw in range(24)]
 
     white = np.array([lr[0, 0] for lr in changed(gain=(0.7, 1))])
@@ -193,7 +193,7 @@ def test_the_degradations_are_drawn_from_their_ranges():
 
 
 def test_codes_are_shifted_by_up_to_half_an_lr_pixel():
-    stream = SyntheticCodes(augment=Augment(0, 0, 0, brightness=(1, 1), shift=0.5), seed=2)
+    stream = SyntheticCodes(augment=Augment(shift=0.5), seed=2)
     shifts = []
     for draw in range(60):
         dark = stream.pair(draw)[1] < 128
@@ -223,7 +223,7 @@ def test_the_harder_versions_come_more_often():
 
 
 def test_what_would_spoil_codes_is_refused():
-    for augment in (Augment(), Augment(0, 0, 0, True, (1, 1)), Augment(0, 0, 0.1, brightness=(1, 1))):
+    for augment in (ARTICLE, Augment(flip=True), Augment(zoom=0.1), Augment(shear=1), Augment(brightness=(0.5, 1))):
         with pytest.raises(DataError, match="--augment hard"):
             SyntheticCodes(augment=augment)
     with pytest.raises(DataError, match="100, must be a multiple of the scale, 8"):

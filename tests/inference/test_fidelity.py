@@ -11,8 +11,9 @@ from test_upscaler import repeating
 import tinysrgan
 from benchmarks.qr.samples import TRACKS, samples
 from tinysrgan.core.errors import UnlikeWarning
-from tinysrgan.data.augment import HARD, Source
+from tinysrgan.data.augment import HARD
 from tinysrgan.data.images import decode
+from tinysrgan.data.source import Source
 from tinysrgan.inference import tiles
 from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.upscaler import SHIPPED

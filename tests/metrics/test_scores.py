@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinysrgan.data.dataset import ImagePairs, find_images
-from tinysrgan.data.images import DataError, bicubic, to_uint8, to_unit
+from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.images import DataError, enlarge, to_uint8, to_unit
+from tinysrgan.data.listing import find_images
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics.figures import GREEN, RED
 from tinysrgan.metrics.psnr_ssim import psnr, ssim
@@ -52,7 +53,7 @@ def test_the_real_images_score_best_and_bicubic_as_the_metrics_say(reader):
     perfect = judge.score(judge.hr).row()
     assert perfect == {"psnr": math.inf, "ssim": pytest.approx(1), "scan %": 100}
     row = judge.score(judge.bicubic).row()
-    couples = [(bicubic(lr, 4), hr) for lr, hr in zip(judge.lr, judge.hr, strict=True)]
+    couples = [(enlarge(lr, 4), hr) for lr, hr in zip(judge.lr, judge.hr, strict=True)]
     assert row["psnr"] == pytest.approx(np.mean([psnr(*couple) for couple in couples]))
     assert row["ssim"] == pytest.approx(np.mean([ssim(*couple) for couple in couples]))
     assert row["scan %"] < 100

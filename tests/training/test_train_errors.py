@@ -15,7 +15,8 @@ from PIL import Image
 from test_checkpoint import circle, compressed, external_link, external_storage, texts, vast, virtual
 from test_upscale import png
 
-from tinysrgan.data.dataset import find_images, split
+from tinysrgan.data.division import split
+from tinysrgan.data.listing import find_images
 from tinysrgan.formats import vgg19_weights
 from tinysrgan.formats.checkpoint import save_generator
 from tinysrgan.models import Generator

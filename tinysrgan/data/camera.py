@@ -19,6 +19,8 @@ from statistics import NormalDist
 import numpy as np
 from PIL import Image, ImageFilter
 
+from tinysrgan.data.images import quantize
+
 MODULE = 12  # pixels of the plane a module
 FINE = 8  # samples across an LR pixel
 
@@ -93,7 +95,7 @@ class Camera:
 
         scene = self._scene(inside * printed[at], u, v, count, rng)
         lr = _block_means(self._optics(scene, pitch, rng), lr_size)
-        return self._sensor(lr, rng), np.rint(hr).astype(np.uint8)
+        return self._sensor(lr, rng), quantize(hr)
 
     def _print(self, symbol: np.ndarray, plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The plane as it comes off the printer: the share of ink, 0 or 1, or a grey level's share in a logo."""
@@ -176,7 +178,7 @@ class Camera:
         if rng.random() < self.sharpening_share:
             lr = lr + rng.uniform(*self.sharpening) * (lr - _smooth(lr))
         lr = lr + rng.uniform(*self.noise) * rng.standard_normal(lr.shape)
-        lr = np.clip(np.rint(lr), 0, 255).astype(np.uint8)
+        lr = quantize(lr)
         if rng.random() < self.jpeg_share:
             # JPEG's blocks of 8 pixels begin anywhere in the frame.
             down, right = rng.integers(8, size=2)

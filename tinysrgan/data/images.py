@@ -1,4 +1,4 @@
-"""Image files and pixels: whatever Pillow opens becomes RGB; pixels go to [-1, 1] for the nets and back."""
+"""Image files as 8-bit pixels, and conversions of pixels: to the range of the nets and back, reduced, enlarged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
 
-# Pillow's name of each format that is read and written, and the endings of its files. Named one by one, since Pillow
-# also opens files that are no pictures, and starts other programs for some of them. An MPO is a JPEG with more behind.
+# The formats that are read and written, by Pillow's names, and their file endings. This is a list of what is allowed:
+# Pillow also opens files that are not pictures, and starts other programs for some. An MPO is a JPEG with extra data.
 _ENDINGS = {
     "PNG": ".png .apng",
     "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
@@ -41,12 +41,12 @@ if find_spec("PIL._avif") is None:
     _absent.add("AVIF")
 
 FORMATS = tuple(name for name in _ENDINGS if name not in _absent)
-ENDINGS = {ending: name for name in FORMATS for ending in _ENDINGS[name].split()}  # and the formats that they stand for
+ENDINGS = {ending: name for name in FORMATS for ending in _ENDINGS[name].split()}  # the format of each ending
 
-LARGEST = 64_000_000  # pixels; a file can claim to be far larger than memory
-SMALLEST = 16  # pixels on the shorter side; there is nothing to learn from less
+LARGEST = 64_000_000  # pixels; an image may be larger than memory
+SMALLEST = 16  # pixels on the shorter side; smaller images teach nothing
 
-# Of a damaged file Pillow also warns, before it is refused or read after all; DataError says enough.
+# Pillow warns about some damaged files, even those that it then reads; DataError tells the user enough.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -55,13 +55,13 @@ class DataError(UserError):
 
 
 def advice(endings: Iterable[str]) -> str:
-    """What to do about files with these endings, where a package is missing that reads them; empty if none is."""
+    """What to install to read files with these endings; empty if no package is missing."""
     found = set(endings)
     return "; ".join(_ADVICE[name] for name in sorted(_absent) if found & set(_ENDINGS[name].split()))
 
 
 def file_format(target: Path) -> str:
-    """Pillow's name of the format that the name of a file ends in. Raises UserError where none is written so."""
+    """Pillow's name of the format that a file's ending stands for. Raises UserError if it stands for none."""
     if (ending := target.suffix.lower()) not in ENDINGS:
         raise UserError(f"{target} doesn't end in a format that can be written: {', '.join(sorted(ENDINGS))}.")
     return ENDINGS[ending]
@@ -70,16 +70,16 @@ def file_format(target: Path) -> str:
 def read_image(path: Path) -> Image.Image:
     """Read an image file as RGB. Raises DataError, which names the file and the reason.
 
-    Transparent pixels are laid on white, 16 bits become 8, EXIF's rotation is done, of an animation the first frame
-    is taken.
+    Transparent images are composited on white, 16 bits become 8, the EXIF orientation is applied, and an animation
+    gives its first frame.
     """
     return decode(path).convert("RGB")
 
 
 def decode(path: Path) -> Image.Image:
-    """As ``read_image``, but a grey image stays grey (mode "L"): a quarter of the memory, and of the work on it."""
+    """Like ``read_image``, but a grey image keeps mode "L", which takes a quarter of the memory and time."""
     try:
-        if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would wait forever
             raise DataError(f"{path}: is not a file")
         with quiet_decoders(), Image.open(str(path), formats=FORMATS) as file:
             width, height = file.size
@@ -122,33 +122,38 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in [-1, 1] as uint8, 0..255: rounded, and clipped where a net went beyond."""
-    return np.clip(np.rint(pixels * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    """A net's output, about [-1, 1], as uint8 pixels."""
+    return quantize(pixels * 127.5 + 127.5)
+
+
+def quantize(levels: np.ndarray) -> np.ndarray:
+    """Real levels, 0..255, as uint8: rounded and clipped."""
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def area_average(image: Image.Image, size: int) -> np.ndarray:
-    """Shrink an "L" or "RGB" image to uint8 (size, size) or (size, size, 3): means of the areas that become a pixel.
+    """Reduce an "L" or "RGB" image to uint8 (size, size) or (size, size, 3): each pixel is the mean of an area.
 
-    Exact, with the parts of pixels that belong to an area, as OpenCV's INTER_AREA. Pillow's BOX counts a pixel either
-    wholly or not at all, which in a QR code puts grey levels off by up to 20.
+    Pixels at the edge of an area count in part, as in OpenCV's INTER_AREA. Pillow's BOX counts them wholly or not at
+    all, which changes grey levels of a QR code by up to 20.
     """
     rows = _means(np.asarray(image), size)
-    return np.rint(_means(rows.swapaxes(0, 1), size).swapaxes(0, 1)).astype(np.uint8)
+    return quantize(_means(rows.swapaxes(0, 1), size).swapaxes(0, 1))
 
 
 def _means(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Means over ``size`` equal stretches of the first axis."""
+    """Means over ``size`` intervals of equal length along the first axis, float32 (size, ...)."""
     edges = np.linspace(0, len(pixels), size + 1)[:-1]
     first = edges.astype(int)
     sums = np.add.reduceat(pixels, first, axis=0, dtype=np.float32)
-    sums[:-1][first[:-1] == first[1:]] = 0  # where reduceat gives the pixel itself: a stretch ends where it began
-    part = (pixels[first[1:]].T * (edges - first)[1:]).T  # of a pixel at an edge, what belongs to the stretch before
+    sums[:-1][first[:-1] == first[1:]] = 0  # an interval within one pixel, for which reduceat returns that pixel
+    part = (pixels[first[1:]].T * (edges - first)[1:]).T  # the part of an edge pixel in the interval before it
     sums[:-1] += part
     sums[1:] -= part
     return sums * (size / len(pixels))
 
 
-def bicubic(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge uint8 (H, W, 3) by Pillow's bicubic interpolation: the baseline beside every result."""
+def enlarge(pixels: np.ndarray, scale: int, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+    """Interpolate uint8 (H, W[, 3]) to (scale H, scale W[, 3]) with one of Pillow's filters."""
     size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(pixels).resize(size, resampling))

@@ -1,7 +1,8 @@
-"""An endless stream of QR codes to train on, each of them made afresh."""
+"""An endless stream of synthetic QR codes to train on; no code is shown twice."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,22 @@ from PIL import Image
 
 from tinysrgan.data.augment import HARD, Augment
 from tinysrgan.data.camera import Camera
-from tinysrgan.data.images import DataError, to_unit
+from tinysrgan.data.images import DataError, quantize, to_unit
 from tinysrgan.data.qr_codes import KINDS, LEVELS, VERSIONS, modules, number, payload, straight, turned
 
-SHARES = (0.1, 0.25, 0.4, 0.25)  # of the versions
+SHARES = (0.1, 0.25, 0.4, 0.25)  # of versions 1 to 4
 
 
 class SyntheticCodes:
-    """Pairs (LR, HR) of codes in batches, as ``data.ImagePairs`` gives them, but without end.
+    """Batches of (LR, HR) pairs of QR codes; a ``dataset.BatchSource`` without end.
 
-    One code in ten is a four-digit number at level M, as in the article's public set; the others have a payload of
-    any kind, at any level. Versions 1 to 4, the most often those that are the hardest to rescue but can be. A batch
-    depends on nothing but the seed and the step's number.
+    One code in ten is a four-digit number at level M, as in the article's public set. The others have a payload of any
+    kind at any level. Versions are 1 to 4, with most codes from those that are hard but possible to rescue. A batch
+    depends only on the seed and the step.
 
-    ``augment`` says how far codes are turned and shifted, and how LR is blurred, darkened and noisy. With ``camera``,
-    ``camera_share`` of the codes are photographed by it instead. Raises DataError where ``augment`` does anything else,
-    the sizes don't fit, or qrcode is missing.
+    ``augment`` rotates and shifts codes, and blurs, darkens and adds noise to LR. With ``camera``, a share of the codes
+    (``camera_share``) is photographed by it instead. Raises DataError if ``augment`` has other changes, the sizes don't
+    fit, or the package qrcode is missing.
     """
 
     EPOCH = 10_000  # codes; as many as the article's public set has images
@@ -40,8 +41,8 @@ class SyntheticCodes:
     ):
         if scale < 1 or hr_size % scale:
             raise DataError(f"The side of the large images, {hr_size}, must be a multiple of the scale, {scale}.")
-        self.augment = augment or Augment(0, 0, 0, brightness=(1, 1))
-        if self.augment.shear or self.augment.zoom or self.augment.flip or self.augment.brightness != (1, 1):
+        self.augment = augment or Augment()
+        if self.augment != replace(self.augment, shear=0, zoom=0, flip=False, brightness=(1, 1)):
             raise DataError(
                 "Fresh QR codes are turned, shifted and degraded, nothing else: take --augment hard without --flip."
             )
@@ -51,38 +52,38 @@ class SyntheticCodes:
             raise DataError(str(error)) from None
         self.camera, self.camera_share = camera, camera_share
         self.hr_size, self.scale, self.lr_size, self.seed = hr_size, scale, hr_size // scale, seed
-        self.skipped: dict[Path, str] = {}  # nothing ever is
+        self.skipped: dict[Path, str] = {}  # always empty: there are no files
 
     def __len__(self) -> int:
         return self.EPOCH
 
     def code(self, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """A text that isn't the benchmark's, and its modules."""
+        """A random text that is not reserved for the benchmark, and its modules."""
         version = int(rng.choice(VERSIONS, p=SHARES))
         if rng.random() < 0.1:
             text, level = number(rng), "M"
         else:
             level, kind = str(rng.choice(list(LEVELS))), str(rng.choice(KINDS))
             text = payload(rng, version, level, kind)
-        # To look for the best of the 8 masks would take 8 times as long; a reader takes any.
+        # A random mask: finding the best of the 8 takes 8 times as long, and readers accept any.
         return text, modules(text, version, level, mask=int(rng.integers(8)))
 
     def pair(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a code, uint8 (lr_size, lr_size) and (hr_size, hr_size)."""
+        """LR and HR of a code, uint8 (lr_size, lr_size) and (hr_size, hr_size); ``draw`` seeds it."""
         rng = np.random.default_rng([self.seed, 3, draw])
         _, symbol = self.code(rng)
         if self.camera and rng.random() < self.camera_share:
             return self.camera.photograph(symbol, self.lr_size, self.scale, rng)
-        angle = self.augment.turn(rng)
+        angle = self.augment.angle(rng)
         shift = self.scale * rng.uniform(-self.augment.shift, self.augment.shift, 2)
         if angle:
             hr = turned(symbol, self.hr_size, angle, shift).reduce(4)
         else:
-            hr = Image.fromarray(np.rint(straight(symbol, self.hr_size, shift)).astype(np.uint8))
+            hr = Image.fromarray(quantize(straight(symbol, self.hr_size, shift)))
         return self.augment.degrade(hr, self.lr_size, rng), np.asarray(hr)
 
     def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of step number ``step``: float32 (size, ., ., 3) in [-1, 1], always the same for a step."""
+        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step."""
         lr, hr = zip(*map(self.pair, range(step * size, (step + 1) * size)), strict=True)
         return _rgb(lr), _rgb(hr)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tinysrgan.core import device
 from tinysrgan.data.dataset import ImagePairs
-from tinysrgan.data.images import DataError, bicubic, read_image, to_uint8, to_unit
+from tinysrgan.data.images import DataError, enlarge, read_image, to_uint8, to_unit
 from tinysrgan.layers import Layer
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import strip
@@ -90,7 +90,7 @@ class Validation:
         if not self.hr:
             reason = next(iter(pairs.skipped.values())).removesuffix(".")
             raise DataError(f"None of the held-out images can be read, for example {reason}.")
-        self.bicubic = [bicubic(lr, pairs.scale) for lr in self.lr]
+        self.bicubic = [enlarge(lr, pairs.scale) for lr in self.lr]
 
     def score(self, images: Sequence[np.ndarray]) -> Scores:
         """Compare upscaled uint8 images with the real ones."""

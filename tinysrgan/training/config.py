@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinysrgan.data.augment import HARD, Augment
+from tinysrgan.data.augment import ARTICLE, HARD, Augment
 
 
 @dataclass
@@ -94,8 +94,8 @@ def augmentation(options: Options) -> Augment | None:
     if options.augment == "none" and not options.flip:
         return None
     if options.augment == "article":
-        return Augment(flip=options.flip)
+        return replace(ARTICLE, flip=options.flip)
     if options.augment in ("hard", "camera"):
         return replace(HARD, flip=options.flip)
     shift = 0.5 if options.augment == "shift" else 0.0
-    return Augment(rotation=0, shear=0, zoom=0, flip=options.flip, brightness=(1, 1), shift=shift)
+    return Augment(flip=options.flip, shift=shift)
