@@ -1,4 +1,4 @@
-"""Codes as people meet them, and which of them examples/rescue.py saves: ``python -m benchmarks.qr.real_life``.
+"""Codes as people meet them, and which of them ``tinysrgan.rescue`` reads: ``python -m benchmarks.qr.real_life``.
 
 The pictures are rendered, not taken with a camera: each begins with a symbol drawn large, and then goes through what a
 camera, a screen or a messenger does to it. Texts are some that are kept out of training. Versions 1 to 3, in turns.
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 import tinysrgan
-from examples.rescue import enlarged, rescue
+from benchmarks.qr.photographs import enlarged
 from tinysrgan.core.cli import command, progress, whole
 from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
@@ -45,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
             plain = by_lanczos = right = wrong = 0
             for i in range(words.count):
                 text, picture = sample(scene, np.random.default_rng([SEED, index, i]), i)
-                large = enlarged(picture)
-                clear, found, _ = rescue(picture, upscaler) or (None, None, None)
+                large = Image.fromarray(enlarged(picture, 4))
+                found = tinysrgan.rescue(picture, upscaler)
                 reads = [read_codes(np.asarray(image)) == [text] for image in (picture, large)]
                 plain, by_lanczos = plain + reads[0], by_lanczos + reads[1]
-                right, wrong = right + (found == text), wrong + (found not in (text, None))
+                right, wrong = right + (text in found.texts), wrong + any(other != text for other in found.texts)
                 if i == 1:  # version 2
-                    rows.append((name, [picture, large, clear], [*reads, found == text]))
+                    rows.append((name, [picture, large, found.picture], [*reads, text in found.texts]))
                 done(1)
             lines.append(f"| {name} | {plain} | {by_lanczos} | **{right}** | {wrong} |")
     print(f"Of {words.count} pictures each:\n\n" + "\n".join(lines))

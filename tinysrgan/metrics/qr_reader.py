@@ -40,6 +40,29 @@ def read_code(image: np.ndarray) -> str | None:
     return next(iter(read_codes(image)), None)
 
 
+@dataclass(frozen=True)
+class Code:
+    """A QR code that the reader read: its text, and its corners in pixels, float (4, 2) as (x, y).
+
+    corners: top left, top right, bottom right, bottom left of the symbol. unused: which part, 0 to 1, of its error
+    correction wasn't needed; None where the reader doesn't tell, as before zxing-cpp 3.
+    """
+
+    text: str
+    corners: np.ndarray
+    unused: float | None = None
+
+
+def located_codes(image: np.ndarray) -> list[Code]:
+    """Every QR code that the reader reads in a uint8 image, (H, W) or RGB (H, W, 3), with where it lies."""
+    codes = []
+    for code in _barcodes(image):
+        place = code.position
+        corners = [(p.x, p.y) for p in (place.top_left, place.top_right, place.bottom_right, place.bottom_left)]
+        codes.append(Code(code.text, np.array(corners, float), getattr(code, "extra", {}).get("UEC")))
+    return codes
+
+
 def qr_version(image: np.ndarray | str | Path) -> int | None:
     """The version, 1 to 40, of the QR code in an image or image file, as the reader itself reports it.
 

@@ -1,0 +1,1 @@
+"""How a picture's QR codes are rescued: see ``search``, which calls the rest."""

@@ -1,0 +1,204 @@
+"""A camera's view of a symbol, and which symbol explains a picture best.
+
+A pixel is the light of the modules that it covers, weighted by the point spread function, times a gain, plus an offset
+that vary slowly over the picture:
+
+    pixel_i = offset_i + gain_i sum_j A_ij m_j + noise,    m_j = 1 for a dark module, -1 for a light one
+
+A follows from where the grid lies. ``explained`` looks for the m that leaves the least noise. Where pixels are fewer
+than modules that has many answers; the generator's evidence decides between them. What is known of a symbol stays as it
+is, and so are the modules around it, which are light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from math import erf, sqrt
+
+import numpy as np
+
+from tinysrgan.rescuing.grid import Grid
+from tinysrgan.rescuing.plane import through
+from tinysrgan.rescuing.symbol import function_patterns
+
+FINE = 4  # points across a pixel where the symbol is looked up
+MARGIN = 1.2  # modules around the symbol that pixels may see
+COLOURS = 4  # modules that many apart share no pixel: they are settled at the same time
+
+
+@dataclass(frozen=True)
+class View:
+    """The pixels of a picture that show a symbol, and a point spread function.
+
+    pixels: float (P,). at: int (P,), which of the window's pixels they are. window: (left, top, width, height).
+    """
+
+    grid: Grid
+    blur: float
+    window: tuple[int, int, int, int]
+    at: np.ndarray
+    pixels: np.ndarray
+
+    @property
+    def light(self) -> np.ndarray:
+        """float (P, 3): what offset and gain are linear in, 1 and the two coordinates."""
+        _, _, width, height = self.window
+        y, x = np.divmod(self.at, width)
+        return np.stack([np.ones(len(x)), x / width - 0.5, y / height - 0.5], axis=1)
+
+
+def view(picture: np.ndarray, grid: Grid, blur: float) -> View:
+    """The pixels of a grey picture (H, W) that see a grid's symbol and no further than MARGIN around it.
+
+    blur: the standard deviation, in pixels, of the point spread function besides the pixel's own square.
+    """
+    height, width = picture.shape
+    reach = MARGIN * 1.6 * grid.pitch + 1
+    left, top = np.maximum(np.floor(grid.corners.min(axis=0) - reach), 0).astype(int)
+    right, bottom = np.ceil(grid.corners.max(axis=0) + reach).astype(int)
+    window = (int(left), int(top), int(min(right, width) - left), int(min(bottom, height) - top))
+    n = grid.modules
+    places = _places(grid.matrix, window, 0)
+    seen = ((places > -MARGIN) & (places < n + MARGIN)).all(axis=-1)
+    inside = seen.reshape(window[3], FINE, window[2], FINE).all(axis=(1, 3))
+    at = np.flatnonzero(inside)
+    pixels = picture[top : top + window[3], left : left + window[2]].ravel()[at].astype(np.float64)
+    return View(grid, blur, window, at, pixels)
+
+
+def size(grid: Grid) -> int:
+    """M: the modules of a symbol and of the ring around it."""
+    return (grid.modules + 2) ** 2
+
+
+def footprints(seen: View) -> np.ndarray:
+    """A: float32 (P, M), M = (n + 2)^2: how much of each pixel's light comes from each module, the ring around too."""
+    kernel = _kernel(seen.blur)
+    reach = len(kernel) // 2 - FINE // 2
+    modules = _looked_up(seen.grid, seen.window, reach)
+    windows = np.lib.stride_tricks.sliding_window_view(modules, (len(kernel), len(kernel)))[::FINE, ::FINE]
+    windows = windows.reshape(-1, len(kernel) ** 2)[seen.at]
+    count = size(seen.grid)
+    keys = windows + count * np.arange(len(windows))[:, None]
+    weights = np.broadcast_to(np.outer(kernel, kernel).ravel(), windows.shape)
+    summed = np.bincount(keys.ravel(), weights.ravel(), count * len(windows))
+    return summed.reshape(-1, count).astype(np.float32)
+
+
+def rendered(seen: View, grid: Grid, modules: np.ndarray) -> np.ndarray:
+    """A m for the pixels of a view, (P,), if the grid were this one: modules float ((n + 2)^2,)."""
+    kernel = _kernel(seen.blur)
+    reach = len(kernel) // 2 - FINE // 2
+    fine = modules[_looked_up(grid, seen.window, reach)]
+    down, across = (_spread(kernel, size, fine.shape[axis]) for axis, size in enumerate(seen.window[:1:-1]))
+    return (down @ fine @ across.T).ravel()[seen.at]
+
+
+def _looked_up(grid: Grid, window: tuple[int, int, int, int], reach: int) -> np.ndarray:
+    """int (height FINE + 2 reach, width FINE + 2 reach): the module, ring included, at every fine point."""
+    n = grid.modules
+    column, row = np.moveaxis(np.clip(np.floor(_places(grid.matrix, window, reach)) + 1, 0, n + 1).astype(int), -1, 0)
+    return row * (n + 2) + column
+
+
+def _places(matrix: np.ndarray, window: tuple[int, int, int, int], reach: int) -> np.ndarray:
+    """Where the fine points of a window, and ``reach`` around it, lie in the symbol: (height, width, 2) in modules."""
+    left, top, width, height = window
+    x = left + (np.arange(width * FINE + 2 * reach) - reach + 0.5) / FINE
+    y = top + (np.arange(height * FINE + 2 * reach) - reach + 0.5) / FINE
+    points = np.stack(np.meshgrid(x, y), axis=-1)
+    return through(np.linalg.inv(matrix), points.reshape(-1, 2)).reshape(points.shape)
+
+
+@cache
+def _kernel(blur: float) -> np.ndarray:
+    """A pixel's square, blurred by a Gaussian, along one axis at FINE points a pixel."""
+    reach = int(np.ceil(2.5 * blur * FINE))
+    centre = (np.arange(FINE + 2 * reach) - (FINE + 2 * reach - 1) / 2) / FINE
+    scale = sqrt(2) * max(blur, 1e-6)
+    weights = np.array([erf((c + 0.5) / scale) - erf((c - 0.5) / scale) for c in centre])
+    return weights / weights.sum()
+
+
+def _spread(kernel: np.ndarray, pixels: int, points: int) -> np.ndarray:
+    """(pixels, points): the kernel, FINE points further for every pixel."""
+    matrix = np.zeros((pixels, points))
+    for i in range(pixels):
+        matrix[i, i * FINE : i * FINE + len(kernel)] = kernel
+    return matrix
+
+
+@dataclass
+class Explanation:
+    """What explains a view: modules float (n, n), -1 to 1, how sure they are; and the noise that is left.
+
+    noise: as a part of the contrast between dark and light.
+    """
+
+    modules: np.ndarray
+    noise: float
+    ring: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
+
+
+def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.03) -> Explanation:
+    """The modules that explain a view, by mean-field annealing.
+
+    prior: float (n, n), log odds of dark over light, in halves, from elsewhere.
+    """
+    grid = seen.grid
+    a = footprints(seen)
+    known = np.pad(function_patterns(grid.version), 1, constant_values=-1).ravel()
+    wide = np.pad(prior, 1).ravel()
+    m = np.where(known != 0, known, np.tanh(wide)).astype(np.float32)
+    row, column = np.divmod(np.arange(len(m)), grid.modules + 2)
+    colour = np.where(known == 0, row % COLOURS * COLOURS + column % COLOURS, -1)
+    groups = [np.flatnonzero(colour == c) for c in range(COLOURS**2)]
+    columns = [np.ascontiguousarray(a[:, group].T) for group in groups]
+    weight = [(part * part).sum(axis=1) for part in columns]
+    light = seen.light
+    x = a @ m
+    for sweep in range(sweeps):
+        offset, gain = shading(seen.pixels, x, light)
+        y = ((seen.pixels - offset) / gain).astype(np.float32)
+        rest = y - x
+        variance = max(float(np.mean(rest * rest)), least**2)
+        heat = 3.0 if sweep < sweeps // 2 else 1.0
+        for group, part, own in zip(groups, columns, weight, strict=True):
+            pull = (part @ rest + own * m[group]) / variance + wide[group]
+            new = np.tanh(pull / heat).astype(np.float32)
+            rest -= (new - m[group]) @ part
+            m[group] = new
+        x = y - rest
+    side = grid.modules + 2
+    return Explanation(m.reshape(side, side)[1:-1, 1:-1], sqrt(variance), m, gain, offset)
+
+
+def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and gain, (P,) each, both linear over the picture, that come closest to pixels = offset + gain x."""
+    basis = np.concatenate([light, light * x[:, None]], axis=1)
+    answer = np.linalg.lstsq(basis, pixels, rcond=None)[0]
+    offset, gain = light @ answer[:3], light @ answer[3:]
+    # Dark modules are darker than light ones everywhere, by two grey levels at least.
+    return offset, np.minimum(gain, min(-2.0, 0.3 * float(gain.mean())))
+
+
+def aligned(seen: View, found: Explanation, iterations: int = 2) -> Grid:
+    """The grid moved to where its symbol explains the pixels best: Gauss-Newton steps over the corners."""
+    grid = seen.grid
+    step = 0.15 * grid.pitch
+    for _ in range(iterations):
+        now = rendered(seen, grid, found.ring)
+        rest = (seen.pixels - found.offset) / found.gain - now
+        slopes = np.empty((8, len(now)))
+        for i in range(8):
+            there = grid.corners.ravel().copy()
+            there[i] += step
+            slopes[i] = (rendered(seen, Grid(grid.version, there.reshape(4, 2)), found.ring) - now) / step
+        normal = slopes @ slopes.T
+        move = np.linalg.solve(normal + 1e-2 * np.trace(normal) / 8 * np.eye(8), slopes @ rest)
+        move = np.clip(move, -0.7 * grid.pitch, 0.7 * grid.pitch).reshape(4, 2)
+        grid = Grid(grid.version, grid.corners + move, grid.score)
+    return grid

@@ -1,0 +1,136 @@
+"""Where a picture may show finder patterns: matched filters of several sizes and angles.
+
+At a pixel a module nothing has the sharp edges that a reader looks for, but the pattern still looks like itself. So the
+picture is compared with blurred finder patterns; how bright and how contrasty it is there plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels a module; the last is twice 1.5 times the first
+ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern is the same after a quarter turn
+RADIUS = 4.4  # modules of the pattern and of its surroundings that count
+BLUR = 0.45  # pixels, a standard deviation: what the filters expect of a camera
+FLAT = 4  # grey levels; a standard deviation below that is noise
+LEAST = 0.36  # correlation below which nothing is a finder
+FINE = 5  # points across a pixel where a filter is drawn
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A place that looks like a finder pattern: its centre in pixels, pixels a module, and how much it looks so."""
+
+    x: float
+    y: float
+    pitch: float
+    likeness: float
+
+    @property
+    def centre(self) -> np.ndarray:
+        return np.array([self.x, self.y])
+
+    def moved(self, scale: float, shift: Sequence[float] = (0, 0)) -> Finder:
+        """The same place in the picture scaled by ``scale`` after it was moved by ``shift``, (x, y)."""
+        x, y = (self.x + shift[0]) * scale, (self.y + shift[1]) * scale
+        return replace(self, x=float(x), y=float(y), pitch=self.pitch * scale)
+
+
+def finders(
+    picture: np.ndarray, most: int = 12, pitches: tuple[float, ...] = PITCHES, angles: tuple[float, ...] = ANGLES
+) -> tuple[list[Finder], list[Finder]]:
+    """The ``most`` likely finder patterns of a grey picture (H, W), dark on light and light on dark, likeliest first.
+
+    The picture should be enlarged: at less than 1.5 pixels a module, half a pixel's shift hides a pattern.
+    """
+    height, width = picture.shape
+    reach = len(filters(pitches[-1], angles)[1]) // 2
+    # The border goes on around the picture, so that every filter sees all that it looks at.
+    x = np.pad(picture.astype(np.float32) - np.float32(picture.mean()), reach, mode="edge")
+    shape = (_fast(x.shape[0]), _fast(x.shape[1]))
+    spectrum, squares = np.fft.rfft2(x, shape), np.fft.rfft2(x * x, shape)
+
+    def correlated(spectrum: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+        first = reach - len(pattern) // 2
+        product = np.fft.irfft2(spectrum * np.fft.rfft2(pattern, shape).conj(), shape)
+        return product[first : first + height, first : first + width]
+
+    best, worst = np.full((2, height, width), -1.0, np.float32)
+    size, other = np.zeros((2, height, width), np.int8)
+    for number, pitch in enumerate(pitches):
+        patterns, disc = filters(pitch, angles)
+        count = disc.sum()
+        mean = correlated(spectrum, disc) / count
+        energy = correlated(squares, disc) - count * mean * mean
+        scale = 1 / np.sqrt(np.maximum(energy, count * FLAT**2))
+        for pattern in patterns:
+            likeness = correlated(spectrum, pattern) * scale
+            for top, which, sign in ((best, size, 1), (worst, other, -1)):
+                better = sign * likeness > top
+                top[better], which[better] = sign * likeness[better], number
+    return _peaks(best, size, pitches, most), _peaks(worst, other, pitches, most)
+
+
+def _peaks(likeness: np.ndarray, size: np.ndarray, pitches: tuple[float, ...], most: int) -> list[Finder]:
+    """The highest maxima, one for each place, to a part of a pixel."""
+    found: list[Finder] = []
+    rest = likeness.copy()
+    while len(found) < most:
+        y, x = (int(i) for i in np.unravel_index(rest.argmax(), rest.shape))
+        if rest[y, x] < LEAST:
+            break
+        pitch = pitches[size[y, x]]
+        right, down = _vertex(likeness[y], x), _vertex(likeness[:, x], y)
+        found.append(Finder(x + right + 0.5, y + down + 0.5, pitch, float(likeness[y, x])))
+        reach = max(round(2.5 * pitch), 2)
+        rest[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = -1
+    return found
+
+
+def _vertex(values: np.ndarray, at: int) -> float:
+    """How far from ``at`` the parabola through a value and its neighbours has its vertex."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = (float(values[at + k]) for k in (-1, 0, 1))
+    bend = before - 2 * here + after
+    return min(max(0.5 * (before - after) / bend, -0.5), 0.5) if bend < 0 else 0.0
+
+
+def _fast(size: int) -> int:
+    """The next larger size for a fast Fourier transform: even, without prime factors above 5."""
+    while True:
+        rest = size
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1 and size % 2 == 0:
+            return size
+        size += 1
+
+
+@cache
+def filters(pitch: float, angles: tuple[float, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Finder patterns at these angles, as matched filters of norm 1 and mean 0, and the disc on which they count."""
+    reach = int(np.ceil(RADIUS * pitch))
+    side = 2 * reach + 1
+    place = (np.arange(FINE * (side + 4)) + 0.5) / FINE - reach - 2.5
+    x, y = place[None, :] / pitch, place[:, None] / pitch
+    step = np.arange(side) - reach
+    disc = (np.hypot(step[:, None], step) <= RADIUS * pitch).astype(np.float32)
+    blur = np.exp(-0.5 * (np.arange(-2, 3) / BLUR) ** 2)
+    blur /= blur.sum()
+    patterns = []
+    for angle in angles:
+        u, v = (np.cos(np.radians(angle)) * a + np.sin(np.radians(angle)) * b for a, b in ((x, y), (y, -x)))
+        ring = np.maximum(abs(u), abs(v))
+        light = np.where((ring < 1.5) | ((ring > 2.5) & (ring < 3.5)), 0.0, 1.0)
+        seen = light.reshape(side + 4, FINE, side + 4, FINE).mean(axis=(1, 3))
+        for axis in (0, 1):
+            seen = np.apply_along_axis(np.convolve, axis, seen, blur, "valid")
+        pattern = disc * (seen - (disc * seen).sum() / disc.sum())
+        patterns.append((pattern / np.linalg.norm(pattern)).astype(np.float32))
+    return patterns, disc

@@ -1,0 +1,108 @@
+"""What a search has found so far, and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from tinysrgan.metrics import qr_reader
+from tinysrgan.rescuing.grid import area
+
+MARGIN = 0.25  # of a code's side, around it in its picture
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """A code that was read.
+
+    text: what it says. corners: float (4, 2), its top left, top right, bottom right and bottom left in the picture, as
+    (x, y) in pixels. how: what made it readable, in words. picture: a clear picture of it, which scans.
+    """
+
+    text: str
+    corners: np.ndarray
+    how: str
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was found in a picture.
+
+    codes: what was read. disputed: for every place where tries disagree, the texts, none of which counts. complete:
+    whether the search came to its end, not to its limit of time.
+    """
+
+    codes: list[Rescued] = field(default_factory=list)
+    disputed: list[tuple[str, ...]] = field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def texts(self) -> list[str]:
+        return [code.text for code in self.codes]
+
+    @property
+    def picture(self) -> Image.Image | None:
+        """The pictures of all codes side by side, in grey; None where there is no code."""
+        if not self.codes:
+            return None
+        pictures = [code.picture for code in self.codes]
+        sheet = Image.new("L", (sum(p.width for p in pictures), max(p.height for p in pictures)), 255)
+        left = 0
+        for picture in pictures:
+            sheet.paste(picture, (left, 0))
+            left += picture.width
+        return sheet
+
+
+class Findings:
+    """The codes read so far, each place once; texts that disagree about a place count for nothing."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[np.ndarray, dict[str, Rescued]]] = []
+
+    def add(self, code: Rescued) -> None:
+        """Take in a code, unless it was read before."""
+        for corners, texts in self.places:
+            if _overlap(code.corners, corners):
+                texts.setdefault(code.text, code)
+                return
+        self.places.append((code.corners, {code.text: code}))
+
+    def show(self, picture: Image.Image, times: float, how: str) -> None:
+        """Show the reader a picture, ``times`` as large as the one that is searched, and take in what it reads."""
+        pixels = np.asarray(picture)
+        for code in qr_reader.located_codes(pixels):
+            self.add(Rescued(code.text, code.corners / times, how, _cut(picture, code)))
+
+    def covers(self, corners: np.ndarray) -> bool:
+        """Whether something was read at a place (4, 2)."""
+        return any(_overlap(corners, others) for others, _ in self.places)
+
+    def result(self, complete: bool) -> Result:
+        every = [texts for _, texts in self.places]
+        codes = [next(iter(texts.values())) for texts in every if len(texts) == 1]
+        return Result(codes, [tuple(texts) for texts in every if len(texts) > 1], complete)
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the middle of one quadrilateral (4, 2) lies in the other."""
+    return _inside(one.mean(axis=0), other) or _inside(other.mean(axis=0), one)
+
+
+def _inside(point: np.ndarray, corners: np.ndarray) -> bool:
+    edges = np.roll(corners, -1, axis=0) - corners
+    to_point = point - corners
+    sides = edges[:, 0] * to_point[:, 1] - edges[:, 1] * to_point[:, 0]
+    return bool((sides > 0).all() or (sides < 0).all())
+
+
+def _cut(picture: Image.Image, code: qr_reader.Code) -> Image.Image:
+    """The part of a picture that shows a code, if that scans too; else the picture."""
+    margin = MARGIN * abs(area(code.corners)) ** 0.5
+    left, top = np.maximum(code.corners.min(axis=0) - margin, 0).astype(int)
+    right, bottom = np.minimum(np.ceil(code.corners.max(axis=0) + margin), picture.size).astype(int)
+    part = picture.crop((int(left), int(top), int(right), int(bottom)))
+    return part if qr_reader.read_codes(np.asarray(part)) == [code.text] else picture

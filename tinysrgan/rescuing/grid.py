@@ -1,0 +1,107 @@
+"""Where the modules of a symbol lie in a picture, and how to move a first guess there.
+
+A grid is the symbol's version and its four outer corners in the picture. A picture that shows it is signed here: 1 is
+certainly dark, -1 certainly light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinysrgan.rescuing.plane import homography, sampled, square, through
+from tinysrgan.rescuing.symbol import function_patterns, side
+
+FINE_STEPS = (0.5, 0.25, 0.12)  # modules; how far a corner is moved at a time
+DATA = 0.35  # weight of the text's modules, which can only be told to be unlike grey
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A symbol's version and its corners, float (4, 2): top left, top right, bottom right, bottom left, as (x, y)."""
+
+    version: int
+    corners: np.ndarray
+    score: float = 0.0
+
+    @property
+    def modules(self) -> int:
+        return side(self.version)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The homography from modules to pixels."""
+        return homography(square(self.modules), self.corners)
+
+    @property
+    def pitch(self) -> float:
+        """Pixels a module, the mean over both directions."""
+        return float(np.sqrt(area(self.corners))) / self.modules
+
+    def moved(self, scale: float, shift: np.ndarray | tuple[float, float] = (0, 0)) -> Grid:
+        """The same grid in the picture scaled by ``scale`` after it was moved by ``shift``."""
+        return replace(self, corners=(self.corners + np.asarray(shift)) * scale)
+
+
+def around(picture: np.ndarray, grid: Grid, modules: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a picture with a grid and so many modules around it, and where that begins, as (x, y)."""
+    reach = modules * grid.pitch
+    left, top = np.floor(grid.corners.min(axis=0) - reach).astype(int).clip(0)
+    right, bottom = np.ceil(grid.corners.max(axis=0) + reach).astype(int)
+    return picture[top:bottom, left:right], np.array([left, top])
+
+
+def area(corners: np.ndarray) -> float:
+    """The area of a quadrilateral (4, 2), positive where its corners go clockwise as seen (y points down)."""
+    x, y = corners.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+
+
+def centres(version: int) -> np.ndarray:
+    """The modules' centres, float (n n, 2) as (x, y), row by row."""
+    middle = np.arange(side(version)) + 0.5
+    return np.stack(np.meshgrid(middle, middle), axis=-1).reshape(-1, 2)
+
+
+def scores(signed: np.ndarray, version: int, corners: np.ndarray) -> np.ndarray:
+    """How well grids (..., 4, 2) of one version agree with a signed picture, each from about 0 to 1 + DATA.
+
+    The mean agreement with the function patterns, plus DATA times how far the text's modules are from grey.
+    """
+    known = function_patterns(version).ravel()
+    seen = sampled(signed, through(homography(square(side(version)), corners), centres(version)))
+    kept = known != 0
+    return (seen[..., kept] * known[kept]).mean(axis=-1) + DATA * abs(seen[..., ~kept]).mean(axis=-1)
+
+
+def fitted(signed: np.ndarray, grid: Grid, steps: tuple[float, ...] = FINE_STEPS, sweeps: int = 3) -> Grid:
+    """The grid moved to where it agrees best, by a pattern search over its corners."""
+    best, corners = float(scores(signed, grid.version, grid.corners)), grid.corners
+    for step in steps:
+        for _ in range(sweeps):
+            tried = corners + step * grid.pitch * MOVES
+            found = scores(signed, grid.version, tried)
+            if found.max() <= best + 1e-4:
+                break
+            # Where several moves help, all of them together often help most.
+            gains = np.maximum(found - best, 0)
+            together = corners + step * grid.pitch * np.tensordot(gains / gains.max(), MOVES, 1)
+            best, corners = float(found.max()), tried[found.argmax()]
+            if (both := float(scores(signed, grid.version, together))) > best:
+                best, corners = both, together
+    return Grid(grid.version, corners, best)
+
+
+def _moves() -> np.ndarray:
+    """The ways to move corners, (M, 4, 2): each one along each axis, all together, and turned, stretched, sheared."""
+    single = np.eye(8).reshape(8, 4, 2)
+    centred = square(2) - 1
+    x, y = centred[:, 0], centred[:, 1]
+    shift = [np.tile((1.0, 0.0), (4, 1)), np.tile((0.0, 1.0), (4, 1))]
+    linear = [np.stack([x, y], 1), np.stack([-y, x], 1), np.stack([x, -y], 1), np.stack([y, x], 1)]
+    moves = np.concatenate([single, shift, linear])
+    return np.concatenate([moves, -moves])
+
+
+MOVES = _moves()

@@ -1,0 +1,39 @@
+"""From evidence of a symbol's modules to its text: the symbol is drawn anew, clean, and shown to the reader.
+
+What is known of a symbol is painted, not read. The reader corrects what errors remain, or refuses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinysrgan.rescuing.grid import Grid, centres
+from tinysrgan.rescuing.plane import sampled, through
+from tinysrgan.rescuing.symbol import format_places, format_words, function_patterns
+
+QUIET = 4
+DRAWN = 4  # pixels a module
+
+
+def evidence(signed: np.ndarray, grid: Grid, spread: float = 0.2) -> np.ndarray:
+    """What a signed picture tells of each module, float (n, n), -1 (light) to 1: the mean of five samples of it."""
+    places = centres(grid.version)
+    offsets = spread * np.array([(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
+    seen = sampled(signed, through(grid.matrix, places[None] + offsets[:, None]))
+    return seen.mean(axis=0).reshape(grid.modules, grid.modules)
+
+
+def completed(seen: np.ndarray, version: int) -> np.ndarray:
+    """Evidence (n, n) to a symbol, bool (n, n): what is known painted over it, the likeliest format information too."""
+    places = format_places(version)
+    bits = seen[places[..., 0], places[..., 1]].sum(axis=0)
+    word = format_words()[(format_words() @ bits).argmax()]
+    symbol = seen > 0
+    symbol[places[..., 0], places[..., 1]] = word > 0
+    known = function_patterns(version)
+    return np.where(known != 0, known > 0, symbol)
+
+
+def drawn(symbol: np.ndarray) -> np.ndarray:
+    """A symbol, bool (n, n), as uint8 pixels with its quiet zone."""
+    return np.kron(np.where(np.pad(symbol, QUIET), 0, 255).astype(np.uint8), np.ones((DRAWN, DRAWN), np.uint8))

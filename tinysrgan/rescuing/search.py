@@ -1,0 +1,133 @@
+"""The search for a picture's codes, from what costs little to what costs more.
+
+1. The reader sees the picture as it is, and enlarged and sharpened in a few ways.
+2. Finder patterns are looked for, and grids of symbols that go with them. On each grid the reader is shown what a
+   model of the camera makes of the pixels, then what the generator does, then both together.
+3. Where nothing was read, a small picture is upscaled whole.
+
+No text is made up: the reader's own error correction has to accept it. Where two tries read different texts at the same
+place, neither counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tinysrgan.inference.upscaler import Upscaler
+from tinysrgan.metrics import qr_reader
+from tinysrgan.ops.parallel import share, single_threaded_blas
+from tinysrgan.rescuing.attempt import with_generator, without_generator
+from tinysrgan.rescuing.classical import VARIANTS, variants
+from tinysrgan.rescuing.contrast import stretched
+from tinysrgan.rescuing.finders import finders
+from tinysrgan.rescuing.findings import Findings, Rescued, Result
+from tinysrgan.rescuing.grid import Grid
+from tinysrgan.rescuing.locate import located
+from tinysrgan.rescuing.redraw import completed, drawn
+from tinysrgan.rescuing.windows import Window, windows
+
+SMALL = 300_000  # pixels of a picture that is sharpened and upscaled whole
+CHEAP = 9  # of the sharpened variants; the others add nothing to what follows
+ENLARGED = 2  # times, for the finders' filters
+LIKELY = 0.45  # score of a grid that is tried though other codes were read
+POSSIBLE = 0.3  # score below which no grid is tried
+TRIED = 12  # grids at most
+TOGETHER = 4  # windows between two looks at the clock
+
+
+class Candidate(NamedTuple):
+    """Where a code may be: a grid in a window's pixels, float (H, W); inverted where those are not the picture's."""
+
+    grid: Grid
+    window: Window
+    inverted: bool
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return 255 - self.window.pixels if self.inverted else self.window.pixels
+
+    @property
+    def corners(self) -> np.ndarray:
+        """Its corners in the picture."""
+        return self.window.outside(self.grid).corners
+
+
+def search(
+    picture: Image.Image, upscaler: Callable[[], Upscaler], seconds: float, progress: Callable[[int], object]
+) -> Result:
+    """Look for the codes of a grey picture for about so many seconds. ``upscaler`` is called once it is needed.
+
+    ``progress`` is called with the hundredths of the work that were done since its last call.
+    """
+    end = time.monotonic() + seconds
+    found, done = Findings(), 0
+    with single_threaded_blas():
+        for part in _steps(picture, upscaler, found):
+            progress(max(int(100 * part) - done, 0))
+            done = max(done, int(100 * part))
+            if time.monotonic() > end:
+                return found.result(complete=False)
+    progress(100 - done)
+    return found.result(complete=True)
+
+
+def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[float]:
+    """The steps of a search, which add to ``found``; yields after each which part of the work is done."""
+    found.show(picture, 1, "as it is")
+    yield 0.02
+    small = picture.width * picture.height <= SMALL
+    if small:
+        for large, times, sharpened in variants(picture, VARIANTS[:CHEAP]):
+            ways = "enlarged and sharpened" if sharpened else "enlarged"
+            found.show(large, times, f"{ways}, without the generator")
+            yield 0.1
+    candidates: list[Candidate] = []
+    parts = windows(picture)
+    for start in range(0, len(parts), TOGETHER):
+        for some in share(_candidates, parts[start : start + TOGETHER]):
+            candidates += some
+        yield 0.1 + 0.4 * start / len(parts)
+    candidates.sort(key=lambda candidate: -candidate.grid.score)
+    for number, candidate in enumerate(candidates[:TRIED]):
+        if candidate.grid.score < (LIKELY if found.places else POSSIBLE):
+            break
+        for _ in _tried(candidate, upscaler, found):
+            yield 0.5 + 0.4 * number / TRIED
+    if small and not found.places:
+        clear = upscaler()(Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8)))
+        found.show(clear, upscaler().scale, "the whole picture upscaled by the generator")
+        yield 1
+
+
+def _candidates(parts: Sequence[Window]) -> list[Candidate]:
+    """Where in windows there may be codes, dark on light or light on dark."""
+    found = []
+    for window in parts:
+        image = Image.fromarray(window.pixels)
+        size = (ENLARGED * image.width, ENLARGED * image.height)
+        large = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+        for inverted, marks in enumerate(finders(large)):
+            for grid in located(255 - large if inverted else large, marks):
+                found.append(Candidate(grid.moved(1 / ENLARGED), window, bool(inverted)))
+    return found
+
+
+def _tried(candidate: Candidate, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[None]:
+    """Try to read a candidate, until something is read where it lies; yields between the tries."""
+    if found.covers(candidate.corners):
+        return
+    pixels, grid = candidate.pixels, candidate.grid
+    later = (tries for make in (upscaler,) for tries in with_generator(pixels, grid, make()))
+    for modules, fitted, how in chain(without_generator(pixels, grid), later):
+        picture = drawn(completed(modules, fitted.version))
+        if text := qr_reader.read_code(picture):
+            corners = candidate.window.outside(fitted).corners
+            found.add(Rescued(text, corners, how, Image.fromarray(picture)))
+            return
+        yield
