@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -24,16 +24,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tinysrgan.core.cli import STREAM, check_target, command, printable, progress, real, say, sentence, taken_by
+from tinysrgan.core.cli import (
+    STREAM,
+    check_target,
+    command,
+    command_line,
+    identities,
+    printable,
+    progress,
+    real,
+    say,
+    sentence,
+    taken_by,
+)
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
-from tinysrgan.data.dataset import find_images
+from tinysrgan.data.images import file_format
+from tinysrgan.data.listing import find_images
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.rescuing.findings import Result
 from tinysrgan.rescuing.search import search
-from tinysrgan.upscale import check_input, file_format, folder_jobs, read, write
+from tinysrgan.upscale import check_input, folder_jobs, read, write
 
 SECONDS = 60.0
 
@@ -88,7 +101,9 @@ sys.modules[__name__].__class__ = _Callable
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 if every picture gave a code, 1 if some gave none, 2 for a mistake of the user's, 130 stopped."""
-    return command(lambda: run(parser().parse_args(arguments)), stopped="stopped. What was written so far is whole.")
+    return command(
+        lambda: run(parser().parse_args(command_line(arguments))), stopped="stopped. What was written so far is whole."
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,20 +134,25 @@ def run(words: argparse.Namespace) -> int:
     folder = words.input != STREAM and words.input.is_dir()
     jobs: list[tuple[Path, Path | None]]
     if not folder:
-        check(words.input, words.output)
         jobs = [(words.input, words.output)]
     elif words.output is None:
-        jobs = [(path, None) for path in find_images(words.input)]
+        jobs = [(path, None) for path in find_images(words.input, tell=say)]
     else:
         jobs = list(folder_jobs(words.input, words.output))
+    inputs = identities([*(source for source, _ in jobs), words.weights])
+    if not folder:
+        check(words.input, words.output, inputs)
     if words.json and words.json != STREAM:
-        check_target(words.json, example="found.json")
+        check_target(words.json, inputs, example="found.json")
     upscaler = load(words.weights, words.device)
     texts = sys.stderr if STREAM in (words.output, words.json) else sys.stdout
     report, empty = [], 0
     with progress(len(jobs), "file", hidden=not folder) as done:
         for source, target in jobs:
             try:
+                if folder and target:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    check_target(target, inputs)
                 found = rescue_file(upscaler, source, target, words.seconds, texts)
             except (UserError, OSError) as error:
                 if not folder:
@@ -154,7 +174,7 @@ def run(words: argparse.Namespace) -> int:
     return 1 if empty else 0
 
 
-def check(source: Path, target: Path | None) -> None:
+def check(source: Path, target: Path | None, inputs: Collection[tuple[int, int]]) -> None:
     """Raise UserError for what is known to be wrong with an input and an output before either is opened."""
     if source != STREAM:
         check_input(source)
@@ -163,15 +183,14 @@ def check(source: Path, target: Path | None) -> None:
     if target == STREAM and sys.stdout is not None and sys.stdout.isatty():
         raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
     if target is not None and target != STREAM:
-        check_target(target, example="codes.png")
+        check_target(target, inputs, example="codes.png")
         file_format(target)
-        if source != STREAM and target.exists() and target.samefile(source):
-            raise UserError(f"{target} is the input too, and inputs are never overwritten: give another OUT.")
 
 
 def rescue_file(upscaler: Upscaler, source: Path, target: Path | None, seconds: float, texts: Any) -> dict[str, Any]:
     """Rescue one file's codes: print them, write their picture where there is any, return what ``--json`` tells."""
-    image, begin = read(source), time.monotonic()
+    begin = time.monotonic()
+    image, _ = read(source)
     with progress(100, "%") as done:
         result = rescue(image, upscaler, seconds, done)
     with taken_by(texts):
@@ -185,7 +204,7 @@ def rescue_file(upscaler: Upscaler, source: Path, target: Path | None, seconds: 
         say(f"{source}: no code could be read.")
     elif target is not None:
         assert result.picture is not None
-        write(result.picture, target, "PNG" if target == STREAM else file_format(target))
+        write(result.picture, target, "PNG" if target == STREAM else file_format(target), {})
     return {
         "file": str(source),
         "codes": [{"text": c.text, "corners": c.corners.round(1).tolist(), "how": c.how} for c in result.codes],

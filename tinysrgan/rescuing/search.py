@@ -21,7 +21,7 @@ from PIL import Image
 
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics import qr_reader
-from tinysrgan.ops.parallel import share, single_threaded_blas
+from tinysrgan.ops.parallel import parallel_map, single_threaded_blas
 from tinysrgan.rescuing.attempt import with_generator, without_generator
 from tinysrgan.rescuing.classical import VARIANTS, variants
 from tinysrgan.rescuing.contrast import stretched
@@ -90,7 +90,7 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
     candidates: list[Candidate] = []
     parts = windows(picture)
     for start in range(0, len(parts), TOGETHER):
-        for some in share(_candidates, parts[start : start + TOGETHER]):
+        for some in parallel_map(_candidates, parts[start : start + TOGETHER]):
             candidates += some
         yield 0.1 + 0.4 * start / len(parts)
     candidates.sort(key=lambda candidate: -candidate.grid.score)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.inference.tiles import Box
-from tinysrgan.ops.parallel import share
+from tinysrgan.ops.parallel import parallel_map
 from tinysrgan.rescuing.finders import FLAT, Finder, finders
 from tinysrgan.rescuing.grid import Grid
 
@@ -57,7 +57,7 @@ def promising(picture: np.ndarray) -> list[np.ndarray]:
     """Where windows of SIDE begin, (x, y), that may hold three finder patterns, in a large grey picture (H, W)."""
     height, width = picture.shape
     tiles = list(Box(0, height, 0, width).cut(TILE))
-    marks = [mark for part in share(lambda run: [_marks(picture, tile) for tile in run], tiles) for mark in part]
+    marks = [mark for part in parallel_map(lambda run: [_marks(picture, tile) for tile in run], tiles) for mark in part]
     rated = []
     places = np.array([(f.x, f.y) for tile in marks for f in tile]).reshape(-1, 2)
     likeness = np.array([f.likeness for tile in marks for f in tile])
