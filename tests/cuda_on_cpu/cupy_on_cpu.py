@@ -1,8 +1,8 @@
-"""A stand-in for CuPy on NumPy, so that the package's GPU path runs, unmodified, where there is no GPU.
+"""A stand-in for CuPy, based on NumPy: runs the package's unmodified GPU code without a GPU.
 
-Its arrays are NumPy's under another name, its kernels run in ``runner``. As on a GPU, they don't mix with NumPy's own
-arrays: ``+`` or a kernel with one of each raises TypeError, and so does reading a number off one within ``no_reading``.
-That is how a hidden way over the host is found. One escapes: ``numpy.asarray`` of such an array, which CuPy refuses.
+Its arrays are a subclass of NumPy's, its kernels run in ``runner``. As on a GPU, the arrays do not mix with NumPy's:
+``+`` or a kernel with one of each raises TypeError, and so does reading a value inside ``no_reading``. That detects
+hidden transfers to the host. One is not detected: ``numpy.asarray`` of such an array, which CuPy refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from cuda_on_cpu import runner
 from tinysrgan.ops.cuda import compile as kernels
 
-COMPUTE_CAPABILITY = "90"  # as CuPy says it; a test may set another
+COMPUTE_CAPABILITY = "90"  # in CuPy's notation; tests may change it
 _reading_allowed = True
 use_gpu = False  # set by pytest --gpu
 
@@ -38,7 +38,7 @@ class ndarray(np.ndarray):  # CuPy's name
         return getattr(Cupy("cupy"), function.__name__)(*arguments, **options)
 
     def get(self) -> np.ndarray:
-        """A copy for NumPy."""
+        """A copy on the CPU."""
         return self._read(np.array)
 
     @property
@@ -47,7 +47,7 @@ class ndarray(np.ndarray):  # CuPy's name
 
     def _read(self, kind: Any) -> Any:
         if not _reading_allowed:
-            raise TypeError("A number is read off the GPU where nothing should wait for it.")
+            raise TypeError("A value is read off the GPU where the code should not wait for it.")
         return kind(plain(self))
 
     def item(self) -> Any:
@@ -91,7 +91,7 @@ def plain(value: Any) -> Any:
 
 
 def on_device(value: Any) -> Any:
-    """NumPy's results as the stand-in's arrays; numbers become arrays without axes, as in CuPy."""
+    """NumPy's results as the stand-in's arrays; scalars become arrays without axes, as in CuPy."""
     if isinstance(value, tuple | list):
         return type(value)(map(on_device, value))
     if isinstance(value, np.ndarray | np.generic):
@@ -103,7 +103,7 @@ def check(*groups: Any) -> None:
     for group in groups:
         for value in group:
             if isinstance(value, np.ndarray) and not isinstance(value, ndarray):
-                raise TypeError(f"An array of NumPy, of shape {value.shape}, meets arrays that lie on the GPU.")
+                raise TypeError(f"An array of NumPy, of shape {value.shape}, meets arrays on the GPU.")
 
 
 class RawKernel(runner.RawKernel):
@@ -135,7 +135,7 @@ class Device:
 
 
 class Cupy(ModuleType):
-    """The module: what isn't listed is NumPy's function, with results on the device."""
+    """The module ``cupy``: functions that are not defined here are NumPy's, with results on the device."""
 
     ndarray = ndarray
     RawModule = RawModule
@@ -151,11 +151,6 @@ class Cupy(ModuleType):
             },
         ),
     )
-    lib = SimpleNamespace(
-        stride_tricks=SimpleNamespace(
-            as_strided=lambda x, shape, strides: on_device(np.lib.stride_tricks.as_strided(plain(x), shape, strides))
-        )
-    )
 
     @staticmethod
     def asarray(value: Any, dtype: Any = None) -> ndarray:
@@ -169,7 +164,7 @@ class Cupy(ModuleType):
 
     @staticmethod
     def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
-        """Filled with NaN: what nobody writes shows."""
+        """An array filled with NaN, so that elements that are never written are noticed."""
         return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0x5A, dtype))
 
     def empty_like(self, x: ndarray, dtype: Any = None) -> ndarray:
@@ -191,7 +186,7 @@ class Cupy(ModuleType):
 
 @contextmanager
 def cupy_on_cpu() -> Iterator[ModuleType]:
-    """Put the stand-in where ``import cupy`` finds it. With ``pytest --gpu`` there is CuPy itself instead."""
+    """Make ``import cupy`` find the stand-in inside this context; with ``pytest --gpu``, CuPy itself."""
     if use_gpu:
         import cupy
 
@@ -212,7 +207,7 @@ def cupy_on_cpu() -> Iterator[ModuleType]:
 
 @contextmanager
 def no_reading() -> Iterator[None]:
-    """Within it, to read a number off the device raises TypeError."""
+    """Inside this context, reading a value off the device raises TypeError."""
     global _reading_allowed
     _reading_allowed = False
     try:

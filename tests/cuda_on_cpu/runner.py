@@ -1,7 +1,7 @@
-"""Runs CUDA kernels on the CPU, called as CuPy's are: ``RawModule(code).get_function(name)(grid, block, arguments)``.
+"""Runs CUDA kernels on the CPU, with CuPy's interface: ``RawModule(code).get_function(name)(grid, block, arguments)``.
 
-What CUDA means is in ``cuda_on_cpu.h``; here the text is compiled with g++ and called. A kernel works on copies of the
-arrays, each of which ends where forbidden memory begins. Whatever a GPU would not do, or not say, raises CudaError.
+The headers beside this file implement CUDA; this module compiles a kernel with them and calls it. The kernel works on
+copies of the arrays, each followed by inaccessible memory. What fails or is undefined on a GPU raises CudaError.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+HEADERS = [Path(__file__).with_name(f"{name}.h") for name in "language launch threads checks builtins".split()]
 CACHE = Path(tempfile.gettempdir()) / f"tinysrgan-cuda-on-cpu-{os.getuid() if hasattr(os, 'getuid') else 0}"
 ORDERS = {"ascending": 0, "descending": 1, "random": 2}
-STATIC_LIMIT, SHARED_LIMIT = 48 * 1024, 227 * 1024  # bytes of an H100's shared memory, for one block
+STATIC_LIMIT, SHARED_LIMIT = 48 * 1024, 227 * 1024  # bytes of shared memory for one block of an H100
 MAX_THREADS, STACK = 1024, 64 * 1024
-POISON = 0x7FFFDEAD  # a NaN; as in cuda_on_cpu.h
+POISON = 0x7FFFDEAD  # NaN, as in launch.h
 PAGE = mmap.PAGESIZE
 
 ENTRY = re.compile(
@@ -42,12 +42,12 @@ EXPORT int launch_{name}(cuda::Request *request) {{
   return cuda::run(*request, [](void **values) {{ cuda::call({name}, values); }});
 }}
 """
-# Every library keeps its scheduler to itself. The compiler's checks call the header, so their own library isn't linked.
+# Symbols are hidden, so every library has its own scheduler. checks.h replaces the sanitizers' own library.
 FLAGS = (
     *("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"),
     *("-fvisibility=hidden", "-fno-gnu-unique", "-fno-exceptions", "-nodefaultlibs"),
     *("-fsanitize=alignment,bounds,integer-divide-by-zero,shift", "-fno-sanitize-recover=all"),
-    "-Werror=frame-larger-than=32768",  # a fibre's stack is small
+    "-Werror=frame-larger-than=32768",  # the stack of a fibre is small
 )
 LIBRARIES = ("-lm", "-lc", "-lgcc")
 
@@ -58,12 +58,12 @@ _libc = ctypes.CDLL(None)
 
 
 class CudaError(Exception):
-    """What a GPU would not do, or not say."""
+    """An error that a GPU would raise, or undefined behaviour that it would not report."""
 
 
 @contextmanager
 def order(name: str) -> Iterator[None]:
-    """Let threads and blocks run in ascending, descending or random order."""
+    """Run threads and blocks in ascending, descending or random order inside this context."""
     global _order
     before, _order = _order, name
     try:
@@ -74,10 +74,10 @@ def order(name: str) -> Iterator[None]:
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """Stop kernels that are compiled within it where they touch what lies around an array, or race for shared memory.
+    """Check kernels compiled inside this context for races, and for accesses just before and after an array.
 
-    A race is two threads at one word, one of them writing, with no barrier in between: it is found in any order. Such
-    kernels take some five times as long.
+    A race is an access of two threads to one word of shared memory, one of them writing, with no barrier in between. It
+    is found in any order of threads. Checked kernels take about five times as long.
     """
     global _watching
     before, _watching = _watching, True
@@ -88,7 +88,7 @@ def watching() -> Iterator[None]:
 
 
 class RawModule:
-    """Kernels compiled from ``code``, with nvcc's or NVRTC's options of which only -D is taken."""
+    """The kernels in ``code``; of the options of nvcc or NVRTC only -D has an effect."""
 
     def __init__(self, code: str, options: Sequence[str] = (), **_: Any):
         self.code = code
@@ -103,15 +103,16 @@ class RawModule:
 
 
 def build(code: str, entries: dict[str, str | int], options: Sequence[str]) -> Path:
-    """The shared library of a text, from the cache where it was built before."""
+    """The shared library for ``code``, built now or taken from the cache."""
     launchers = "".join(LAUNCHER.format(name=name, bounds=bounds) for name, bounds in entries.items())
-    text = f'{HEADER.read_text()}\n#line 1 "kernel.cu"\n{code}\n{launchers}'
+    cuda = "".join(f'#line 1 "{header.name}"\n{header.read_text()}' for header in HEADERS)
+    text = f'{cuda}#line 1 "kernel.cu"\n{code}\n{launchers}'
     command = ["g++", "-x", "c++", *FLAGS, *(["-fsanitize=thread"] if _watching else []), *options, "-"]
     key = hashlib.sha256("\0".join([text, *command]).encode()).hexdigest()[:24]
     library = CACHE / f"{key}.so"
     if not library.exists():
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = CACHE / f"{key}-{os.getpid()}.part"  # others may build the same
+        part = CACHE / f"{key}-{os.getpid()}.part"  # another process may be building the same library
         result = subprocess.run([*command, "-o", str(part), *LIBRARIES], input=text, capture_output=True, text=True)
         if result.returncode:
             raise CudaError(f"g++ says:\n{result.stderr[:4000]}")
@@ -147,14 +148,14 @@ class _Request(ctypes.Structure):
 
 
 class RawKernel:
-    """A kernel to be called as CuPy's: (grid, block, arguments, shared_mem=bytes)."""
+    """A kernel with CuPy's interface: call it with (grid, block, arguments, shared_mem=bytes)."""
 
     def __init__(self, module: RawModule, name: str):
         self.module, self.name = module, name
         self.launch = getattr(module.library, f"launch_{name}")
         self.max_threads = getattr(module.library, f"launch_bounds_{name}")()
-        self.static = module.library.static_shared()  # of all kernels of the module
-        self.max_dynamic_shared_size_bytes = STATIC_LIMIT - self.static  # more has to be asked for, as on a GPU
+        self.static = module.library.static_shared()  # all kernels of the module together
+        self.max_dynamic_shared_size_bytes = STATIC_LIMIT - self.static  # a caller must raise it for more, as on a GPU
         parameters = (_Parameter * 64)()
         self.parameters = parameters[: getattr(module.library, f"parameters_{name}")(parameters)]
 
@@ -209,7 +210,7 @@ class RawKernel:
             raise CudaError(f"{self.name}: set max_dynamic_shared_size_bytes for {shared_mem} bytes of shared memory.")
 
     def _value(self, number: int, argument: Any, parameter: _Parameter) -> np.ndarray | None:
-        """An argument that is passed by value, as wide as CuPy passes it; None for an array, whose address will be."""
+        """An argument passed by value, in CuPy's type for it; None for an array, which is passed by address."""
         kind, size = chr(parameter.kind), parameter.bytes
         name = "record" if kind == "V" else {"i": "int", "f": "float"}[kind] + str(8 * size)
         wants = f"{self.name}: argument {number} is {'a pointer to ' if parameter.pointer else ''}{name}"
@@ -250,7 +251,7 @@ class RawKernel:
 
 
 class Fenced:
-    """Memory that ends, but for its alignment, where a forbidden page begins. In front: NaN, another such page."""
+    """Memory that ends, up to its alignment, at an inaccessible page. Before it are NaN and another such page."""
 
     def __init__(self, size: int, offset: int = 0, alignment: int = 16):
         pages = -(-(size + alignment) // PAGE)
@@ -271,7 +272,7 @@ class Fenced:
         return self.fences[0], self.address, self.address + self.data.size, self.fences[1] + PAGE
 
     def intact(self) -> bool:
-        """Whether nobody wrote between the memory and the fences."""
+        """Whether the bytes between the memory and the fences are unchanged."""
         poison = np.full(self.before.size // 4 + 4, POISON, np.uint32).view(np.uint8)
         turned = np.roll(poison, -(self.before.size + self.data.size))
         return all(
@@ -281,7 +282,7 @@ class Fenced:
 
 
 class FencedArrays(Fenced):
-    """Copies of arrays that overlap (mostly one), aligned as the arrays are on a GPU."""
+    """Copies of arrays that overlap (usually a single array), aligned as the arrays would be on a GPU."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
         self.arrays, self.first = arrays, arrays[0].ctypes.data
@@ -316,7 +317,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _fenced(arrays: Sequence[np.ndarray]) -> list[FencedArrays]:
-    """Copies of all arrays; those that overlap stay together."""
+    """Copies of all arrays; overlapping arrays share one copy."""
     groups: list[list[np.ndarray]] = []
     end = 0
     for array in sorted(arrays, key=lambda array: array.ctypes.data):
@@ -329,6 +330,6 @@ def _fenced(arrays: Sequence[np.ndarray]) -> list[FencedArrays]:
 
 @cache
 def _stacks() -> tuple[mmap.mmap, int]:
-    """The fibres' stacks, of which the system only provides what is used."""
+    """Memory for the stacks of the fibres; the system allocates only the pages in use."""
     memory = mmap.mmap(-1, MAX_THREADS * STACK)
     return memory, np.frombuffer(memory, np.uint8).ctypes.data
