@@ -22,6 +22,7 @@ from tinysrgan.formats.checkpoint import CheckpointError, load, load_generator, 
 from tinysrgan.layers import Dense, Layer
 from tinysrgan.models import Discriminator, Generator
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.registry import LAYERS, example
 
 STATE = {"step": 120, "phase": "gan", "epoch": 3, "config": {"rate": 1e-4, "seed": 2**100, "vgg": None, "ä": [0.1]}}
 
@@ -312,6 +313,21 @@ def test_other_files_temporary_files_are_left_alone(saved):
     mine.touch()
     save(saved, {}, {}, {})
     assert other.exists() and not mine.exists()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_is_saved_and_loaded(tmp_path, name):
+    """Its tensors and Adam's moments, bit for bit."""
+    layers = [example(name)[0] for _ in range(2)]
+    adams = [{"net": Adam(layer.parameters())} for layer in layers]
+    for tensor in layers[0].tensors().values():
+        tensor.value += 1
+    for parameter in layers[0].parameters().values():
+        parameter.grad += 1
+    adams[0]["net"].step()
+    save(tmp_path / "x.h5", {"net": layers[0]}, adams[0], STATE)
+    assert load(tmp_path / "x.h5", {"net": layers[1]}, adams[1]) == STATE
+    assert bits({"net": layers[0]}, adams[0]) == bits({"net": layers[1]}, adams[1])
 
 
 def test_batch_norm_has_the_names_of_the_first_files(saved):

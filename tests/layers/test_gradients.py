@@ -30,12 +30,12 @@ def test_convolution(size, stride, inputs, outputs, sides):
     check_gradients(layers.Conv2D(inputs, outputs, size, stride, rng=rng), uniform(2, *sides, inputs))
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("output", ["linear", "tanh"])
-@pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
+@pytest.mark.parametrize(
+    ("upscale", "output", "scale"), [("shuffle", "linear", 4), ("nearest", "linear", 2), ("shuffle", "tanh", 2)]
+)
 def test_generator(upscale, output, scale):
-    generator = Generator(2, 4, scale, upscale, output, seed=1)
-    errors = gradcheck(generator, uniform(2, 5, 6, 3))
+    generator = Generator(2, 3, scale, upscale, output, seed=1)
+    errors = gradcheck(generator, uniform(2, 4, 3, 3))
     assert errors.keys() == {"x", *generator.parameters()}
     assert max(errors.values()) < TOLERANCE, errors
 
