@@ -36,9 +36,9 @@ from tinysrgan.data.listing import find_images, some
 from tinysrgan.formats.checkpoint import CheckpointError, read_state
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
-from tinysrgan.metrics.evaluation import BASELINES, Evaluation, interpolation
 from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.psnr_ssim import WINDOW
+from tinysrgan.metrics.scores import Evaluation, baselines
 from tinysrgan.ops import exact
 
 LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes about a gigabyte
@@ -105,8 +105,7 @@ def run(words: argparse.Namespace) -> int:
         say(f"{qr_reader.MISSING} Until then nobody looks whether the results scan.")
 
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
-    baselines = {name: interpolation(resampling, scale) for name, resampling in BASELINES.items()}
-    evaluation = Evaluation({**baselines, **dict(zip(names, upscalers, strict=True))}, scale)
+    evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale)
     with exact(words.exact), progress(len(pairs), "image") as done:
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
@@ -121,13 +120,13 @@ def run(words: argparse.Namespace) -> int:
         "hr_size": pairs.hr_size,
         "weights": files,
         "device": upscalers[0].where,
-        "qr_reader": evaluation.reads,
+        "qr_reader": qr_reader.available(),
         **evaluation.report(),
     }
     which = f"{evaluation.count} images of {words.data}" + ", held out" * words.held_out
     sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
     heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
-    deliver(words, "\n".join([*heading, evaluation.table()]), report, evaluation.picture)
+    deliver(words, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
     return 0
 
 

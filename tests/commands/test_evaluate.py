@@ -25,9 +25,9 @@ from tinysrgan.data.listing import find_images
 from tinysrgan.evaluate import main
 from tinysrgan.formats.checkpoint import save, save_generator
 from tinysrgan.inference import upscaler as upscaler_module
-from tinysrgan.metrics.evaluation import BASELINES, Evaluation, interpolation
 from tinysrgan.metrics.figures import GREEN, RED
 from tinysrgan.metrics.psnr_ssim import crop_border, luma
+from tinysrgan.metrics.scores import Evaluation, Sample, baselines
 from tinysrgan.models import Discriminator, Generator
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_a_generator_that_repeats_pixels_scores_as_nearest_does(here):
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_interpolations(scale):
     lr = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
-    results = {name: interpolation(resampling, scale)(lr) for name, resampling in BASELINES.items()}
+    results = {name: method(lr) for name, method in baselines(scale).items()}
     assert {result.shape for result in results.values()} == {(6 * scale, 5 * scale, 3)}
     assert np.array_equal(results["nearest"], lr.repeat(scale, axis=0).repeat(scale, axis=1))
     assert np.array_equal(results["bicubic"], enlarge(lr, scale))
@@ -142,7 +142,7 @@ def test_the_border_is_as_wide_as_the_scale():
     framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 0, 0, 0, 0
     for scale, exact in ((8, True), (4, False)):
         evaluation = Evaluation({"SR": lambda lr: framed}, scale)
-        evaluation.add(hr[::scale, ::scale], hr, None, None)
+        evaluation.add(Sample(hr[::scale, ::scale], hr))
         means = evaluation.scores["SR"].means()
         assert math.isinf(means["psnr_y"]) is exact and not math.isinf(means["psnr"])
 
@@ -308,7 +308,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
         Image.effect_noise((300, 300), 50).save(tmp_path / f"{i:02d}.png")
 
     def peak(count: int) -> int:
-        evaluation = Evaluation({"nearest": interpolation(BASELINES["nearest"], 4)}, 4)
+        evaluation = Evaluation({"nearest": baselines(4)["nearest"]}, 4)
         pairs = ImagePairs(find_images(tmp_path)[:count], 128, 4)
         tracemalloc.start()
         try:
@@ -363,21 +363,21 @@ def test_the_figure_has_a_code_of_every_version(reader):
     """LR, SR and the original; of eight codes the first four, since they have the versions 1 to 4."""
     images = {path.stem: Image.open(path).convert("RGB").resize((128, 128)) for path in CODES}
     results = iter([np.asarray(images[path.stem]) for path in CODES])
-    evaluation = Evaluation({"nearest": interpolation(BASELINES["nearest"], 4), "SR": lambda lr: next(results)}, 4)
+    evaluation = Evaluation({"nearest": baselines(4)["nearest"], "SR": lambda lr: next(results)}, 4)
     evaluation.run(ImagePairs(CODES[4:] + CODES[:4], 128, 4), lambda count: None)  # so every SR is another one's
-    assert [row.text for row in evaluation.rows] == [path.stem[:4] for path in CODES[4:]]
-    picture = np.asarray(evaluation.picture())
+    assert [text for _, _, text in evaluation.figure.rows] == [path.stem[:4] for path in CODES[4:]]
+    picture = np.asarray(evaluation.figure.draw())
     assert picture.shape[1] == 6 + 3 * (128 + 12)
     assert framed(picture, GREEN) == [[False, False, True]] * 4
     assert framed(picture, RED) == [[True, True, False]] * 4
 
 
 def test_the_figure_prefers_codes_and_low_versions(reader):
-    evaluation = Evaluation({"SR": interpolation(BASELINES["nearest"], 4)}, 4)
+    evaluation = Evaluation({"SR": baselines(4)["nearest"]}, 4)
     small, large = np.zeros((32, 32, 3), np.uint8), np.zeros((128, 128, 3), np.uint8)
     for text, version in ((None, None), ("a", 7), ("b", 7), ("c", 2), (None, 1), ("d", 40), ("e", 3)):
-        evaluation.add(small, large, text, version)
-    assert [row.text for row in evaluation.rows] == ["c", "e", "a", "d"]
+        evaluation.add(Sample(small, large, text, version))
+    assert [text for _, _, text in evaluation.figure.rows] == ["c", "e", "a", "d"]
 
 
 def test_the_figure_without_codes(colours):

@@ -63,18 +63,19 @@ def test_the_real_images_score_best_and_bicubic_as_the_metrics_say(reader):
 
 def test_versions_and_texts_are_those_of_the_originals(reader):
     judge = Validation(ImagePairs(CODES[:8], 128, 4), 8)
-    assert [version for _, version in judge.codes] == [1, 2, 3, 4, 1, 2, 3, 4]
-    assert [text for text, _ in judge.codes] == [path.name[:4] for path in CODES[:8]]
+    assert [sample.version for sample in judge.samples] == [1, 2, 3, 4, 1, 2, 3, 4]
+    assert [sample.text for sample in judge.samples] == [path.name[:4] for path in CODES[:8]]
 
 
 def test_the_first_readable_images_are_taken(photos):
     everything = validation(photos, limit=5)
     (photos / "0.png").write_bytes(b"broken")
     (photos / "2.png").write_bytes(b"broken")
-    judge = validation(photos, limit=3)
-    assert len(judge.hr) == len(judge.lr) == len(judge.bicubic) == len(judge.codes) == 3
+    pairs = ImagePairs(find_images(photos), 64, 4)
+    judge = Validation(pairs, 3)
+    assert len(judge.hr) == len(judge.lr) == len(judge.bicubic) == len(judge.samples) == 3
     assert all(np.array_equal(hr, everything.hr[i]) for hr, i in zip(judge.hr, (1, 3, 4), strict=True))
-    assert [path.name for path in judge.pairs.skipped] == ["0.png", "2.png"]
+    assert [path.name for path in pairs.skipped] == ["0.png", "2.png"]
     for path in photos.iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(DataError, match="None of the held-out images"):
@@ -114,10 +115,10 @@ def test_originals_are_read_one_at_a_time(tmp_path, reader):
     """The text is read off the full-size files, which together may be larger than memory."""
     for i in range(20):
         Image.new("RGB", (600, 600), (i, 0, 0)).save(tmp_path / f"{i}.png")
-    judge = Validation(ImagePairs(find_images(tmp_path), 16, 4), 20)
+    pairs = ImagePairs(find_images(tmp_path), 16, 4)
     tracemalloc.start()
     try:
-        assert judge.codes == [(None, None)] * 20
+        assert [sample.text for sample in Validation(pairs, 20).samples] == [None] * 20
         assert tracemalloc.get_traced_memory()[1] < 5 * 600 * 600 * 3
     finally:
         tracemalloc.stop()

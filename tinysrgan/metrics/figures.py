@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.errors import UserError
+from tinysrgan.metrics import qr_reader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,6 +70,37 @@ def strip(
                 draw.rectangle(corners, fill=GREEN if scans else RED)
             canvas.paste(image, (x, y))
     return canvas
+
+
+class Comparison:
+    """The article's figure of a few images, chosen from all that are offered: LR, upscaled, original side by side.
+
+    The first code of each version comes first, low versions before high ones; other images fill up the rows. Images
+    with a green frame scan, those with a red one don't; images without a code have no frame.
+    """
+
+    def __init__(self, rows: int = 4):
+        self.most, self.offered = rows, 0
+        self.versions: set[int | None] = set()
+        self.rows: list[tuple[tuple[bool, int], dict[str, np.ndarray], str | None]] = []  # rank, images, text
+
+    def offer(self, images: dict[str, np.ndarray], text: str | None, version: int | None) -> None:
+        """Add an image: its pictures by title, all uint8, and the text and version of its QR code (None: no code)."""
+        first = text is not None and version not in self.versions
+        self.rows.append(((False, version or 0) if first else (True, self.offered), images, text))
+        self.rows = sorted(self.rows, key=lambda row: row[0])[: self.most]
+        self.offered += 1
+        if version is not None and text is not None:
+            self.versions.add(version)
+
+    def draw(self) -> Image.Image:
+        """The figure. Raises ValueError if nothing was offered."""
+        frames = [
+            [qr_reader.read_code(image) == text if text is not None else None for image in images.values()]
+            for _, images, text in self.rows
+        ]
+        titles = list(self.rows[0][1]) if self.rows else []
+        return strip([list(images.values()) for _, images, _ in self.rows], titles, frames)
 
 
 def save_picture(image: Image.Image, path: str | Path) -> None:
