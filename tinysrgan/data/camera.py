@@ -1,13 +1,13 @@
-"""Photographs of QR codes: what printing, a camera and a file format do to a code, drawn at random.
+"""Photographs of QR codes: random effects of printing, a camera and a file format.
 
-A draw starts from a flat plane that shows the code, and ends with two pictures of one geometry: LR, what a camera would
-have stored, and HR, the code alone in pure black on white. Stages, in this order:
+Each draw starts from a flat plane that shows the code. The result is two images with the same geometry: LR is what a
+camera would store, HR is the code alone, pure black on white. The stages, in order:
 
-    print      ink spreads or thins; modules are square, rounded or dots; a logo may cover the middle
-    pose       any quarter turn, rotation, tilt with perspective, gentle curvature, any place in the frame
-    scene      grey levels of ink and paper, the end of the quiet zone, anything around it, inverted codes
-    optics     defocus, motion blur, the average over a pixel
-    sensor     uneven light, sharpening with halos, noise, 8 bits, JPEG
+    printed    ink spreads or shrinks; modules are squares, rounded or dots; a logo may cover the middle
+    pose       quarter turns, rotation, tilt with perspective, gentle curvature, any place in the frame
+    scene      grey levels of ink and paper, the width of the quiet zone, clutter around it, inverted codes
+    optics     defocus and motion blur
+    sensor     the average over a pixel, uneven light, sharpening with halos, noise, 8 bits, JPEG
 """
 
 from __future__ import annotations
@@ -21,53 +21,61 @@ from PIL import Image, ImageFilter
 
 from tinysrgan.data.images import quantize
 
-MODULE = 12  # pixels of the plane a module
-FINE = 8  # samples across an LR pixel
+MODULE = 12  # pixels of the plane per module, in both directions
+FINE = 8  # samples per LR pixel, in both directions
 
 
 @dataclass(frozen=True)
 class Camera:
-    """The ranges of all that varies; each amount is uniform in its range unless stated otherwise.
+    """The range of each effect; amounts are uniform in their range unless stated otherwise.
 
-    Lengths are in modules (of the code) or in LR pixels, grey levels in 0..255, angles in degrees. A share is the
-    probability that the draw has the property at all.
+    Lengths are in modules of the code or in LR pixels, grey levels from 0 to 255, angles in degrees. A share is the
+    probability that a photograph has the effect at all.
     """
 
-    # print
-    ink: tuple[float, float] = (-0.2, 0.25)  # modules that an edge of ink moves outwards
+    # printed
+    ink: tuple[float, float] = (-0.2, 0.25)  # modules by which ink spreads at each edge
     ink_share: float = 0.7
-    rounding: tuple[float, float] = (0.1, 0.25)  # sigma, in modules, of the blur that rounds corners
+    rounding: tuple[float, float] = (0.1, 0.25)  # sigma, in modules, of the blur that rounds the corners of spread ink
+    dots: tuple[float, float] = (0.38, 0.5)  # radius, in modules
     dots_share: float = 0.04
+    logo: tuple[float, float] = (0.06, 0.11)  # half its side, as a part of the code's side
     logo_share: float = 0.03
     # pose
-    pitch: tuple[float, float] = (0.7, 1.6)  # LR pixels a module, uniform in its logarithm
+    pitch: tuple[float, float] = (0.7, 1.6)  # LR pixels per module, uniform in its logarithm
     large_pitch: tuple[float, float] = (1.6, 8.0)
     large_share: float = 0.12
-    off_centre: float = 1.0  # how much of the room around a code, or of what a larger one lacks, it may be moved by
+    off_centre: float = 1.0  # how far the code may move: 1 is as far as it stays in the frame (or, if larger, fills it)
     rotation: tuple[float, float] = (-12, 12)
     wide_rotation: tuple[float, float] = (-45, 45)
     wide_share: float = 0.4
     quarter_turn_share: float = 0.35
     tilt: tuple[float, float] = (0, 40)
     tilt_share: float = 0.5
-    bend: tuple[float, float] = (-1.2, 1.2)  # modules that the edge of a curved code moves against its middle
+    distance: float = 3.0  # of the camera, in sides of the code
+    bend: tuple[float, float] = (-1.2, 1.2)  # modules by which curvature moves the code's edge relative to its middle
     bend_share: float = 0.25
     # scene
-    clean_share: float = 0.25  # black ink on bright paper
+    clean_share: float = 0.25  # ink at 0,
+    clean_white: tuple[float, float] = (0.7, 1)  # and paper at this part of 255
     black: tuple[float, float] = (0, 120)
-    contrast: float = 55  # white is at least so much above black,
-    white: float = 255  # and at most this
+    contrast: float = 55  # paper is at least this much brighter than ink,
+    white: float = 255  # and at most this bright
+    inverted_share: float = 0.05
     quiet: tuple[float, float] = (1, 4)  # modules
     no_quiet_share: float = 0.06
-    around_share: float = 0.6
-    inverted_share: float = 0.05
+    around_share: float = 0.6  # clutter begins where the quiet zone ends
+    shades: tuple[float, float] = (0, 60)  # standard deviation of smooth clutter
+    bars: tuple[int, int] = (1, 11)  # rectangles in the clutter, like print or edges
+    bars_share: float = 0.5
     # optics
-    blur: tuple[float, float] = (0, 0.55)  # sigma, in LR pixels, or in modules where these are larger
+    blur: tuple[float, float] = (0, 0.55)  # sigma, in LR pixels, or in modules if these are larger
     blur_share: float = 0.8
-    motion: tuple[float, float] = (0, 1.3)  # LR pixels
+    gaussian_share: float = 0.7  # of the blurs; the others are boxes
+    motion: tuple[float, float] = (0, 1.3)  # in LR pixels, or in modules if these are larger
     motion_share: float = 0.15
     # sensor
-    falloff: tuple[float, float] = (0, 0.5)  # of the light, from one side of the frame to the other
+    falloff: tuple[float, float] = (0, 0.5)  # the part of the light that is missing at the dark side of the frame
     falloff_share: float = 0.4
     sharpening: tuple[float, float] = (0, 1.5)  # weight of the unsharp mask
     sharpening_share: float = 0.4
@@ -80,32 +88,30 @@ class Camera:
     ) -> tuple[np.ndarray, np.ndarray]:
         """LR and HR, uint8 (lr_size, lr_size) and (scale lr_size, scale lr_size), of a code's modules (1 is dark).
 
-        A code that is larger than the frame shows only in part. ``scale`` divides FINE.
+        ``scale`` must divide FINE. Only part of a code that is larger than the frame is visible.
         """
         count = len(symbol)
         pitch = _logarithmic(rng, self.large_pitch if rng.random() < self.large_share else self.pitch)
-        plane = np.kron(symbol, np.ones((MODULE, MODULE), np.uint8))
-        printed = self._print(symbol, plane, rng)
-
-        u, v = self._pose(count, pitch, lr_size, rng)  # in modules from the code's upper left corner
+        printed = self.printed(symbol, rng)
+        u, v = self.pose(count, pitch, lr_size, rng)
         inside = (u >= 0) & (u < count) & (v >= 0) & (v < count)
-        last = len(plane) - 1
+        last = len(printed) - 1
         at = np.clip((v * MODULE).astype(int), 0, last), np.clip((u * MODULE).astype(int), 0, last)
-        hr = 255 * (1 - _block_means(inside * plane[at], lr_size * scale))
+        hr = 255 * (1 - _block_means(inside * _plane(symbol)[at], lr_size * scale))
+        scene = self.scene(inside * printed[at], u, v, count, rng)
+        lr = self.sensor(_block_means(self.optics(scene, pitch, rng), lr_size), rng)
+        return lr, quantize(hr)
 
-        scene = self._scene(inside * printed[at], u, v, count, rng)
-        lr = _block_means(self._optics(scene, pitch, rng), lr_size)
-        return self._sensor(lr, rng), quantize(hr)
-
-    def _print(self, symbol: np.ndarray, plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The plane as it comes off the printer: the share of ink, 0 or 1, or a grey level's share in a logo."""
-        count, middle = len(symbol), len(plane) // 2
+    def printed(self, symbol: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The code in ink, from 0 (paper) to 1, float32 (MODULE n, MODULE n)."""
+        plane, middle = _plane(symbol), len(symbol) * MODULE // 2
         if rng.random() < self.dots_share:
             offset = (np.arange(MODULE) + 0.5) / MODULE - 0.5
-            dot = np.hypot(offset[:, None], offset) < rng.uniform(0.38, 0.5)
-            plane = np.where(_finders(count), plane, np.kron(symbol, dot))
+            dot = np.hypot(offset[:, None], offset) < rng.uniform(*self.dots)
+            plane = np.where(_finders(len(symbol)), plane, np.kron(symbol, dot))
         if rng.random() < self.ink_share:
-            # At a distance d outside, a blurred straight edge has the level cdf(-d / sigma): a threshold moves it by d.
+            # Blur, then a threshold. At a distance d outside a straight edge the blurred level is cdf(-d / sigma), so
+            # this threshold moves the edge by d.
             spread, sigma = rng.uniform(*self.ink), rng.uniform(*self.rounding)
             level = 255 * NormalDist().cdf(-spread / sigma)
             margin = 2 * MODULE
@@ -113,27 +119,29 @@ class Camera:
             plane = wet[margin:-margin, margin:-margin] > np.clip(level, 1, 254)
         plane = plane.astype(np.float32)
         if rng.random() < self.logo_share:
-            half = int(rng.uniform(0.06, 0.11) * len(plane))
-            logo = (slice(middle - half, middle + half),) * 2
-            plane[logo] = rng.random()
+            half = int(rng.uniform(*self.logo) * len(plane))
+            plane[middle - half : middle + half, middle - half : middle + half] = rng.random()
         return plane
 
-    def _pose(self, count: int, pitch: float, lr_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The point (u, v) of the code's plane that each sample shows, in modules: two (FINE lr_size, FINE lr_size)."""
+    def pose(self, count: int, pitch: float, lr_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """For each sample of the frame, the point (u, v) of the code that it shows: two (FINE lr_size, FINE lr_size).
+
+        u goes right, v down, both in modules from the code's upper left corner; ``count`` is the code's side.
+        """
         angle = rng.uniform(*(self.wide_rotation if rng.random() < self.wide_share else self.rotation))
         if rng.random() < self.quarter_turn_share:
             angle += 90 * rng.integers(1, 4)
         tilt = np.radians(rng.uniform(*self.tilt) if rng.random() < self.tilt_share else 0)
         axis = rng.uniform(0, 2 * np.pi)
-        # The centre leaves the middle as far as the code stays in the frame, or a piece of a larger code fills it.
+        # Room for moving the centre: what the frame has on each side of the code, or a larger code beyond the frame.
         reach = self.off_centre * abs(lr_size - (count + 2) * pitch) / 2
         centre = lr_size / 2 + rng.uniform(-1, 1, 2) * (reach + 1)
 
         grid = (np.arange(lr_size * FINE, dtype=np.float32) + 0.5) / FINE
         x, y = grid[None, :] - float(centre[0]), grid[:, None] - float(centre[1])
-        x, y = _rotate(x, y, axis)  # x now is across the axis of the tilt
-        # A camera at three times the code's size sees nearer parts larger.
-        depth = float(np.cos(tilt)) - float(np.sin(tilt) / (3 * count * pitch)) * x
+        x, y = _rotate(x, y, axis)  # the plane is tilted about the y axis
+        # The inverse of a pinhole projection. Python floats keep the arrays in float32.
+        depth = float(np.cos(tilt)) - float(np.sin(tilt) / (self.distance * count * pitch)) * x
         depth = float(pitch) * np.maximum(depth, 0.2)
         x, y = _rotate(x / depth, float(np.cos(tilt)) * y / depth, np.radians(angle) - axis)
         if rng.random() < self.bend_share:
@@ -141,10 +149,10 @@ class Camera:
             x, y = (x, y + bend * x * x) if rng.random() < 0.5 else (x + bend * y * y, y)
         return x + count / 2, y + count / 2
 
-    def _scene(self, ink: np.ndarray, u: np.ndarray, v: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Grey levels of the code, its paper, and what lies beyond the quiet zone."""
+    def scene(self, ink: np.ndarray, u: np.ndarray, v: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Grey levels of the samples: the code, its paper, and the clutter beyond the quiet zone."""
         if rng.random() < self.clean_share:
-            black, white = 0.0, 255 * float(rng.uniform(0.7, 1))
+            black, white = 0.0, 255 * float(rng.uniform(*self.clean_white))
         else:
             black = float(rng.uniform(*self.black))
             white = float(rng.uniform(black + self.contrast, self.white))
@@ -154,33 +162,46 @@ class Camera:
         if rng.random() < self.around_share:
             quiet = 0.0 if rng.random() < self.no_quiet_share else rng.uniform(*self.quiet)
             outside = (np.minimum(u, v) < -quiet) | (np.maximum(u, v) > count + quiet)
-            scene = np.where(outside, _clutter(len(scene), rng), scene)
+            scene = np.where(outside, self.clutter(len(scene), rng), scene)
         return scene
 
-    def _optics(self, scene: np.ndarray, pitch: float, rng: np.random.Generator) -> np.ndarray:
-        sigma = rng.uniform(*self.blur) * FINE * max(pitch, 1.0)
+    def clutter(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Grey levels of what surrounds a code, (size, size): smooth shades, and bars in a share of the draws."""
+        shades = Image.fromarray((rng.uniform(*self.shades) * rng.standard_normal((6, 6))).astype(np.float32))
+        clutter = float(rng.uniform(0, 255)) + np.asarray(shades.resize((size, size), Image.Resampling.BICUBIC))
+        if rng.random() < self.bars_share:
+            for _ in range(rng.integers(*self.bars, endpoint=True)):
+                top, left = rng.integers(size, size=2)
+                height, width = (np.exp(rng.uniform(np.log(4), np.log(size / 2), 2))).astype(int)
+                clutter[top : top + height, left : left + width] = rng.uniform(0, 255)
+        return np.clip(clutter, 0, 255)
+
+    def optics(self, scene: np.ndarray, pitch: float, rng: np.random.Generator) -> np.ndarray:
+        """The samples after defocus and motion blur."""
+        unit = FINE * max(pitch, 1.0)
+        sigma = rng.uniform(*self.blur) * unit
         if rng.random() < self.blur_share and sigma > 0.3:
-            kind = ImageFilter.GaussianBlur(sigma) if rng.random() < 0.7 else ImageFilter.BoxBlur(1.7 * sigma)
-            scene = _filter(scene, kind)
+            gaussian = rng.random() < self.gaussian_share
+            # A box of this radius has the same variance.
+            scene = _filter(scene, ImageFilter.GaussianBlur(sigma) if gaussian else ImageFilter.BoxBlur(1.7 * sigma))
         if rng.random() < self.motion_share:
-            length, way = rng.uniform(*self.motion) * FINE * max(pitch, 1.0), rng.uniform(0, np.pi)
+            length, way = rng.uniform(*self.motion) * unit, rng.uniform(0, np.pi)
             steps = np.linspace(-length / 2, length / 2, 7)
             shifted = [np.roll(scene, (round(s * np.sin(way)), round(s * np.cos(way))), (0, 1)) for s in steps]
             scene = np.stack(shifted).mean(axis=0)
         return scene
 
-    def _sensor(self, lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        size = len(lr)
+    def sensor(self, lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Real grey levels (lr_size, lr_size) as uint8, with uneven light, sharpening, noise and JPEG."""
         if rng.random() < self.falloff_share:
-            way, across = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, size)
+            way, across = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, len(lr))
             ramp = np.clip(np.cos(way) * across[None, :] + np.sin(way) * across[:, None], -1, 1)
             lr = lr * (1 - rng.uniform(*self.falloff) * (0.5 + 0.5 * ramp))
         if rng.random() < self.sharpening_share:
             lr = lr + rng.uniform(*self.sharpening) * (lr - _smooth(lr))
-        lr = lr + rng.uniform(*self.noise) * rng.standard_normal(lr.shape)
-        lr = quantize(lr)
+        lr = quantize(lr + rng.uniform(*self.noise) * rng.standard_normal(lr.shape))
         if rng.random() < self.jpeg_share:
-            # JPEG's blocks of 8 pixels begin anywhere in the frame.
+            # The frame is a crop of a larger file, so JPEG's blocks of 8 pixels start anywhere in it.
             down, right = rng.integers(8, size=2)
             file = io.BytesIO()
             framed = Image.fromarray(np.pad(lr, ((down, 0), (right, 0)), "edge"))
@@ -189,11 +210,18 @@ class Camera:
         return lr
 
 
+def _plane(symbol: np.ndarray) -> np.ndarray:
+    """The modules as squares, uint8 (MODULE n, MODULE n)."""
+    return np.kron(symbol, np.ones((MODULE, MODULE), np.uint8))
+
+
 def _logarithmic(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """A value whose logarithm is uniform."""
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
 def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in axes that are turned by ``angle``, in radians."""
     c, s = float(np.cos(angle)), float(np.sin(angle))
     return c * x + s * y, c * y - s * x
 
@@ -203,33 +231,21 @@ def _filter(image: np.ndarray, kind: ImageFilter.MultibandFilter) -> np.ndarray:
 
 
 def _block_means(samples: np.ndarray, size: int) -> np.ndarray:
-    """Means over the equal square blocks that make ``size`` rows and columns of the samples."""
+    """Means over square blocks: (block size, block size) to float32 (size, size)."""
     block = len(samples) // size
     return samples.reshape(size, block, size, block).mean(axis=(1, 3), dtype=np.float32)
 
 
 def _finders(count: int) -> np.ndarray:
-    """Whether each pixel of a plane belongs to one of the three finder patterns."""
+    """A mask of the plane's pixels that belong to the three finder patterns."""
     low, high = np.arange(count) < 7, np.arange(count) >= count - 7
     corners = np.outer(low, low) | np.outer(low, high) | np.outer(high, low)
     return np.kron(corners, np.ones((MODULE, MODULE), bool))
 
 
 def _smooth(image: np.ndarray) -> np.ndarray:
-    """The image blurred by the binomial kernel (1 2 1) / 4 both ways; edges are repeated."""
+    """Blur with the kernel (1 2 1) / 4 in both directions; edges are repeated."""
     for axis in (0, 1):
         padded = np.pad(image, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], "edge").swapaxes(0, axis)
         image = ((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4).swapaxes(0, axis)
     return image
-
-
-def _clutter(size: int, rng: np.random.Generator) -> np.ndarray:
-    """What may surround a code: smooth shades, and in one of two draws some bars like print or edges."""
-    shades = Image.fromarray((rng.uniform(0, 60) * rng.standard_normal((6, 6))).astype(np.float32))
-    clutter = float(rng.uniform(0, 255)) + np.asarray(shades.resize((size, size), Image.Resampling.BICUBIC))
-    if rng.random() < 0.5:
-        for _ in range(rng.integers(1, 12)):
-            top, left = rng.integers(size, size=2)
-            height, width = (np.exp(rng.uniform(np.log(4), np.log(size / 2), 2))).astype(int)
-            clutter[top : top + height, left : left + width] = rng.uniform(0, 255)
-    return np.clip(clutter, 0, 255)
