@@ -48,11 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = parser().parse_args(arguments)
     sizes = {name: value for name in ("blocks", "filters") if (value := getattr(words, name)) is not None}
     cases = [replace(case, **sizes) for case in CASES if words.rows in case.name]
-    missing = [name for name in ("threadpoolctl", "matplotlib") if find_spec(name) is None]
-    if missing:
-        print(
-            f"benchmarks: {' and '.join(missing)} not installed: pip install -e '.[train]' brings it.", file=sys.stderr
-        )
+    if find_spec("matplotlib") is None:
+        print("benchmarks: matplotlib is not installed: pip install -e '.[train]' brings it.", file=sys.stderr)
         return 2
     if not cases:
         names = "; ".join(case.name for case in CASES)

@@ -19,20 +19,18 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from tinysrgan.core.cli import command, command_line, taken_by
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
-
-Item = TypeVar("Item")
 
 
 def make(text: str, version: int, level: str) -> Image.Image:
@@ -101,7 +99,7 @@ def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / ".unfinished.png"  # so that no code is ever half written
     try:
-        for name, text, version, level in progress(codes):
+        for name, text, version, level in tqdm(codes, unit=" codes"):
             make(text, version, level).save(unfinished, optimize=True)
             os.replace(unfinished, folder / name)
     except OSError as error:
@@ -111,15 +109,6 @@ def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
     with taken_by(sys.stdout):
         print(f"{len(codes)} QR codes in {folder}")
     return 0
-
-
-def progress(items: list[Item]) -> Iterable[Item]:
-    """The items, under a progress bar where tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return items
-    return tqdm(items, unit=" codes")
 
 
 if __name__ == "__main__":

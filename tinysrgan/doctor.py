@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 import tinysrgan
 from tinysrgan.core.cli import command, taken_by
@@ -19,8 +20,6 @@ from tinysrgan.ops import parallel
 
 # Packages beyond the core, and what they are for.
 EXTRAS = {
-    "tqdm": "progress bars",
-    "threadpoolctl": "all cores at full speed",
     "zxing-cpp": "reading QR codes",
     "matplotlib": "loss curves",
 }
@@ -110,10 +109,6 @@ def driver_version() -> int | None:
 
 def blas() -> str:
     """The BLAS behind NumPy and the kind of core that it was chosen for, if threadpoolctl can tell."""
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        return "BLAS unknown without threadpoolctl"
     found = [info for info in threadpool_info() if info["user_api"] == "blas"]
     if not found:
         return "a BLAS that this threadpoolctl doesn't know (so there is one worker)"

@@ -40,7 +40,7 @@ def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
     return loss.mean(), (y - target) / np.maximum(1 - y * y, 4 * near) / y.size
 
 
-PIXEL_LOSSES: dict[str, ImageLoss] = {"squares": mean_squared_error, "entropy": pixel_cross_entropy}
+PIXEL_LOSSES: dict[str, ImageLoss] = {"mse": mean_squared_error, "bce": pixel_cross_entropy}
 
 
 def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("matplotlib")
-pytest.importorskip("threadpoolctl")
 
 from benchmarks import __main__ as command
 from benchmarks import data_pipeline, report

@@ -14,7 +14,7 @@ from tinysrgan import evaluate
 from tinysrgan.data.dataset import ImagePairs
 from tinysrgan.data.division import Division
 from tinysrgan.train import main
-from tinysrgan.training.run_log import Report
+from tinysrgan.training.run_log import RunLog as Report
 
 SMALL = "--blocks 1 --filters 2 --batch-size 4 --hr-size 32 --device cpu --pretrain-steps 6 --steps 0".split()
 MORE = ["--device", "cpu", "--steps"]
@@ -145,7 +145,7 @@ def test_another_folder_is_refused(here, used, capsys):
 def test_a_limit_is_kept(here, used, capsys):
     """A folder of fewer images leaves room for new ones; else the rest of the folder is not new."""
     for limit, room in ((12, 0), (26, 2)):
-        assert train("images", *SMALL, "--limit", limit, "--out", f"run{limit}") == 0
+        assert train("images", *SMALL, "--max-images", limit, "--out", f"run{limit}") == 0
         first = Division.read(Path(f"run{limit}/checkpoint.h5"))
         add(*(f"images/new{i}.png" for i in range(3)))
         assert train("--resume", f"run{limit}", *MORE, 8) == 0
@@ -213,7 +213,7 @@ def test_a_new_run_does_not_judge_by_what_its_generator_has_learnt(here, used, c
     first = held_out()
     add(*(f"images/a{i}.png" for i in range(6)))
     for file in ("generator.h5", "checkpoint.h5"):
-        assert train("images", *SMALL[6:], "--generator", f"run/{file}", "--out", file[:-3]) == 0
+        assert train("images", *SMALL[6:], "--init-from", f"run/{file}", "--out", file[:-3]) == 0
         assert held_out(f"{file[:-3]}/checkpoint.h5") == first and not used[-1][0] & {*first}
         assert f"run/{file} has learnt from images in images" in capsys.readouterr().err
 
@@ -221,23 +221,23 @@ def test_a_new_run_does_not_judge_by_what_its_generator_has_learnt(here, used, c
 def test_other_images_are_divided_anew(here, used, capsys):
     assert train("images", *SMALL, "--out", "run") == 0
     add(*(f"others/x{i}.png" for i in range(6)))
-    assert train("others", *SMALL[6:], "--generator", "run/generator.h5", "--out", "second") == 0
+    assert train("others", *SMALL[6:], "--init-from", "run/generator.h5", "--out", "second") == 0
     assert len(held_out("second/checkpoint.h5")) == 2
     assert "has learnt" not in capsys.readouterr().err
 
 
 def test_with_fresh_codes_all_images_are_held_out_but_those_learnt_before(here, used):
     pytest.importorskip("qrcode")
-    fresh = ["--fresh-codes", "--hr-size", 128, "--device", "cpu", "--pretrain-steps", 1, "--steps", 0]
+    fresh = ["--synthetic", "--hr-size", 128, "--device", "cpu", "--pretrain-steps", 1, "--steps", 0]
     assert train("images", *SMALL, *fresh, "--out", "fresh") == 0
     assert held_out("fresh/generator.h5") == sorted(os.listdir("images"))
     add("images/new.png")
     assert train("--resume", "fresh", *MORE, 1) == 0
     assert held_out("fresh/generator.h5")[-1] == "new.png" and "new.png" in used[-1][1]
 
-    assert train("images", *SMALL[6:], "--generator", "fresh/generator.h5", "--out", "run") == 0
+    assert train("images", *SMALL[6:], "--init-from", "fresh/generator.h5", "--out", "run") == 0
     assert len(held_out()) == 8, "from fresh codes nothing in the folder was learnt"
-    assert train("images", *fresh, "--generator", "run/generator.h5", "--out", "again") == 0
+    assert train("images", *fresh, "--init-from", "run/generator.h5", "--out", "again") == 0
     assert held_out("again/generator.h5") == held_out() and used[-1][1] == {*held_out()}
 
 

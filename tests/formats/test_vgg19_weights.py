@@ -4,7 +4,6 @@ import hashlib
 import http.server
 import os
 import socket
-import sys
 import threading
 from pathlib import Path
 
@@ -145,12 +144,6 @@ def test_download(server, tmp_path, capsys):
     assert target.read_bytes() == CONTENT
     assert os.listdir(target.parent) == ["file.h5"]
     assert str(target) in capsys.readouterr().err
-
-
-def test_download_without_tqdm(server, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    download(tmp_path / "file.h5", f"{server}/good", len(CONTENT), MD5)
-    assert (tmp_path / "file.h5").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,6 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_company(case):
 
 @every_layer
 def test_one_worker_and_two_agree(case, monkeypatch):
-    pytest.importorskip("threadpoolctl", reason="without threadpoolctl there is always one worker")
     monkeypatch.setattr("tinysrgan.ops.elementwise.SHARED_ELEMENTS", 1)  # share even small arrays
     x = input_of(case, images=3)
     results = {}

@@ -552,9 +552,9 @@ def test_a_process_exits_while_workers_are_idle():
     assert done.stdout == "[1, 1]\n"
 
 
-def test_without_threadpoolctl_there_is_one_worker(monkeypatch):
+def test_with_an_unknown_blas_there_is_one_worker(monkeypatch):
     arrays = problem(0, 2, 17, 19, 24, 24, 3, 3)
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setattr(parallel.ThreadpoolController, "select", lambda self, user_api: self._from_controllers([]))
     parallel._blas.cache_clear()
     try:
         with cut(3):

@@ -151,7 +151,7 @@ def test_ten_steps_beside_pytorch(shape):
 
 def test_four_steps_are_two_and_two_more(codes, tmp_path):  # noqa: F811
     """Bit for bit, from a checkpoint that holds Muon's momentum. (The preset's rate doesn't change with the steps.)"""
-    options = ["--preset", "article", "--content", "pixels", *SMALL, "--optimizer", "muon"]
+    options = ["--preset", "article", "--content-loss", "pixels", *SMALL, "--optimizer", "muon"]
     assert train(codes, *options, "--steps", 4, "--out", tmp_path / "whole") == 0
     assert train(codes, *options, "--steps", 2, "--out", tmp_path / "parts") == 0
     assert train("--resume", tmp_path / "parts", "--steps", 4) == 0

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinysrgan.core.errors import UserError
 from tinysrgan.data.dataset import ImagePairs
 from tinysrgan.data.division import Division
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
-from tinysrgan.training.run_log import COLUMNS, Report, beside_bicubic, describe
+from tinysrgan.training.run_log import CLOCKS, SCORES, RunLog, beside_bicubic, describe
 from tinysrgan.training.srgan import SRGAN
 
 CODES = sorted((Path(__file__).parents[2] / "data" / "qr").glob("*.png"))
@@ -22,9 +23,9 @@ NAN = float("nan")
 
 @pytest.fixture
 def make(tmp_path):
-    """Reports on a run of two tiny nets: 60 steps of two images, 30 of them pre-training, 4 steps an epoch."""
+    """RunLogs on a run of two tiny nets: 60 steps of two images, 30 of them pre-training, 4 steps an epoch."""
 
-    def make(start=0, save_every=25, training=CODES[:8], held_out=CODES[8:11], preset="qr") -> Report:
+    def make(start=0, save_every=25, training=CODES[:8], held_out=CODES[8:11], preset="qr") -> RunLog:
         options = Options(
             preset=preset,
             hr_size=32,
@@ -40,7 +41,7 @@ def make(tmp_path):
         call = RunPaths(tmp_path / "codes", tmp_path / "run", "cpu", None, None, start)
         pairs, judged = (ImagePairs(list(paths), 32, 4) for paths in (training, held_out))
         division = Division([path.name for path in training], [path.name for path in held_out])
-        return Report(call, options, SRGAN.build(options, None, np), pairs, judged, np, division)
+        return RunLog(call, options, SRGAN.build(options, None, np), pairs, judged, np, division)
 
     return make
 
@@ -52,7 +53,8 @@ def losses(step: int) -> dict[str, float]:
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "log.csv", newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        assert tuple(reader.fieldnames or ()) == COLUMNS
+        columns = tuple(reader.fieldnames or ())
+        assert columns[: len(CLOCKS)] == CLOCKS and columns[-len(SCORES) :] == SCORES
         return list(reader)
 
 
@@ -103,10 +105,41 @@ def test_on_resuming_rows_beyond_the_checkpoint_are_dropped(make, tmp_path):
         file.write("4")  # a row that was cut short; it isn't step 4
     before = rows(tmp_path / "run")
     with make(start=30) as report:
-        assert rows(tmp_path / "run") == before[:4]
+        kept = rows(tmp_path / "run")
+        assert [without_blanks(row) for row in kept] == [without_blanks(row) for row in before[:4]]
         for step in range(31, 61):
             report.step(step, losses(step))
     assert [row["step"] for row in rows(tmp_path / "run")] == ["10", "20", "25", "30", "40", "50", "60"]
+
+
+def without_blanks(row: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if value}
+
+
+def test_every_loss_gets_a_column_when_it_first_appears(make, tmp_path):
+    """Also in a log that an earlier part of the run, or an earlier tinysrgan with its fixed columns, began."""
+    with make() as report:
+        for step in range(1, 41):
+            report.step(step, losses(step) | ({"total variation": 0.5} if step > 20 else {}))
+            if step == 20:
+                assert "total variation" not in rows(tmp_path / "run")[0]
+    log = rows(tmp_path / "run")
+    assert [row["total variation"] for row in log] == ["", "", "0.5", "0.5", "0.5"]
+    assert [row["pixel"] for row in log] == ["5.5", "15.5", "23", "28", ""]
+    with make(start=40) as report:
+        for step in range(41, 51):
+            report.step(step, losses(step) | {"edges": 2.0})
+    again = rows(tmp_path / "run")
+    assert [without_blanks(row) for row in again[:5]] == [without_blanks(row) for row in log]
+    assert again[5]["edges"] == "2" and again[5]["total variation"] == "" and again[0]["edges"] == ""
+
+
+def test_a_loss_that_is_not_finite_is_named_and_not_logged(make, tmp_path):
+    with make() as report:
+        report.step(1, {"pixel": 1.0})
+        with pytest.raises(UserError, match=r"step 2: not finite: content\."):
+            report.step(2, {"pixel": 1.0, "content": NAN})
+    assert rows(tmp_path / "run") == []
 
 
 def test_a_new_run_begins_a_new_log(make, tmp_path):
@@ -143,7 +176,7 @@ def test_the_old_log_survives_a_full_disk(make, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space"), make(start=25):
+    with pytest.raises(UserError, match="No space"), make(start=25):
         pass
     assert (tmp_path / "run" / "log.csv").read_bytes() == before
 
@@ -188,7 +221,7 @@ def test_a_name_that_is_no_unicode_can_be_printed(make, tmp_path, capsysbinary):
 # ---------------------------------------------------------------- without the optional packages
 
 
-def finish(report: Report) -> None:
+def finish(report: RunLog) -> None:
     with report:
         report.step(60, losses(60))
     report.finish()
@@ -214,13 +247,6 @@ def test_with_the_reader_it_says_nothing_of_it(make, capsys):
     assert "scans" in captured.out
 
 
-def test_without_tqdm_the_saved_lines_remain(make, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    finish(make(59))
-    without = capsys.readouterr().out
-    assert "step     60 of 60: PSNR" in without
-
-
 def test_without_matplotlib_it_says_so_and_all_else_is_there(make, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
@@ -240,7 +266,6 @@ def test_with_matplotlib_there_are_curves(make, tmp_path, capsys):
 
 
 def test_the_bar_starts_where_the_run_goes_on(make, capsys):
-    pytest.importorskip("tqdm")
     with make(30) as report:
         report.step(31, {"pixel": 0.125})
         assert report.bar.n == 62 and report.bar.total == 120

@@ -1,6 +1,7 @@
 """The command ``python -m tinysrgan.train``: what it makes, how it goes on after a stop, how it fails."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import h5py
@@ -17,13 +19,14 @@ from PIL import Image
 
 from tinysrgan import train as train_module
 from tinysrgan.core.atomic_write import claimed
-from tinysrgan.formats.checkpoint import load_generator
+from tinysrgan.formats.checkpoint import load_generator, read_state
 from tinysrgan.ops.conv.dispatch import choose
 from tinysrgan.train import learning_rate, main
-from tinysrgan.training.config import Options
+from tinysrgan.training.arguments import parse
+from tinysrgan.training.config import PRESETS, Options
 
 ROOT = Path(__file__).parents[2]
-SMALL = "--blocks 1 --filters 4 --batch-size 2 --limit 12 --hr-size 32 --seed 3 --device cpu".split()
+SMALL = "--blocks 1 --filters 4 --batch-size 2 --max-images 12 --hr-size 32 --seed 3 --device cpu".split()
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_a_run_leaves_everything_behind(codes, tmp_path, capsys):
 
 def test_the_article_s_preset_saves_the_generator_every_five_epochs(codes, tmp_path):
     out = tmp_path / "run"
-    article = ["--preset", "article", "--content", "pixels", *SMALL]
+    article = ["--preset", "article", "--content-loss", "pixels", *SMALL]
     assert train(codes, *article, "--epochs", 5, "--out", out) == 0
     assert (out / "generator-epoch-005.h5").exists()
     assert_same_state(out / "generator-epoch-005.h5", out / "generator.h5")
@@ -100,8 +103,8 @@ def test_the_log_after_many_kills_is_that_of_a_run_without_them(codes, tmp_path)
     """kill -9 wherever it hits, then one in the worst place: after a checkpoint, before its row. Ctrl-C as well."""
     steps = ["--pretrain-steps", 20, "--steps", 33, "--save-every", 7]
     assert train(codes, *SMALL, *steps, "--out", tmp_path / "whole") == 0
-    worst = "import os, signal, sys\nfrom tinysrgan import train\nfrom tinysrgan.training import run_log as report\n"
-    in_the_middle = "report.Report._show = lambda self, done: os.kill(os.getpid(), signal.SIGKILL)\n"
+    worst = "import os, signal, sys\nfrom tinysrgan import train\nfrom tinysrgan.training import run_log\n"
+    in_the_middle = "run_log.RunLog._show = lambda self, done: os.kill(os.getpid(), signal.SIGKILL)\n"
     later = "step = train.pretrain_step\ncount = [0]\ndef slow(*a):\n    count[0] += 1\n"
     later += (
         "    if count[0] == 5: os.kill(os.getpid(), signal.SIGNAL)\n    return step(*a)\ntrain.pretrain_step = slow\n"
@@ -127,7 +130,7 @@ def test_a_run_that_was_killed_at_its_very_end_still_ends(codes, tmp_path, monke
     run = tmp_path / "run"
     for line in ([codes, *SMALL, "--pretrain-steps", 2, "--steps", 0, "--out", run], ["--resume", run, "--steps", 1]):
         with monkeypatch.context() as patch:
-            patch.setattr("tinysrgan.training.run_log.Report.finish", killed)
+            patch.setattr("tinysrgan.training.run_log.RunLog.finish", killed)
             assert train(*line) == 130
         assert train("--resume", run) == 0
         assert_same_state(run / "generator.h5", run / "checkpoint.h5", "generator")
@@ -210,7 +213,7 @@ def test_nor_by_a_link_in_the_run_s_folder(codes, tmp_path, capsys):
 
 def test_four_steps_are_two_and_two_more(codes, tmp_path):
     """Bit for bit, in the phase that changes most: both nets, both Adams, batch statistics, augmentation."""
-    constant = ["--preset", "article", "--content", "pixels", *SMALL]
+    constant = ["--preset", "article", "--content-loss", "pixels", *SMALL]
     assert train(codes, *constant, "--steps", 4, "--out", tmp_path / "whole") == 0
     assert train(codes, *constant, "--steps", 2, "--out", tmp_path / "parts") == 0
     assert train("--resume", tmp_path / "parts", "--steps", 4) == 0
@@ -230,10 +233,10 @@ def test_a_generator_is_for_grey_until_it_is_trained_on_colour(codes, tmp_path):
         Image.new("RGB", (40, 40), (90, 100 + i, 90)).save(tmp_path / "colours" / f"{i}.png")
     line = [*SMALL, "--pretrain-steps", 1, "--steps", 0]
     assert train(codes, *line, "--out", tmp_path / "grey") == 0
-    begin = ["--generator", tmp_path / "grey" / "generator.h5"]
+    begin = ["--init-from", tmp_path / "grey" / "generator.h5"]
     assert train(tmp_path / "colours", *line, *begin, "--out", tmp_path / "colour") == 0
     assert grey("grey") and not grey("colour")
-    begin = ["--generator", tmp_path / "colour" / "generator.h5"]
+    begin = ["--init-from", tmp_path / "colour" / "generator.h5"]
     assert train(codes, *line, *begin, "--out", tmp_path / "both") == 0
     assert train("--resume", tmp_path / "grey", "--steps", 1) == 0
     assert train("--resume", tmp_path / "both", "--steps", 1) == 0
@@ -243,7 +246,7 @@ def test_a_generator_is_for_grey_until_it_is_trained_on_colour(codes, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
 def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
     """With the loss for black and white, whose net ends in tanh; the folder's images are then all held out."""
-    options = "--fresh-codes --augment hard --pixel-loss entropy --pretrain-steps 2 --save-every 2".split()
+    options = "--synthetic --augment hard --pixel-loss bce --pretrain-steps 2 --save-every 2".split()
     assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 2, "--out", tmp_path / "whole") == 0
     assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 1, "--out", tmp_path / "parts") == 0
     assert train("--resume", tmp_path / "parts", "--steps", 2) == 0
@@ -253,11 +256,12 @@ def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
 
 def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
     """Its net's options need not be said; with a rate of 0 its weights come out as they went in."""
-    net = [*SMALL, "--upscale", "nearest", "--pixel-loss", "entropy"]
+    net = [*SMALL, "--upscale", "nearest", "--pixel-loss", "bce"]
     assert train(codes, *net, "--pretrain-steps", 2, "--steps", 0, "--out", tmp_path / "first") == 0
-    still = "--batch-size 2 --hr-size 32 --limit 12 --seed 4 --pretrain-steps 1 --pretrain-rate 0 --steps 0".split()
+    still = "--batch-size 2 --hr-size 32 --max-images 12 --seed 4 --pretrain-steps 1 --steps 0".split()
+    still += ["--pretrain-learning-rate", 0]
     for i, file in enumerate(["generator.h5", "checkpoint.h5"]):
-        begin = ["--generator", tmp_path / "first" / file, "--out", tmp_path / str(i)]
+        begin = ["--init-from", tmp_path / "first" / file, "--out", tmp_path / str(i)]
         assert train(codes, *still, *begin) == 0
         first, second = (load_generator(tmp_path / name / "generator.h5") for name in ("first", str(i)))
         assert second.config == first.config
@@ -297,7 +301,91 @@ def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_pa
     assert train("--resume", out, "--steps", 1) == 0
     with h5py.File(out / "checkpoint.h5") as file:
         options = json.loads(file.attrs["state"])["options"]
-    assert options["optimizer"] == "adam" and options["pixel_loss"] == "squares"
+    assert options["optimizer"] == "adam" and options["pixel_loss"] == "mse"
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(codes, tmp_path, monkeypatch):
+    """Made by commit 574f20d, whose options had other names: pixel_loss "entropy", limit, pretrain_rate, ..."""
+    (tmp_path / "run").mkdir()
+    with gzip.open(Path(__file__).with_name("checkpoint-574f20d.h5.gz")) as file:
+        (tmp_path / "run" / "checkpoint.h5").write_bytes(file.read())
+    before = arrays(tmp_path / "run" / "checkpoint.h5")
+    assert train("--resume", tmp_path / "run", codes, "--steps", 1) == 0  # has done its steps: only the end is left
+    assert_same_state(tmp_path / "run" / "generator.h5", tmp_path / "run" / "checkpoint.h5", "generator")
+    assert train("--resume", tmp_path / "run", codes, "--steps", 3, "--device", "cpu") == 0
+    state = read_state(tmp_path / "run" / "checkpoint.h5")
+    options = Options(**state["options"])
+    assert state["step"] == 4 and options.pixel_loss == "bce" and options.content_loss == "pixels"
+    assert (options.max_images, options.synthetic, options.pretrain_learning_rate) == (5, False, 2e-3)
+    after = arrays(tmp_path / "run" / "checkpoint.h5")
+    assert after.keys() == before.keys()
+    assert any((after[name] != before[name]).any() for name in after if name.startswith("generator/"))
+
+
+def test_old_spellings_of_options_are_accepted(codes, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    old = "--pixel-loss entropy --content pixels --limit 5 --pretrain-rate 1e-3 --fresh-codes --augment hard".split()
+    new = "--pixel-loss bce --content-loss pixels --max-images 5 --pretrain-learning-rate 1e-3 --synthetic".split()
+    for out, options in ((first, old), (second, [*new, "--augment", "hard"])):
+        paths, parsed = parse([str(codes), *options, "--out", str(out)])
+        assert paths.out == out
+        assert parsed == Options(
+            pixel_loss="bce", max_images=5, pretrain_learning_rate=1e-3, synthetic=True, augment="hard"
+        )
+    assert parse([str(codes), "--vgg", "v.h5"])[0].vgg_weights == Path("v.h5")
+    line = [codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out"]
+    assert train(*line, first) == 0
+    paths, _ = parse(["--generator", str(first / "generator.h5"), str(codes), "--out", str(second)])
+    assert paths.init_from == first / "generator.h5"
+
+
+def test_presets_name_options_with_allowed_values():
+    allowed = {option.name: option.metadata["allowed"] for option in fields(Options)}
+    for preset in [asdict(Options()), *PRESETS.values()]:
+        for name, value in preset.items():
+            if callable(allowed[name]) and value is not None:
+                assert allowed[name](str(value)) == value, name
+            elif allowed[name] is not None and not callable(allowed[name]):
+                assert value in allowed[name], name
+
+
+def test_a_new_loss_term_logs_itself(codes, tmp_path, monkeypatch):
+    step = train_module.generator_step
+    monkeypatch.setattr(train_module, "generator_step", lambda *args: step(*args) | {"total variation": np.float32(2)})
+    out = tmp_path / "run"
+    steps = ["--pretrain-steps", 10, "--steps", 10, "--save-every", 15]
+    assert train(codes, *SMALL, *steps, "--out", out) == 0
+    assert train("--resume", out, "--steps", 11) == 0
+    assert [(row["step"], row["total variation"]) for row in log(out)] == [
+        ("10", ""),
+        ("15", "2"),
+        ("20", "2"),
+        ("21", "2"),
+    ]
+
+
+def test_a_moving_average_is_what_a_run_shows_and_keeps(codes, tmp_path):
+    """Bit for bit the same after a stop; without the option, or with a decay of 0, nothing changes."""
+    line = [codes, *SMALL, "--pretrain-steps", 2, "--save-every", 1]
+    for name, options in (("off", []), ("whole", ["--ema", 0.9]), ("parts", ["--ema", 0.9])):
+        steps = 1 if name == "parts" else 3
+        assert train(*line, *options, "--steps", steps, "--out", tmp_path / name) == 0
+    assert train("--resume", tmp_path / "parts", "--steps", 3) == 0
+    whole, parts, off = (tmp_path / name / "checkpoint.h5" for name in ("whole", "parts", "off"))
+    assert_same_state(whole, parts, "average")
+    assert_same_state(whole, parts, "adam_generator")
+    average, kept = arrays(whole), arrays(tmp_path / "whole" / "generator.h5")
+    for name, array in kept.items():
+        assert array.tobytes() == average[name.replace("generator/", "average/")].tobytes()
+    assert any((array != average[name]).any() for name, array in kept.items())
+    # The average takes no part in training.
+    assert not [name for name in arrays(off) if name.startswith("average")]
+    for name, array in arrays(off).items():
+        if name.startswith("generator/"):
+            assert array.tobytes() == average[name].tobytes(), name
+    assert [row["psnr"] for row in log(tmp_path / "whole")] != [row["psnr"] for row in log(tmp_path / "off")]
+    assert log(tmp_path / "whole") == log(tmp_path / "parts")
+    assert train("--resume", tmp_path / "whole", "--ema", 0.5, "--steps", 4) == 2
 
 
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(codes, tmp_path):
@@ -354,9 +442,9 @@ def test_offline_a_preset_that_wants_vgg_trains_on_pixels_and_says_so(codes, tmp
 
 def test_offline_vgg_asked_for_by_name_is_an_error(codes, tmp_path, capsys, monkeypatch):
     offline(monkeypatch, tmp_path)
-    assert train(codes, *SMALL, "--content", "block3_conv4", "--steps", 1, "--out", tmp_path / "run") == 2
+    assert train(codes, *SMALL, "--content-loss", "block3_conv4", "--steps", 1, "--out", tmp_path / "run") == 2
     assert "weights" in capsys.readouterr().err
-    assert train(codes, *SMALL, "--vgg", tmp_path / "no.h5", "--steps", 1, "--out", tmp_path / "run") == 2
+    assert train(codes, *SMALL, "--vgg-weights", tmp_path / "no.h5", "--steps", 1, "--out", tmp_path / "run") == 2
     assert "no.h5" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -366,7 +454,7 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
     if not vgg.exists():
         pytest.skip("VGG19's weights are not at hand")
     out = tmp_path / "run"
-    assert train(codes, *SMALL, "--pretrain-steps", 0, "--steps", 1, "--vgg", vgg, "--out", out) == 0
+    assert train(codes, *SMALL, "--pretrain-steps", 0, "--steps", 1, "--vgg-weights", vgg, "--out", out) == 0
     with open(out / "log.csv", newline="") as file:
         content = float(next(csv.DictReader(file))["content"])
     assert train("--resume", out, "--steps", 2) == 0  # which knows where VGG19 is
@@ -378,7 +466,7 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
     [
         (["nowhere"], ["nowhere"]),
         (["README.md"], ["README.md"]),
-        (["data/qr", "--limit", "1"], ["2"]),
+        (["data/qr", "--max-images", "1"], ["2"]),
         (["data/qr", "--hr-size", "30"], ["--hr-size 30", "--scale 4"]),
         (["--resume", "nowhere"], ["nowhere"]),
         (["data/qr", "--resume", "README.md"], ["README.md"]),
@@ -413,7 +501,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(codes, tmp_path, capsys):
 def test_a_broken_image_is_named_and_training_goes_on(codes, tmp_path, capsys):
     for i in range(3):
         (codes / f"broken{i}.png").write_bytes(b"not a picture")
-    assert train(codes, *SMALL, "--limit", 15, "--pretrain-steps", 8, "--steps", 0, "--out", tmp_path / "run") == 0
+    assert train(codes, *SMALL, "--max-images", 15, "--pretrain-steps", 8, "--steps", 0, "--out", tmp_path / "run") == 0
     printed = "".join(capsys.readouterr())
     for i in range(3):
         assert printed.count(f"broken{i}.png") >= 1
@@ -421,10 +509,10 @@ def test_a_broken_image_is_named_and_training_goes_on(codes, tmp_path, capsys):
 
 
 def test_learning_rate_schedules():
-    cosine = Options(pretrain_steps=1000, steps=100, pretrain_rate=1e-3, learning_rate=1e-4)
+    cosine = Options(pretrain_steps=1000, steps=100, pretrain_learning_rate=1e-3, learning_rate=1e-4)
     assert learning_rate(0, cosine) == pytest.approx(1e-3 / 50)
     assert learning_rate(500, cosine) == pytest.approx(5e-4)
     assert learning_rate(999, cosine) < 1e-8
     assert learning_rate(1050, cosine) == pytest.approx(5e-5)
-    paper = Options(pretrain_steps=10, steps=10, pretrain_rate=1e-4, learning_rate=1e-4, decay="step")
+    paper = Options(pretrain_steps=10, steps=10, pretrain_learning_rate=1e-4, learning_rate=1e-4, decay="step")
     assert [learning_rate(step, paper) for step in (0, 9, 10, 14, 15, 19)] == pytest.approx([1e-4] * 4 + [1e-5] * 2)

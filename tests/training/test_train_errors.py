@@ -21,7 +21,7 @@ from tinysrgan.formats import vgg19_weights
 from tinysrgan.formats.checkpoint import save_generator
 from tinysrgan.models import Generator
 from tinysrgan.train import main
-from tinysrgan.training.run_log import Report
+from tinysrgan.training.run_log import RunLog
 
 ROOT = Path(__file__).parents[2]
 CODES = sorted((ROOT / "data" / "qr").glob("*.png"))[:6]
@@ -241,7 +241,7 @@ def only_generator_left() -> None:
 
 
 NAMED = ["images", "--out", "new", "--device", "cpu"]
-VGG = [*NEW, "--vgg", "vgg.h5", "--content", "block1_conv2"]
+VGG = [*NEW, "--vgg-weights", "vgg.h5", "--content-loss", "block1_conv2"]
 
 # What is prepared, the arguments, words of the sentence.
 BAD = {
@@ -252,7 +252,7 @@ BAD = {
     "an empty folder": (folder("empty"), ["empty", *NEW[1:]], "empty holds no images"),
     "no images": (no_images, NEW, "images holds no images"),
     "one image": (one_image, NEW, "at least 2 images"),
-    "one image by --limit": (nothing, [*NEW, "--limit", 1], "--limit"),
+    "one image by --max-images": (nothing, [*NEW, "--max-images", 1], "at least 2 images"),
     "empty images": (images(b""), NEW, "None of the held-out images can be"),
     "texts as images": (images(b"hello"), NEW, "None of the held-out images can be"),
     "HDF5 as images": (images(b"\x89HDF\r\n\x1a\n" + bytes(99)), NEW, "None of the held-out images can be"),
@@ -269,7 +269,7 @@ BAD = {
     "an option without its value": (nothing, [*NAMED, "--steps"], "--steps: expected one argument"),
     "an unknown device": (nothing, [*NEW, "--device", "tpu"], "invalid choice: 'tpu'"),
     "an unknown preset": (nothing, [*NEW, "--preset", "huge"], "invalid choice: 'huge'"),
-    "an unknown layer": (nothing, [*NEW, "--content", "block9_conv9"], "invalid choice: 'block9_conv9'"),
+    "an unknown layer": (nothing, [*NEW, "--content-loss", "block9_conv9"], "invalid choice: 'block9_conv9'"),
     "a scale of 3": (nothing, [*NEW, "--scale", 3], "invalid choice: 3"),
     "a scale of none": (nothing, [*NEW, "--scale", "x"], "invalid int value: 'x'"),
     "no multiple": (nothing, [*NAMED, "--hr-size", 30], "--hr-size 30 is not a multiple of --scale 4"),
@@ -281,7 +281,7 @@ BAD = {
     "a rate that overflows": (nothing, [*NAMED, "--learning-rate", "1e999"], "--learning-rate: '1e999'"),
     **{
         f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a whole number")
-        for option in ("--hr-size", "--limit", "--blocks", "--filters", "--batch-size", "--save-every")
+        for option in ("--hr-size", "--max-images", "--blocks", "--filters", "--batch-size", "--save-every")
         for value in ("0", "-1", "many", "nan", "1.5", "")
     },
     **{
@@ -291,17 +291,19 @@ BAD = {
     },
     **{
         f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a number")
-        for option in ("--pretrain-rate", "--learning-rate", "--adversarial-weight")
+        for option in ("--pretrain-learning-rate", "--learning-rate", "--adversarial-weight", "--ema")
         for value in ("-1", "many", "nan", "inf", "")
     },
+    "an average that never moves": (nothing, [*NAMED, "--ema", 1], "--ema: '1' is not a number, 0 or more and less"),
+    "a bad value under an old name": (nothing, [*NAMED, "--limit", 0], "--limit: '0' is not a whole number"),
     "65 blocks": (nothing, [*NAMED, "--blocks", 65], "--blocks: '65' is not a whole number, from 1 to 64"),
     "513 filters": (nothing, [*NAMED, "--filters", 513], "--filters: '513' is not a whole number, from 1 to 512"),
     "no steps": (nothing, ["images", "--out", "new", *SMALL, "--pretrain-steps", 0, "--steps", 0], "--steps"),
     # options that contradict each other
     "epochs and steps": (nothing, [*NEW, "--epochs", 1], "--epochs and --steps say the same thing"),
-    "weights that nothing uses": (nothing, [*NEW, "--vgg", "v", "--content", "pixels"], "--vgg brings VGG19's weights"),
-    "mirrored codes": (nothing, [*NEW, "--fresh-codes", "--flip"], "without --flip"),
-    "codes turned as photos": (nothing, [*NEW, "--fresh-codes", "--augment", "article"], "take --augment hard"),
+    "weights that nothing uses": (nothing, [*VGG, "--content-loss", "pixels"], "--content-loss pixels doesn't use it"),
+    "mirrored codes": (nothing, [*NEW, "--synthetic", "--flip"], "without --flip"),
+    "codes turned as photos": (nothing, [*NEW, "--synthetic", "--augment", "article"], "take --augment hard"),
     # checkpoints to go on from
     "no run": (nothing, ["--resume", "nowhere"], "no file nowhere"),
     "an empty folder as run": (folder("empty"), ["--resume", "empty"], "no file empty/checkpoint.h5"),
@@ -309,29 +311,29 @@ BAD = {
     "a text as run": (text("notes"), ["--resume", "notes"], "notes is not an HDF5 file"),
     "a pipe as run": (lambda: os.mkfifo("pipe"), ["--resume", "pipe"], "pipe"),
     "a generator as run": (generator_only, ["--resume", "generator.h5"], "generator.h5 holds no run"),
-    "no generator": (nothing, [*NEW, "--generator", "none.h5"], "no file none.h5"),
-    "a text as generator": (text("notes"), [*NEW, "--generator", "notes"], "notes is not an HDF5 file"),
-    "a folder as generator": (nothing, [*NEW, "--generator", "run"], "run is a folder; give an HDF5 file"),
-    "another program's generator": (foreign_file, [*NEW, "--generator", "foreign.h5"], "not one that tinysrgan wrote"),
+    "no generator": (nothing, [*NEW, "--init-from", "none.h5"], "no file none.h5"),
+    "a text as generator": (text("notes"), [*NEW, "--init-from", "notes"], "notes is not an HDF5 file"),
+    "a folder as generator": (nothing, [*NEW, "--init-from", "run"], "run is a folder; give an HDF5 file"),
+    "another program's generator": (foreign_file, [*NEW, "--init-from", "foreign.h5"], "not one that tinysrgan wrote"),
     "another size than the generator's": (
         generator_only,
-        [*NEW, "--blocks", 3, "--generator", "generator.h5"],
+        [*NEW, "--blocks", 3, "--init-from", "generator.h5"],
         "generator.h5 is a generator of --blocks 1: leave out --blocks 3",
     ),
     "another loss than the generator's end allows": (
         generator_only,
-        [*NEW, "--pixel-loss", "entropy", "--generator", "generator.h5"],
-        "generator.h5 is a generator of --pixel-loss squares: leave out --pixel-loss entropy",
+        [*NEW, "--pixel-loss", "bce", "--init-from", "generator.h5"],
+        "generator.h5 is a generator of --pixel-loss mse: leave out --pixel-loss bce",
     ),
     "a generator of bytes": (
         byte_generator,
-        [*NEW, "--generator", "generator.h5"],
+        [*NEW, "--init-from", "generator.h5"],
         "generator.h5 has a value range that training doesn't know",
     ),
     "a generator for a run that has one": (
         generator_only,
-        [*AGAIN, "--generator", "generator.h5"],
-        "--resume goes on with a run and its generator: leave --generator out",
+        [*AGAIN, "--init-from", "generator.h5"],
+        "--resume goes on with a run and its generator: leave --init-from out",
     ),
     "an unknown optimizer": (nothing, [*NEW, "--optimizer", "sgd"], "invalid choice: 'sgd'"),
     "a run that is done": (nothing, ["--resume", "run"], "give it more with --steps"),
@@ -381,32 +383,42 @@ BAD = {
             "augment": "x",
             "preset": "x",
             "pixel-loss": None,
-            "content": "block9_conv9",
-            "pretrain-rate": float("nan"),
+            "content-loss": "block9_conv9",
+            "pretrain-learning-rate": float("nan"),
             "learning-rate": None,
             "decay": "never",
-            "limit": -1,
+            "max-images": -1,
             "epochs": "x",
             "seed": -1,
             "flip": 7,
             "exact": "x",
             "save-every": 0,
             "slope": float("inf"),
+            "ema": 1.0,
             "feature-scale": "x",
             "discriminator-filters": 10**9,
             "discriminator-dense": 0,
         }.items()
+    },
+    "a saved value under an old name": (
+        state(options={"pretrain_rate": "x"}),
+        AGAIN,
+        "run/checkpoint.h5 is of no use: argument --pretrain-learning-rate: ",
+    ),
+    **{
+        f"saved losses that are {value}": (state(losses=value, step=0), AGAIN, "its losses are not lists of numbers")
+        for value in ([1, 2], {"pixel": 3}, {"pixel": ["x"]})
     },
     "the images are gone": (lambda: shutil.rmtree("images"), AGAIN, "images doesn't exist: give a folder of images"),
     # what a resumed run may not change
     "another size of net": (nothing, [*AGAIN, "--filters", 4], "leave out --filters (was 2)"),
     "another batch": (nothing, [*AGAIN, "--batch-size", 3], "leave out --batch-size (was 2)"),
     "another preset and seed": (nothing, [*AGAIN, "--preset", "paper", "--seed", 9], "(was qr), --seed (was 0)"),
-    "VGG19 for a run on pixels": (vgg(), [*AGAIN, "--vgg", "vgg.h5"], "--vgg"),
+    "VGG19 for a run on pixels": (vgg(), [*AGAIN, "--vgg-weights", "vgg.h5"], "--vgg-weights"),
     "into another run": (second_run, [*AGAIN, "--out", "second"], "second holds a run already"),
     # VGG19
     "no VGG19": (nothing, VGG, "There is no file vgg.h5"),
-    "a folder as VGG19": (nothing, [*NEW, "--vgg", "images"], "images is a folder"),
+    "a folder as VGG19": (nothing, [*NEW, "--vgg-weights", "images"], "images is a folder"),
     "a text as VGG19": (text("vgg.h5"), VGG, "vgg.h5 is not an HDF5 file"),
     "an empty VGG19": (vgg(), VGG, "vgg.h5 can't give VGG19 up to block1_conv2"),
     "half of VGG19": (vgg(block1_conv1=[(3, 3, 3, 64), (64,)]), VGG, "It serves block1_conv1"),
@@ -415,8 +427,8 @@ BAD = {
         VGG,
         "kernel has shape (3, 3, 64, 63)",
     ),
-    "a run's checkpoint as VGG19": (nothing, [*NEW, "--vgg", "run/checkpoint.h5"], "can't give VGG19"),
-    "VGG19 by name, and offline": (nothing, [*NEW, "--content", "block3_conv4"], "could not be downloaded"),
+    "a run's checkpoint as VGG19": (nothing, [*NEW, "--vgg-weights", "run/checkpoint.h5"], "can't give VGG19"),
+    "VGG19 by name, and offline": (nothing, [*NEW, "--content-loss", "block3_conv4"], "could not be downloaded"),
     # results
     "a run already": (nothing, [*NEW, "--out", "run"], "run holds a run already: go on with it by --resume run"),
     "a generator already": (only_generator_left, NEW, "new holds"),
@@ -460,7 +472,7 @@ def test_a_gpu_and_packages_that_are_not_there(here, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, name, None)
     refuse([*NEW, "--device", "cuda"], "--device cuda doesn't work here: CuPy is not installed", capsys)
     refuse([*AGAIN, "--device", "cuda"], "or use --device cpu", capsys)
-    refuse([*NEW, "--fresh-codes"], "`pip install qrcode`", capsys)
+    refuse([*NEW, "--synthetic"], "`pip install qrcode`", capsys)
 
 
 def python(*arguments, **options) -> subprocess.CompletedProcess:
@@ -475,7 +487,7 @@ def test_no_traceback_from_a_real_shell(here):
     before = contents()
     for line, words in (
         (["nowhere", *NEW[1:]], "nowhere doesn't exist"),
-        ([*NEW, "--fresh-codes"], "pip install qrcode"),
+        ([*NEW, "--synthetic"], "pip install qrcode"),
         ([*NEW, "--blocks", "0"], "--blocks: '0' is not a whole number"),
     ):
         code = f"import sys; sys.path.insert(0, '.'); from tinysrgan.train import main; sys.exit(main({line!r}))"
@@ -531,7 +543,6 @@ def test_no_more_threads(here, monkeypatch, capsys):
 
 
 def test_a_number_of_threads_that_is_none(here, monkeypatch, capsys):
-    pytest.importorskip("threadpoolctl")
     monkeypatch.setenv("TINYSRGAN_THREADS", "many")
     before = contents()
     assert run(AGAIN) == 2
@@ -549,7 +560,7 @@ def test_a_number_of_threads_that_is_none(here, monkeypatch, capsys):
         ("images", NEW, "images can't be listed: Permission denied."),
         (".", NEW, ". doesn't allow to write results to new: give another --out."),
         ("run", [*NEW, "--out", "run/deeper/new"], "run doesn't allow to write results to run/deeper/new"),
-        ("run", AGAIN, "run/log.csv: Permission denied."),
+        ("run", AGAIN, "run/log.csv can't be written: Permission denied."),
         ("run/checkpoint.h5", AGAIN, "run/checkpoint.h5 can't be read: Permission denied."),
         ("vgg.h5", VGG, "vgg.h5 can't be read: Permission denied."),
         ("images/*", NEW, "None of the held-out images can be"),
@@ -611,13 +622,13 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(here, limit, monkey
     assert run(["images", *SMALL, *steps, "--out", "whole"]) == 0
     kept = {}
 
-    def save(self, done, save=Report.save):
+    def save(self, done, save=RunLog.save):
         if done == 2:
             kept.update(contents())
             limit(100_000)
         save(self, done)
 
-    monkeypatch.setattr(Report, "save", save)
+    monkeypatch.setattr(RunLog, "save", save)
     assert run(["images", *SMALL, *steps, "--out", "new"]) == 2
     limit(-1)
     check_sentence(capsys.readouterr().err, "new/checkpoint.h5 can't be written: File too large. What was there")
@@ -634,7 +645,7 @@ def test_a_full_disk_under_each_of_the_other_files(here, limit, monkeypatch, cap
     limit(10)
     assert run(AGAIN) == 2
     limit(-1)
-    check_sentence(capsys.readouterr().err, "run/log.csv: File too large.")
+    check_sentence(capsys.readouterr().err, "run/log.csv can't be written: File too large.")
     assert Path("run/checkpoint.h5").read_bytes() == saved
 
     def fill(function):
@@ -646,7 +657,7 @@ def test_a_full_disk_under_each_of_the_other_files(here, limit, monkeypatch, cap
 
     for place, words in (
         ("tinysrgan.training.run_log.encode", "new/pictures/step-000001.png can't be written: File too large."),
-        ("tinysrgan.training.run_log.Report._write_row", "new/log.csv can't be written: File too large."),
+        ("tinysrgan.training.run_log.RunLog._write_row", "new/log.csv can't be written: File too large."),
         (
             "tinysrgan.training.run_log.loss_curves",
             "new/losses.png can't be written: File too large. All the rest is there.",
@@ -656,7 +667,7 @@ def test_a_full_disk_under_each_of_the_other_files(here, limit, monkeypatch, cap
             pytest.importorskip("matplotlib")
         with monkeypatch.context() as patch:
             module, name = place.rsplit(".", 1)
-            patch.setattr(place, fill(getattr(Report if "Report" in module else sys.modules[module], name)))
+            patch.setattr(place, fill(getattr(RunLog if "RunLog" in module else sys.modules[module], name)))
             assert run(NEW) == 2
         limit(-1)
         check_sentence(capsys.readouterr().err, words)
@@ -678,14 +689,14 @@ def test_standard_output_that_takes_nothing(here):
 
 FULL_IN_THE_MIDDLE = """
 import os, sys
-from tinysrgan.training.run_log import Report
+from tinysrgan.training.run_log import RunLog
 from tinysrgan.train import main
 
-def save(self, done, save=Report.save):
+def save(self, done, save=RunLog.save):
     os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     save(self, done)
 
-Report.save = save
+RunLog.save = save
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -712,7 +723,7 @@ def test_a_log_that_cannot_be_begun(here, capsys):
     Path("new/log.csv").mkdir(parents=True)
     before = contents()
     assert run(NEW) == 2
-    check_sentence(capsys.readouterr().err, "new/log.csv: Is a directory.")
+    check_sentence(capsys.readouterr().err, "new/log.csv can't be written: Is a directory.")
     assert contents() == before
 
 
@@ -723,11 +734,11 @@ def test_held_out_images_that_go_in_the_middle(here, monkeypatch, capsys):
     """One is named, be it left out or the end of the run; by then all is saved, the generator too."""
     _, held_out = split(find_images(Path("images")))
 
-    def finish(self, finish=Report.finish):
+    def finish(self, finish=RunLog.finish):
         held_out[0].unlink()
         finish(self)
 
-    monkeypatch.setattr(Report, "finish", finish)
+    monkeypatch.setattr(RunLog, "finish", finish)
     code = run(NEW)
     printed = capsys.readouterr()
     assert f"{held_out[0]}: can't be read" in (printed.err.splitlines()[-1] if code else printed.out)
@@ -736,12 +747,12 @@ def test_held_out_images_that_go_in_the_middle(here, monkeypatch, capsys):
 
 
 def test_all_images_go_in_the_middle(here, monkeypatch, capsys):
-    def save(self, done, save=Report.save):
+    def save(self, done, save=RunLog.save):
         shutil.rmtree("images", ignore_errors=True)
         self.pairs.sources.kept.clear()
         save(self, done)
 
-    monkeypatch.setattr(Report, "save", save)
+    monkeypatch.setattr(RunLog, "save", save)
     assert run(["images", *SMALL, "--pretrain-steps", 90, "--steps", 0, "--save-every", 1, "--out", "new"]) == 2
     check_sentence(capsys.readouterr().err, "None of the 4 images to train on can be used, for example: images")
     assert Path("new/checkpoint.h5").is_file()
@@ -749,7 +760,10 @@ def test_all_images_go_in_the_middle(here, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(["--pretrain-steps", 3, "--pretrain-rate", 1e300], "pixel"), (["--adversarial-weight", 1e300], "adversarial")],
+    [
+        (["--pretrain-steps", 3, "--pretrain-learning-rate", 1e300], "pixel"),
+        (["--adversarial-weight", 1e300], "adversarial"),
+    ],
 )
 def test_numbers_that_overflow(here, options, name, capsys):
     """What there was stays as it was; a new run has nothing to keep."""

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from tqdm import tqdm
+
 from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.device import GPU_ERRORS, reason
 from tinysrgan.core.errors import UnlikeWarning, UserError
@@ -75,12 +77,8 @@ def command_line(arguments: list[str] | None) -> list[str]:
 
 
 def say(text: str) -> None:
-    """A line on standard error, above the progress bar if there is one."""
-    line = f"tinysrgan: {text}"
-    if "tqdm" in sys.modules:
-        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
+    """Print a line on standard error, above the progress bar if there is one."""
+    tqdm.write(f"tinysrgan: {text}", file=sys.stderr)
 
 
 def sentence(error: Exception) -> str:
@@ -97,12 +95,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def progress(total: int, unit: str, scaled: bool = False, hidden: bool = False) -> Iterator[Callable[[int], object]]:
-    """A progress bar on standard error, where there is tqdm and somebody to look; yields what counts it on."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield lambda count: None
-        return
+    """A progress bar on standard error, if that is a terminal; yields the function that advances it."""
     disable = True if hidden else None  # None: unless it's a terminal
     with tqdm(total=total, unit=unit, unit_scale=scaled, delay=BAR_DELAY, leave=False, disable=disable) as bar:
         yield bar.update
@@ -185,16 +178,17 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def real(low: float) -> Callable[[str], float]:
-    """A reader of finite numbers above ``low`` for argparse."""
+def real(low: float, below: float = math.inf) -> Callable[[str], float]:
+    """A reader of numbers from ``low`` to less than ``below`` for argparse."""
 
     def read(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not low <= number < math.inf:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {low:g} or more")
+        if not low <= number < below:
+            limits = f"{low:g} or more" + ("" if below == math.inf else f" and less than {below:g}")
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {limits}")
         return number
 
     return read

@@ -7,12 +7,11 @@ import http.client
 import os
 import sys
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.cli import progress
 from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.formats.keras.weights import WeightsError, load_vgg19
 from tinysrgan.models import VGG19
@@ -73,11 +72,10 @@ def download(target: Path, url: str = URL, size: int = SIZE, md5: str = MD5, tim
     print(f"Downloading VGG19's weights ({size / 1e6:.0f} MB) to {target}", file=sys.stderr)
     content = bytearray()
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response, _progress(size) as bar:
+        with urllib.request.urlopen(url, timeout=timeout) as response, progress(size, "B", scaled=True) as advance:
             while len(content) <= size and (block := response.read(1 << 18)):
                 content += block
-                if bar is not None:
-                    bar.update(len(block))
+                advance(len(block))
         if len(content) != size:
             raise OSError(f"{len(content)} bytes came instead of {size}")
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
@@ -95,12 +93,3 @@ def _reason(error: Exception) -> str:
     """What went wrong, if possible in the system's words."""
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
     return getattr(cause, "strerror", None) or str(cause)
-
-
-def _progress(total: int) -> AbstractContextManager[Any]:
-    """A progress bar of tqdm's, where there is tqdm and somebody to look at it."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return nullcontext()
-    return tqdm(total=total, unit="B", unit_scale=True, disable=None)

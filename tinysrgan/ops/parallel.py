@@ -4,8 +4,8 @@ NumPy lets go of Python's lock while it computes, so threads are enough. BLAS wo
 our workers run it is held to one thread, and has its own setting back afterwards. One matrix product is as quick
 either way, but all the rest (copies, sums, activations) only runs on more than one core like this.
 
-``TINYSRGAN_THREADS`` sets the number of workers; without it every core that this process may use gets one. Without
-threadpoolctl (an extra), which is what can hold BLAS back, there is a single worker and BLAS is left alone.
+``TINYSRGAN_THREADS`` sets the number of workers; without it every core that this process may use gets one. With a BLAS
+that threadpoolctl does not know, and so can't hold to one thread, there is a single worker and BLAS is left alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from contextvars import copy_context
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.ops import malloc
@@ -149,11 +151,7 @@ def _cores() -> int:
 
 @cache
 def _blas() -> list[Any] | None:
-    """threadpoolctl's handles on the BLAS libraries; None where there is none."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
+    """threadpoolctl's handles on the BLAS libraries; None where it finds none."""
     return ThreadpoolController().select(user_api="blas").lib_controllers or None
 
 

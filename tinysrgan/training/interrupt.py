@@ -1,4 +1,4 @@
-"""Ctrl-C without loss: finish the step, save, then stop."""
+"""Ctrl-C without loss: training finishes the step, saves, then stops."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a wish, which the yielded function tells; a second one stops at once.
+    """The first Ctrl-C (SIGINT) or SIGTERM only sets a flag; a second one stops at once. Yields the flag's reader.
 
-    Signals belong to the main thread: in any other nothing is changed, and no wish comes.
+    Only the main thread can handle signals. In any other thread nothing is changed and the flag stays unset.
     """
-    asked = False
+    stopped = False
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
         restore()
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in numbers}
     for number in before:
-        signal.signal(number, ask)
+        signal.signal(number, stop)
     try:
-        yield lambda: asked
+        yield lambda: stopped
     finally:
         restore()

@@ -9,14 +9,19 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-from tinysrgan.core.atomic_write import remove_leftovers, write_whole
+import numpy as np
+from tqdm import tqdm
+
+from tinysrgan.core.atomic_write import remove_leftovers
 from tinysrgan.core.cli import identities, printable, spare_inputs, taken_by, write
+from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.dataset import BatchSource, ImagePairs
 from tinysrgan.data.division import Division
@@ -30,12 +35,56 @@ from tinysrgan.training.srgan import SRGAN
 
 LOG_EVERY = 10
 RESULTS = ("checkpoint.h5", "generator.h5", "generator-epoch-*.h5", "log.csv", "losses.png", "pictures/step-*.png")
-LOSSES = ("pixel", "content", "adversarial", "discriminator fake", "discriminator real", "D(fake)", "D(real)")
+# log.csv's columns before and after those of the losses.
+CLOCKS = ("step", "epoch", "phase", "seconds", "images/s")
 SCORES = tuple(f"{name}{of}" for name in ("psnr", "ssim", "scan %") for of in ("", " bicubic"))
-COLUMNS = ("step", "epoch", "phase", "seconds", "images/s", *LOSSES, *SCORES)
 
 
-class Report:
+class LogFile:
+    """log.csv, open for rows. Whatever values a row has get a column."""
+
+    def __init__(self, path: Path, earlier: Path, start: int):
+        """Begin the file with the rows of an ``earlier`` part of the run up to step ``start``.
+
+        ``last`` is the step of the last of them, 0 if there is none. Raises UserError if the file can't be written.
+        """
+        self.path = path
+        rows = _read_rows(earlier, start) if start else []
+        self.last = int(rows[-1]["step"]) if rows else 0
+        self._write_whole(rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row, at once. Raises UserError if that fails."""
+        if not row.keys() <= set(self.columns):
+            self.file.close()
+            self._write_whole([*_read_rows(self.path, row["step"]), row])
+            return
+        with taken_by(self.file, self.file.name):
+            csv.DictWriter(self.file, self.columns, restval="").writerow(row)
+
+    def _write_whole(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace the file, with a column for every name that any of the rows has a value of."""
+        names = dict.fromkeys(name for row in rows for name, value in row.items() if name and value)
+        losses = [name for name in names if name not in CLOCKS + SCORES]
+        self.columns = (*CLOCKS, *losses, *SCORES)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write(self.path, text.getvalue().encode())
+        self.file = open(str(self.path), "a", newline="", encoding="utf-8")  # noqa: SIM115
+
+
+def _read_rows(path: Path, until: int) -> list[dict[str, str]]:
+    """The complete rows of a log up to a step: a full disk may have cut one short."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    rows = [row for row in csv.DictReader(line for line in lines if line.endswith("\n")) if None not in row.values()]
+    return [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= until]
+
+
+class RunLog:
     """Follows a run in its folder; a context manager, since it owns the progress bar and the open log.
 
     log.csv has a row for every 10 steps and for each checkpoint that --save-every or the end of a phase asks for, with
@@ -46,7 +95,7 @@ class Report:
 
     def __init__(
         self,
-        call: RunPaths,
+        paths: RunPaths,
         options: Options,
         srgan: SRGAN,
         pairs: BatchSource,
@@ -54,43 +103,40 @@ class Report:
         module: ModuleType,
         division: Division,
     ):
-        self.call, self.options, self.srgan, self.module, self.division = call, options, srgan, module, division
+        self.paths, self.options, self.srgan, self.module, self.division = paths, options, srgan, module, division
         self.pairs, self.held_out = pairs, held_out
-        self.folder, self.start = call.out, call.start
+        self.folder, self.start = paths.out, paths.start
         self.total = options.pretrain_steps + options.steps
         self.steps_per_epoch = max(1, len(pairs) // options.batch_size)
         self.losses: dict[str, list[float]] = defaultdict(list)  # by name, since the last row
+        self.unread: list[tuple[int, dict[str, Array]]] = []  # losses that may not be computed yet, with their step
         self.validation = Validation(held_out, limit=48)
         self.bicubic = self.validation.score(self.validation.bicubic).row()
         self.told: set[Path] = set()
         if not qr_reader.available():
-            print(f"{qr_reader.MISSING} Until then nobody looks whether the results scan.", file=sys.stderr)
+            print(f"{qr_reader.MISSING} Until then scan rates are not measured.", file=sys.stderr)
 
     def __enter__(self) -> Self:
         self._spare_inputs()
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.folder / "pictures"):
             remove_leftovers(folder)
-        earlier = self.call.resume.parent if self.call.resume else self.folder
-        last = _begin_log(self.folder / "log.csv", earlier / "log.csv", self.start)
-        self.log = open(str(self.folder / "log.csv"), "a", newline="", encoding="utf-8")
-        self.writer = csv.DictWriter(self.log, COLUMNS, restval="")
-        self.bar = _progress_bar(self.start, self.total, self.options.batch_size)
+        earlier = self.paths.resume.parent if self.paths.resume else self.folder
+        self.log = LogFile(self.folder / "log.csv", earlier / "log.csv", self.start)
+        size = self.options.batch_size
+        images = {"total": self.total * size, "initial": self.start * size, "unit": " images"}
+        self.bar = tqdm(**images, dynamic_ncols=True, smoothing=0.1)
         self.began = self.row_began = time.perf_counter()
         self.saved_at = self.row_step = self.start
-        if self.call.resume and last < self.start:
-            self.losses |= _saved_losses(self.call.resume)
+        if self.paths.resume and self.log.last < self.start:
+            self.losses |= _saved_losses(self.paths.resume)
             if self.losses and self._saves(self.start):  # a kill came between the checkpoint and its row
                 self._show(self.start)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self.bar.close()
-        self.log.close()
-
-    def is_due(self, done: int) -> bool:
-        """Whether anything is written after step number ``done``: a row of the log at least."""
-        return done % LOG_EVERY == 0 or self._saves(done) or self._keeps_generator(done)
+        self.log.file.close()
 
     def _saves(self, done: int) -> bool:
         return done % self.options.save_every == 0 or done in (self.options.pretrain_steps, self.total)
@@ -103,16 +149,19 @@ class Report:
         """Raise UserError where a file that the run will replace is, by whatever name, one that it reads."""
         if old := [path for name in RESULTS for path in self.folder.glob(name)]:
             images = [*self.held_out.paths, *getattr(self.pairs, "paths", [])]
-            inputs = identities([*images, self.call.vgg, self.call.generator])
+            inputs = identities([*images, self.paths.vgg_weights, self.paths.init_from])
             for path in old:
                 spare_inputs(path, inputs)
 
-    def step(self, done: int, losses: dict[str, float]) -> None:
-        """Take note of the losses of step number ``done``, counted from 1; save where it is due."""
-        for name, value in losses.items():
-            self.losses[name].append(value)
-        self.bar.set_postfix_str(describe(losses), refresh=False)
-        self.bar.update(self.options.batch_size)
+    def step(self, done: int, losses: dict[str, Array]) -> None:
+        """Take note of the losses of step ``done``, counted from 1; save where it is due.
+
+        Reading a value from a GPU waits for it. So there the losses are read only when something is written, and the
+        next steps are queued meanwhile. Raises UserError if a loss is not finite, before anything of its step is saved.
+        """
+        self.unread.append((done, losses))
+        if self.module is np or done % LOG_EVERY == 0 or self._saves(done) or self._keeps_generator(done):
+            self._read()
         if self._saves(done):
             self.save(done)
         elif done % LOG_EVERY == 0:
@@ -120,14 +169,27 @@ class Report:
         if self._keeps_generator(done):
             self.save_generator(f"generator-epoch-{done // self.steps_per_epoch:03d}.h5", done)
 
+    def _read(self) -> None:
+        for done, losses in self.unread:
+            values = finite(losses, done)
+            for name, value in values.items():
+                self.losses[name].append(value)
+            self.bar.set_postfix_str(describe(values), refresh=False)
+            self.bar.update(self.options.batch_size)
+        self.unread.clear()
+
     def save(self, done: int) -> None:
         """Write the checkpoint, then what it looks like; nothing if this step is saved already."""
         if done == self.saved_at:
             return
+        self._read()
         self.saved_at = done
         with suppress(OSError):  # the rows so far must not be lost where the checkpoint isn't
-            os.fsync(self.log.fileno())
-        places = {"data": str(self.call.data.resolve()), "vgg": str(self.call.vgg.resolve()) if self.call.vgg else ""}
+            os.fsync(self.log.file.fileno())
+        places = {
+            "data": str(self.paths.data.resolve()),
+            "vgg": str(self.paths.vgg_weights.resolve()) if self.paths.vgg_weights else "",
+        }
         state: dict[str, Any] = {"step": done, "options": asdict(self.options), "losses": self.losses}
         state |= {"images": vars(self.division)} | places
         self.srgan.save(self.folder / "checkpoint.h5", state)
@@ -135,7 +197,7 @@ class Report:
 
     def _show(self, done: int) -> None:
         """Write the picture, the validation line and, unless this is a stop ahead of time, a row of the log."""
-        sr = upscale(self.srgan.generator, self.validation.lr, self.module)
+        sr = upscale(self.srgan.averaged_generator, self.validation.lr, self.module)
         scores = self.validation.score(sr).row()
         picture = self.folder / "pictures" / f"step-{done:06d}.png"
         picture.parent.mkdir(exist_ok=True)
@@ -149,14 +211,14 @@ class Report:
         """Write the generator alone: what ``upscale`` and ``evaluate`` need."""
         info = {"step": done, "preset": self.options.preset, "hr_size": self.options.hr_size}
         info["images"] = vars(self.division)
-        checkpoint.save_generator(self.folder / name, self.srgan.generator, info)
+        checkpoint.save_generator(self.folder / name, self.srgan.averaged_generator, info)
 
     def finish(self) -> None:
         """The end of a run: the generator, the table over (up to 400 of) the held-out images, and the loss curves."""
         self.save_generator("generator.h5", self.total)
         everything = Validation(self.held_out, limit=400)
         self._tell_skipped()
-        sr = upscale(self.srgan.generator, everything.lr, self.module)
+        sr = upscale(self.srgan.averaged_generator, everything.lr, self.module)
         results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
         with taken_by(sys.stdout):
             print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
@@ -192,10 +254,21 @@ class Report:
             "seconds": f"{now - self.began:.1f}",
             "images/s": f"{(done - self.row_step) * self.options.batch_size / max(now - self.row_began, 1e-9):.1f}",
         }
-        with taken_by(self.log, self.log.name):
-            self.writer.writerow(row)
+        self.log.add(row)
         self.losses.clear()
         self.row_began, self.row_step = now, done
+
+
+def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
+    """The losses as Python's floats. Raises UserError, naming them and the step, if one is not finite."""
+    values = {name: float(loss) for name, loss in losses.items()}
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"Training stopped at step {step}: not finite: {', '.join(bad)}. Take a smaller --pretrain-learning-rate "
+            "or --learning-rate; if there is a checkpoint, it is as it was, and --resume goes on from it."
+        )
+    return values
 
 
 def describe(losses: dict[str, float]) -> str:
@@ -223,50 +296,6 @@ def _saved_losses(path: Path) -> dict[str, list[float]]:
     """The losses since the log's last row by name, as a checkpoint holds them; none where it is an older one."""
     saved = checkpoint.read_state(path).get("losses", {})
     try:
-        return {name: [float(value) for value in saved[name]] for name in LOSSES if name in saved}
-    except (TypeError, ValueError):
-        raise UserError(f"{path} is of no use: its losses are no lists of numbers.") from None
-
-
-def _begin_log(path: Path, earlier: Path, start: int) -> int:
-    """Write the header, and the rows of an earlier part of the run up to the step that it is resumed from.
-
-    Returns the step of the last row, 0 where there is none.
-    """
-    rows: list[dict[str, str]] = []
-    if earlier.exists() and start:
-        lines = earlier.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a full disk may cut a row short
-        complete = [row for row in csv.DictReader(whole) if None not in row.values()]
-        rows = [row for row in complete if row.get("step", "").isdecimal() and int(row["step"]) <= start]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
-        write_whole(path, text.getvalue().encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
-    return int(rows[-1]["step"]) if rows else 0
-
-
-def _progress_bar(start: int, total: int, batch_size: int) -> Any:
-    """tqdm over images, or nothing but the saved lines where tqdm is missing."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _NoBar()
-    return tqdm(total=total * batch_size, initial=start * batch_size, unit=" images", dynamic_ncols=True, smoothing=0.1)
-
-
-class _NoBar:
-    """Stands in for tqdm: only ``write`` does anything."""
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
-
-    def update(self, n: int) -> None: ...
-
-    def close(self) -> None: ...
-
-    def write(self, text: str) -> None:
-        print(text, flush=True)
+        return {name: [float(value) for value in values] for name, values in saved.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"{path} is of no use: its losses are not lists of numbers.") from None

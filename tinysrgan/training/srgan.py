@@ -1,4 +1,4 @@
-"""The parts of an SRGAN put together: two nets, the losses that judge them, the optimizers that train them."""
+"""The parts of an SRGAN: two nets, the losses that compare images, the optimizers, and how they are saved."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from tinysrgan.formats import checkpoint
 from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss, ImageLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.optimizers.adam import Adam
-from tinysrgan.optimizers.muon import Muon
-from tinysrgan.training.config import Options
-
-OPTIMIZERS = {"adam": Adam, "muon": Muon}
+from tinysrgan.training.average import MovingAverage
+from tinysrgan.training.config import OPTIMIZERS, Options
 
 
 @dataclass
 class SRGAN:
-    """A generator that sharpens images, a discriminator that tells them from real ones, and what trains the two."""
+    """A generator that makes images sharp, a discriminator that tells them from real ones, and what trains the two."""
 
     generator: Generator
     discriminator: Discriminator
@@ -27,39 +27,68 @@ class SRGAN:
     generator_losses: dict[str, tuple[float, ImageLoss]]  # (weight, loss) by name, for ``perceptual_loss``
     generator_optimizer: Adam
     discriminator_optimizer: Adam
+    options: Options
+    average: MovingAverage[Generator] | None = None
 
     @classmethod
     def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
-        """New nets as the options have them, on the device of ``module`` (numpy or cupy).
+        """New nets of the options' sizes, on the device of ``module`` (numpy or cupy).
 
         Without ``vgg`` the content loss compares pixels, as pre-training does: the paper's SRGAN-MSE.
         """
         o = options
         pixel_loss = PIXEL_LOSSES[o.pixel_loss]
-        output = "tanh" if o.pixel_loss == "entropy" else "linear"  # whose logarithms must stay finite
+        output = "tanh" if o.pixel_loss == "bce" else "linear"  # its logarithms need values inside -1 and 1
         # It counts as grey until training meets colour.
         generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, grey=True, seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
         for net in (generator, discriminator, vgg):
             if net is not None:
                 net.to(module)
-        losses: dict[str, tuple[float, ImageLoss]] = {
-            "content": (1.0, pixel_loss if vgg is None else FeatureLoss(vgg, o.feature_scale)),
-            "adversarial": (o.adversarial_weight, AdversarialLoss(discriminator)),
-        }
-        optimizers = OPTIMIZERS[o.optimizer](generator.parameters()), Adam(discriminator.parameters())
-        return cls(generator, discriminator, pixel_loss, losses, *optimizers)
+        return cls(
+            generator,
+            discriminator,
+            pixel_loss,
+            {
+                "content": (1.0, pixel_loss if vgg is None else FeatureLoss(vgg, o.feature_scale)),
+                "adversarial": (o.adversarial_weight, AdversarialLoss(discriminator)),
+            },
+            OPTIMIZERS[o.optimizer](generator.parameters()),
+            Adam(discriminator.parameters()),
+            options,
+            MovingAverage(generator, o.ema) if o.ema else None,
+        )
+
+    @property
+    def averaged_generator(self) -> Generator:
+        """The generator to judge and to keep: with ``--ema`` the moving average, else the trained one itself."""
+        return self.average.net if self.average else self.generator
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.generator_optimizer.learning_rate = self.discriminator_optimizer.learning_rate = rate
+
+    def update_average(self) -> None:
+        """Let the moving average, if there is one, follow the generator. Once a step."""
+        if self.average:
+            self.average.update(self.generator_optimizer.steps)
+
+    def note_colour(self, images: np.ndarray) -> None:
+        """Keep in the generator's config whether all images it was trained on are grey; images: (N, H, W, 3)."""
+        grey = self.generator.config["grey"] and bool((images == images[..., :1]).all())
+        for generator in (self.generator, self.averaged_generator):
+            generator.config["grey"] = grey
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""
-        checkpoint.save(path, self._nets(), self._adams(), state)
+        checkpoint.save(path, self._nets(), self._optimizers(), state)
 
     def load(self, path: Path) -> None:
-        """Take over what ``save`` wrote. Raises CheckpointError, naming all that doesn't fit."""
-        checkpoint.load(path, self._nets(), self._adams())
+        """Read what ``save`` wrote. Raises CheckpointError, naming everything that doesn't fit."""
+        checkpoint.load(path, self._nets(), self._optimizers())
 
     def _nets(self) -> dict[str, Generator | Discriminator]:
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        averages = {"average": self.average.net} if self.average else {}
+        return {"generator": self.generator, "discriminator": self.discriminator, **averages}
 
-    def _adams(self) -> dict[str, Adam]:
+    def _optimizers(self) -> dict[str, Adam]:
         return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}

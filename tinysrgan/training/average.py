@@ -1,0 +1,32 @@
+"""An exponential moving average of a net's weights, which changes less from step to step than the weights do."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Generic, TypeVar
+
+from tinysrgan.layers import Layer
+
+Net = TypeVar("Net", bound=Layer)
+
+
+class MovingAverage(Generic[Net]):
+    """A second net of the form of ``source``, which follows it. Batch-norm's running statistics are averaged too.
+
+    After step t, counted from 1, for every tensor:
+
+        average += (1 - d) (value - average),  d = min(decay, (t - 1) / (t + 9))
+
+    So the first step's weights replace the initial ones, and the average spans about the last tenth of the steps until
+    that is 1 / (1 - decay) of them.
+    """
+
+    def __init__(self, source: Net, decay: float):
+        self.net = deepcopy(source)
+        self.decay = decay
+        self._pairs = list(zip(self.net.tensors().values(), source.tensors().values(), strict=True))
+
+    def update(self, t: int) -> None:
+        decay = min(self.decay, (t - 1) / (t + 9))
+        for average, tensor in self._pairs:
+            average.value += (1 - decay) * (tensor.value - average.value)

@@ -1,0 +1,90 @@
+"""Prepare a run: its device, images, nets and log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from tinysrgan.core.cli import taken_by
+from tinysrgan.core.device import Array, choose_device, to_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.camera import Camera
+from tinysrgan.data.dataset import BatchSource, ImagePairs
+from tinysrgan.data.division import begin, resume
+from tinysrgan.data.prefetch import prefetch
+from tinysrgan.data.synthetic import SyntheticCodes
+from tinysrgan.formats import checkpoint
+from tinysrgan.formats.vgg19_weights import vgg19_or_reason
+from tinysrgan.models import VGG19
+from tinysrgan.training.arguments import RunPaths
+from tinysrgan.training.config import Options, augmentation
+from tinysrgan.training.run_log import RunLog
+from tinysrgan.training.srgan import SRGAN
+
+Batches = Iterator[tuple[int, Array, Array]]
+
+
+def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
+    """Make everything that the options ask for. Raises UserError."""
+    module, where = choose_device(paths.device)
+    if paths.resume:
+        images = resume(paths.data, options.max_images, options.synthetic, paths.resume)
+    else:
+        images = begin(paths.data, options.max_images, options.synthetic, paths.init_from)
+    pairs: BatchSource
+    if options.synthetic:
+        camera = Camera() if options.augment == "camera" else None
+        pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed, camera)
+    else:
+        pairs = ImagePairs(images.training, options.hr_size, options.scale, augmentation(options), options.seed)
+    if options.epochs is not None:
+        options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
+    total = options.pretrain_steps + options.steps
+    if paths.start > total or (paths.start == total and (not paths.resume or has_ended(paths.out, total))):
+        raise UserError(f"{paths.out} has done its {paths.start} steps: give it more with --steps.")
+
+    srgan = SRGAN.build(options, find_vgg(options, paths), module)
+    if paths.resume:
+        srgan.load(paths.resume)
+    if paths.init_from:
+        checkpoint.load(paths.init_from, {"generator": srgan.generator}, {})
+    what = "synthetic QR codes" if options.synthetic else f"{len(images.training)} images"
+    with taken_by(sys.stdout):
+        print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")
+
+    held_out = ImagePairs(images.held_out, options.hr_size, options.scale)
+    log = RunLog(paths, options, srgan, pairs, held_out, module, images.division)
+    return srgan, batches(range(paths.start, total), pairs, srgan, module), log
+
+
+def batches(steps: range, pairs: BatchSource, srgan: SRGAN, module: ModuleType) -> Batches:
+    """The number of each step with its LR and HR, float32 (N, height, width, 3) in [-1, 1] on the device."""
+    size = srgan.options.batch_size
+    for step, (lr, hr) in zip(steps, prefetch(lambda step: pairs.batch(step, size), steps), strict=True):
+        srgan.note_colour(hr)
+        yield step, to_device(lr, module), to_device(hr, module)
+
+
+def has_ended(folder: Path, total: int) -> bool:
+    """Whether a run of so many steps has written its generator: it may have been killed after the last checkpoint."""
+    generator = folder / "generator.h5"
+    return generator.exists() and checkpoint.read_state(generator).get("step") == total
+
+
+def find_vgg(options: Options, paths: RunPaths) -> VGG19 | None:
+    """VGG19 up to the layer of the content loss; None if that compares pixels.
+
+    Without weights, fall back to the pixel loss with a notice. If VGG19 was requested by name, raise UserError instead,
+    with the place to put the file.
+    """
+    if options.content_loss == "pixels":
+        return None
+    vgg, reason = vgg19_or_reason(options.content_loss, paths.vgg_weights)
+    if vgg is None and paths.needs_vgg:
+        raise UserError(reason)
+    if vgg is None:
+        print(f"{reason} Training SRGAN-MSE instead: its content loss compares pixels.", file=sys.stderr)
+        options.content_loss = "pixels"
+    return vgg
