@@ -1,93 +1,198 @@
-"""The command ``python -m tinysrgan.rescue``: what it reads, what it writes, how it refuses."""
+"""``rescue``, from Python and as a command: what it reads, what it says, what it never does."""
 
-import os
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from photographs import corners, photograph
+from PIL import Image, ImageOps
 
-from benchmarks.qr.samples import samples
-from tinysrgan.data.images import ENDINGS, area_average
-from tinysrgan.metrics.qr_reader import read_code
+import tinysrgan
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.images import ENDINGS
+from tinysrgan.metrics import qr_reader
+from tinysrgan.rescue import main
+from tinysrgan.rescuing import search
 
 pytest.importorskip("zxingcpp")
 pytest.importorskip("qrcode")
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 CODE = ROOT / "data" / "qr" / "1101-v2.png"
+TEXT = "HELLO WORLD 77"
+PLACES = corners(25, 0.95, 100, 2, centre=(30, 30))
 
 
-def rescue(*arguments) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "tinysrgan.rescue", *arguments]
-    return subprocess.run(list(map(str, line)), capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    """A code that no enlargement reads."""
+    return photograph(TEXT, 2, PLACES, size=(60, 60))
 
 
-@pytest.mark.parametrize("quarter", [0, 180])
-def test_a_code_that_nothing_reads_is_saved(tmp_path, quarter):
+@pytest.fixture
+def path(photo, tmp_path) -> Path:
+    photo.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def test_a_code_that_nothing_reads_is_read(photo):
+    result = tinysrgan.rescue(photo)
+    assert result.texts == [TEXT] and result.complete and not result.disputed
+    [code] = result.codes
+    assert abs(code.corners - PLACES).max() < 0.7 and "camera" in code.how
+    assert qr_reader.read_code(np.asarray(code.picture)) == qr_reader.read_code(np.asarray(result.picture)) == TEXT
+
+
+def test_a_code_that_scans_is_read_as_it_is():
     with Image.open(CODE) as image:
-        small = area_average(image.convert("L").resize((128, 128), Image.Resampling.BOX), 32)
-    picture = np.rot90(np.pad(small, 20, constant_values=255), quarter // 90)
-    Image.fromarray(picture).save(tmp_path / "small.png")
-    result = rescue(tmp_path / "small.png", tmp_path / "large.png")
-    assert result.returncode == 0, result.stderr
-    assert "1101" in result.stdout
-    with Image.open(tmp_path / "large.png") as image:
-        assert read_code(np.asarray(image.convert("L"))) == "1101"
+        [code] = tinysrgan.rescue(np.asarray(image.convert("RGB"))).codes
+    assert code.text == "1101" and code.how == "as it is" and qr_reader.read_code(np.asarray(code.picture)) == "1101"
 
 
-def test_what_upscale_alone_can_do_rescue_can_too(tmp_path):
-    sample = samples("hard", 2)[3]
-    Image.fromarray(sample.lr).save(tmp_path / "small.png")
-    result = rescue(tmp_path / "small.png", tmp_path / "large.png")
-    assert result.returncode == 0 and sample.text in result.stdout
+def test_light_on_dark_too(photo):
+    assert tinysrgan.rescue(ImageOps.invert(photo)).texts == [TEXT]
+
+
+def test_every_code_of_a_picture_is_read_also_where_one_scans_as_it_is(photo):
+    sheet = Image.new("L", (220, 140), 165)
+    with Image.open(CODE) as image:
+        sheet.paste(image.convert("L").resize((100, 100)), (5, 20))
+    sheet.paste(photo, (140, 50))
+    result = tinysrgan.rescue(sheet)
+    assert sorted(result.texts) == ["1101", TEXT]
+    moved = next(code.corners for code in result.codes if code.text == TEXT)
+    assert abs(moved - PLACES - (140, 50)).max() < 0.7
+    assert sorted(qr_reader.read_codes(np.asarray(result.picture))) == ["1101", TEXT]
+
+
+def test_a_large_picture_is_searched_in_parts(photo):
+    noise = np.random.default_rng(0).normal(165, 5, (600, 800)).clip(0, 255).astype(np.uint8)
+    page = Image.fromarray(noise)
+    page.paste(photo, (500, 400))
+    [code] = tinysrgan.rescue(page).codes
+    assert code.text == TEXT and abs(code.corners - PLACES - (500, 400)).max() < 0.7
+
+
+def test_the_generator_reads_on_where_the_camera_gives_up(photo, monkeypatch):
+    monkeypatch.setattr(search, "without_generator", lambda pixels, grid: iter(()))
+    monkeypatch.setattr(search, "CHEAP", 0)
+    used = []
+    generator = tinysrgan.load()
+
+    def upscaler(image):
+        used.append(image.shape)
+        return generator(image)
+
+    upscaler.scale = generator.scale
+    [code] = tinysrgan.rescue(photo, upscaler).codes
+    assert code.text == TEXT and used and "upscaled" in code.how
+
+
+def test_noise_has_no_code_and_nothing_is_made_up():
+    result = tinysrgan.rescue(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8), seconds=600)
+    assert result.codes == [] and result.picture is None and result.complete
+
+
+def test_tries_that_disagree_count_for_nothing(photo, monkeypatch):
+    """The reader is made to read another text in every picture that is larger than the one before."""
+    read = qr_reader.located_codes
+    monkeypatch.setattr(
+        qr_reader,
+        "located_codes",
+        lambda image: [qr_reader.Code(str(image.shape), read(image)[0].corners)] if read(image) else [],
+    )
+    with Image.open(CODE) as image:
+        result = tinysrgan.rescue(image.resize((90, 90)))
+    assert result.codes == [] and len(result.disputed) == 1 and len(result.disputed[0]) > 1
+
+
+def test_the_search_ends_when_its_time_does(photo):
+    result = tinysrgan.rescue(ImageOps.invert(photo), seconds=0)
+    assert not result.complete and result.codes == []
+
+
+def test_what_is_no_picture_is_refused():
+    for wrong in (np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), "photo.png"):
+        with pytest.raises(UserError):
+            tinysrgan.rescue(wrong)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_text_and_picture(path, tmp_path, capsys):
+    assert main([str(path), str(tmp_path / "codes.png")]) == 0
+    out = capsys.readouterr().out
+    assert TEXT in out and str(path) in out and "camera" in out
+    with Image.open(tmp_path / "codes.png") as image:
+        assert qr_reader.read_code(np.asarray(image)) == TEXT
+
+
+def test_a_folder_with_json(path, tmp_path, capsys):
+    Image.new("L", (40, 40), 128).save(tmp_path / "nothing.png")
+    (tmp_path / "broken.png").write_text("no image")
+    assert main([str(tmp_path), str(tmp_path / "out"), "--json", str(tmp_path / "found.json")]) == 1
+    captured = capsys.readouterr()
+    assert TEXT in captured.out and "nothing.png: no code" in captured.err and "broken.png" in captured.err
+    found = {Path(entry["file"]).name: entry for entry in json.loads((tmp_path / "found.json").read_text())}
+    assert sorted(found) == ["broken.png", "nothing.png", "photo.png"]
+    assert found["photo.png"]["codes"][0]["text"] == TEXT and "error" in found["broken.png"]
+    assert np.allclose(found["photo.png"]["codes"][0]["corners"], PLACES, atol=0.7)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
+def test_pipes(path):
+    line = [sys.executable, "-m", "tinysrgan.rescue", "-", "-"]
+    result = subprocess.run(line, input=path.read_bytes(), capture_output=True, cwd=ROOT)
+    assert result.returncode == 0 and TEXT in result.stderr.decode()
+    with Image.open(io.BytesIO(result.stdout)) as image:
+        assert qr_reader.read_code(np.asarray(image)) == TEXT
+
+
+def test_an_unfinished_search_says_so(path, capsys):
+    assert main([str(path), "--seconds", "0"]) == 1
+    assert "stopped after 0 seconds" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_sentence(path, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no image")
+    for words in (
+        [tmp_path / "none.png"],
+        [tmp_path / "text.png"],
+        [path, tmp_path],
+        [path, tmp_path / "x.qr"],
+        [path, path],
+        [path, "-", "--json", "-"],
+        [path, "--json", tmp_path / "none" / "x.json"],
+        [path, "--weights", tmp_path / "none.h5"],
+    ):
+        assert main(list(map(str, words))) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("tinysrgan: ") and error.count("\n") == 1, error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_the_input_is_never_replaced(path, tmp_path, capsys):
+    content = path.read_bytes()
+    (tmp_path / "link.png").symlink_to(path)
+    (tmp_path / "second.png").hardlink_to(path)
+    for name in ("photo.png", "link.png", "second.png"):
+        assert main([str(path), str(tmp_path / name)]) == 2
+        assert f"{name} is an input too, and inputs are never" in capsys.readouterr().err
+    assert path.read_bytes() == content and len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("ending", [".jpeg", ".tiff", ".mpo", ".avif"])
-def test_endings_are_those_of_upscale(tmp_path, ending):
+def test_endings_are_those_of_upscale(photo, tmp_path, ending):
     if ending not in ENDINGS:
         pytest.skip("this Pillow has no AVIF")
-    sample = samples("hard", 2)[3]
-    Image.fromarray(sample.lr).save(tmp_path / f"small{ending}", quality=100)
-    result = rescue(tmp_path / f"small{ending}", tmp_path / f"large{ending}")
-    assert result.returncode == 0, result.stderr
-    with Image.open(tmp_path / f"large{ending}") as image:
-        assert read_code(np.asarray(image.convert("L"))) == sample.text
-
-
-def test_a_code_that_scans_needs_no_rescue(tmp_path):
-    result = rescue(CODE, tmp_path / "large.png")
-    assert result.returncode == 0 and "1101 (as it is)" in result.stdout
-
-
-def test_where_there_is_no_code_nothing_is_saved(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(tmp_path / "noise.png")
-    result = rescue(tmp_path / "noise.png", tmp_path / "large.png")
-    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "no code could be read" in result.stderr
-    assert not (tmp_path / "large.png").exists()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_the_picture_is_never_replaced(tmp_path):
-    picture = tmp_path / "small.png"
-    picture.write_bytes(CODE.read_bytes())
-    (tmp_path / "link.png").symlink_to(picture)
-    (tmp_path / "second.png").hardlink_to(picture)
-    for name in ("small.png", "link.png", "second.png"):
-        result = rescue(picture, tmp_path / name)
-        assert result.returncode == 2 and f"{name} is an input too, and inputs are never" in result.stderr
-    assert picture.read_bytes() == CODE.read_bytes() and len(list(tmp_path.iterdir())) == 3
-
-
-def test_mistakes_are_one_sentence(tmp_path):
-    (tmp_path / "text.png").write_text("no image")
-    for picture, out in (
-        (tmp_path / "none.png", "x.png"),
-        (tmp_path / "text.png", "x.png"),
-        (CODE, tmp_path),
-        (CODE, "x.qr"),
-    ):
-        result = rescue(picture, out)
-        assert result.returncode == 2 and result.stderr.startswith("tinysrgan: ") and result.stderr.count("\n") == 1
+    photo.save(tmp_path / f"photo{ending}", quality=100)
+    assert main([str(tmp_path / f"photo{ending}"), str(tmp_path / f"codes{ending}")]) == 0
+    with Image.open(tmp_path / f"codes{ending}") as image:
+        assert qr_reader.read_code(np.asarray(image.convert("L"))) == TEXT

@@ -57,6 +57,6 @@ def by_camera(
         if not 100 <= len(seen.pixels) <= LARGEST // size(grid):
             return
         found = explained(seen, prior)
-        yield Try(found.modules, grid, how)
+        yield Try(found.symbol, grid, how)
         if number + 1 < rounds:
-            grid = aligned(seen, found)
+            grid = aligned(seen, found.modules)

@@ -12,9 +12,9 @@ is, and so are the modules around it, which are light.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from math import erf, sqrt
+from math import erf, isqrt, sqrt
 
 import numpy as np
 
@@ -131,16 +131,19 @@ def _spread(kernel: np.ndarray, pixels: int, points: int) -> np.ndarray:
 
 @dataclass
 class Explanation:
-    """What explains a view: modules float (n, n), -1 to 1, how sure they are; and the noise that is left.
+    """What explains a view: modules, float ((n + 2)^2,) with the ring around, -1 to 1, and the noise that is left.
 
-    noise: as a part of the contrast between dark and light.
+    noise: as a part of half the contrast between dark and light.
     """
 
     modules: np.ndarray
     noise: float
-    ring: np.ndarray
-    gain: np.ndarray
-    offset: np.ndarray
+
+    @property
+    def symbol(self) -> np.ndarray:
+        """The modules without the ring, (n, n)."""
+        side = isqrt(len(self.modules))
+        return self.modules.reshape(side, side)[1:-1, 1:-1]
 
 
 def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.03) -> Explanation:
@@ -172,8 +175,7 @@ def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.
             rest -= (new - m[group]) @ part
             m[group] = new
         x = y - rest
-    side = grid.modules + 2
-    return Explanation(m.reshape(side, side)[1:-1, 1:-1], sqrt(variance), m, gain, offset)
+    return Explanation(m, sqrt(variance))
 
 
 def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,20 +187,19 @@ def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.nd
     return offset, np.minimum(gain, min(-2.0, 0.3 * float(gain.mean())))
 
 
-def aligned(seen: View, found: Explanation, iterations: int = 2) -> Grid:
-    """The grid moved to where its symbol explains the pixels best: Gauss-Newton steps over the corners."""
-    grid = seen.grid
-    step = 0.15 * grid.pitch
+def aligned(seen: View, modules: np.ndarray, iterations: int = 2) -> Grid:
+    """The grid moved to where modules, ((n + 2)^2,), explain the pixels best: Gauss-Newton steps over the corners."""
+    grid, light = seen.grid, seen.light
+    step = 0.3 * grid.pitch  # large enough for many fine points to change their module
     for _ in range(iterations):
-        now = rendered(seen, grid, found.ring)
-        rest = (seen.pixels - found.offset) / found.gain - now
+        now = rendered(seen, grid, modules)
+        offset, gain = shading(seen.pixels, now, light)
+        rest = (seen.pixels - offset) / gain - now
         slopes = np.empty((8, len(now)))
-        for i in range(8):
-            there = grid.corners.ravel().copy()
-            there[i] += step
-            slopes[i] = (rendered(seen, Grid(grid.version, there.reshape(4, 2)), found.ring) - now) / step
+        for slope, move in zip(slopes, step * np.eye(8).reshape(8, 4, 2), strict=True):
+            there, back = (replace(grid, corners=grid.corners + way * move) for way in (1, -1))
+            slope[:] = (rendered(seen, there, modules) - rendered(seen, back, modules)) / (2 * step)
         normal = slopes @ slopes.T
-        move = np.linalg.solve(normal + 1e-2 * np.trace(normal) / 8 * np.eye(8), slopes @ rest)
-        move = np.clip(move, -0.7 * grid.pitch, 0.7 * grid.pitch).reshape(4, 2)
-        grid = Grid(grid.version, grid.corners + move, grid.score)
+        moves = np.linalg.solve(normal + 1e-3 * np.trace(normal) / 8 * np.eye(8), slopes @ rest).reshape(4, 2)
+        grid = replace(grid, corners=grid.corners + np.clip(moves, -0.7 * grid.pitch, 0.7 * grid.pitch))
     return grid

@@ -16,7 +16,7 @@ PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels a module; the last is 
 ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern is the same after a quarter turn
 RADIUS = 4.4  # modules of the pattern and of its surroundings that count
 BLUR = 0.45  # pixels, a standard deviation: what the filters expect of a camera
-FLAT = 4  # grey levels; a standard deviation below that is noise
+FLAT = 8  # grey levels; a standard deviation below that is noise
 LEAST = 0.36  # correlation below which nothing is a finder
 FINE = 5  # points across a pixel where a filter is drawn
 

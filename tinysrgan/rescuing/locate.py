@@ -14,12 +14,12 @@ from tinysrgan.rescuing.symbol import VERSIONS, side
 
 SLANT = 0.6  # largest cosine of the angle between the two edges that meet at the top left finder
 STRETCH = 1.8  # largest ratio of the edges' lengths, and of the finders' sizes
-TRIPLES = 10  # of finders that are looked at
+TRIPLES = 6  # of finders that are looked at
 GUESS = 0.3  # how far, as a part, the number of modules may be from what the finders' sizes say
 FAR = np.array([-3.0, -1.5, 0.0, 1.5, 3.0])  # modules by which the bottom right may be off a parallelogram
 
 
-def located(picture: np.ndarray, found: list[Finder], most: int = 5) -> list[Grid]:
+def located(picture: np.ndarray, found: list[Finder], most: int = 4) -> list[Grid]:
     """The likeliest grids of symbols in a grey picture (H, W) with these finder patterns, the best first."""
     rough = [guess for triple in triples(found)[:TRIPLES] for guess in _versions(picture, *triple)]
     rough.sort(key=lambda grid: -grid.score)

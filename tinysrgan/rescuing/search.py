@@ -36,8 +36,9 @@ SMALL = 300_000  # pixels of a picture that is sharpened and upscaled whole
 CHEAP = 9  # of the sharpened variants; the others add nothing to what follows
 ENLARGED = 2  # times, for the finders' filters
 LIKELY = 0.45  # score of a grid that is tried though other codes were read
-POSSIBLE = 0.3  # score below which no grid is tried
+POSSIBLE = 0.38  # score below which no grid is tried
 TRIED = 12  # grids at most
+HOPELESS = 3  # grids after which nothing is expected of the others, where none was read
 TOGETHER = 4  # windows between two looks at the clock
 
 
@@ -95,7 +96,7 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
         yield 0.1 + 0.4 * start / len(parts)
     candidates.sort(key=lambda candidate: -candidate.grid.score)
     for number, candidate in enumerate(candidates[:TRIED]):
-        if candidate.grid.score < (LIKELY if found.places else POSSIBLE):
+        if candidate.grid.score < (LIKELY if found.places or number >= HOPELESS else POSSIBLE):
             break
         for _ in _tried(candidate, upscaler, found):
             yield 0.5 + 0.4 * number / TRIED
@@ -112,9 +113,11 @@ def _candidates(parts: Sequence[Window]) -> list[Candidate]:
         image = Image.fromarray(window.pixels)
         size = (ENLARGED * image.width, ENLARGED * image.height)
         large = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+        grids: list[Grid] = []
         for inverted, marks in enumerate(finders(large)):
-            for grid in located(255 - large if inverted else large, marks):
-                found.append(Candidate(grid.moved(1 / ENLARGED), window, bool(inverted)))
+            if not grids or grids[0].score < LIKELY:
+                grids = located(255 - large if inverted else large, marks)
+                found += [Candidate(grid.moved(1 / ENLARGED), window, bool(inverted)) for grid in grids]
     return found
 
 

@@ -1,7 +1,7 @@
 """What is known of a QR symbol before it is read: its size, function patterns, words of format information.
 
-Modules are numbered by row and column from the top left; a symbol is n x n modules, n = 17 + 4 version. Values are 1
-for dark, -1 for light, 0 where the text decides. Source: ISO/IEC 18004.
+Modules are numbered by row and column from the top left; a symbol is n x n modules, n = 17 + 4 version. 1 is dark, -1
+light, 0 what the text decides. All after ISO/IEC 18004.
 """
 
 from __future__ import annotations

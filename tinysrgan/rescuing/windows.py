@@ -54,7 +54,7 @@ def windows(picture: Image.Image) -> list[Window]:
 
 
 def promising(picture: np.ndarray) -> list[np.ndarray]:
-    """Where windows of SIDE begin, (x, y), that may hold three finder patterns, in a large grey picture (H, W)."""
+    """Where windows of SIDE begin, (x, y), that may hold finder patterns, in a large grey picture (H, W)."""
     height, width = picture.shape
     tiles = list(Box(0, height, 0, width).cut(TILE))
     marks = [mark for part in parallel_map(lambda run: [_marks(picture, tile) for tile in run], tiles) for mark in part]
@@ -65,7 +65,7 @@ def promising(picture: np.ndarray) -> list[np.ndarray]:
         for left in range(0, max(width - SIDE, 0) + STEP, STEP):
             # What lies near the window's edge is in the middle of another.
             inside = (abs(places - (left + SIDE / 2, top + SIDE / 2)) < SIDE / 2 - 8).all(axis=1)
-            if inside.sum() >= 3:
+            if inside.any():
                 rated.append((float(np.sort(likeness[inside])[-3:].sum()), left, top))
     rated.sort(reverse=True)
     chosen: list[np.ndarray] = []
