@@ -33,13 +33,18 @@ VARIANTS: tuple[Variant, ...] = (
 )
 
 
-def variants(picture: Image.Image, which: tuple[Variant, ...] = VARIANTS) -> Iterator[tuple[Image.Image, int, bool]]:
+def variants(
+    picture: Image.Image, which: tuple[Variant, ...] = VARIANTS, largest: int = 2**31
+) -> Iterator[tuple[Image.Image, int, bool]]:
     """A grey picture enlarged by Lanczos and sharpened by an unsharp mask, in several ways.
 
-    Yields the result, how many times as large it is, and whether it is sharpened.
+    Yields the result, how many times as large it is, and whether it is sharpened. Leaves out what would have more than
+    ``largest`` pixels.
     """
     large: dict[int, Image.Image] = {}
     for times, radius, percent in which:
+        if times * times * picture.width * picture.height > largest:
+            continue
         if times not in large:
             size = (times * picture.width, times * picture.height)
             large[times] = picture.resize(size, Image.Resampling.LANCZOS)

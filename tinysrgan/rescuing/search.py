@@ -33,6 +33,7 @@ from tinysrgan.rescuing.redraw import completed, drawn
 from tinysrgan.rescuing.windows import Window, windows
 
 SMALL = 300_000  # pixels of a picture that is sharpened and upscaled whole
+LARGEST = 4_000_000  # pixels of a sharpened picture; the reader takes its time
 CHEAP = 9  # of the sharpened variants; the others add nothing to what follows
 ENLARGED = 2  # times, for the finders' filters
 LIKELY = 0.45  # score of a grid that is tried though other codes were read
@@ -83,8 +84,8 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
     found.show(picture, 1, "as it is")
     yield 0.02
     small = picture.width * picture.height <= SMALL
-    if small:
-        for large, times, sharpened in variants(picture, VARIANTS[:CHEAP]):
+    if small and not found.places:
+        for large, times, sharpened in variants(picture, VARIANTS[:CHEAP], LARGEST):
             ways = "enlarged and sharpened" if sharpened else "enlarged"
             found.show(large, times, f"{ways}, without the generator")
             yield 0.1

@@ -23,7 +23,7 @@ TILE = 512  # pixels on a side, in the coarse search
 SIDE = 256  # of a window; it holds a code of version 10 at 2 pixels a module
 STEP = 64  # pixels between the windows that are compared
 MOST = 8  # windows of each size
-COARSE = (0.8, 1.05, 1.4, 1.85)  # pixels a module
+COARSE = (0.75, 0.87, 1.0, 1.15, 1.35, 1.55, 1.8)  # pixels a module
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _marks(picture: np.ndarray, tile: Box) -> Sequence[Finder]:
     """Likely finder patterns of either polarity in a tile, in the picture's pixels."""
     seen = tile.grown(16, Box(0, picture.shape[0], 0, picture.shape[1]))
     part = picture[seen.top : seen.bottom, seen.left : seen.right]
-    if part.std() < FLAT:
+    if np.ptp(part) < 4 * FLAT:
         return []
     dark, light = finders(part, 40, COARSE, (0, 45))
     return [finder.moved(1, (seen.left, seen.top)) for finder in dark + light]
