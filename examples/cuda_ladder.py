@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinysrgan.core.device import choose_device
 from tinysrgan.ops.cuda import conv_halo, conv_tf32, convolution
 from tinysrgan.ops.cuda.conv_tiled import TILES, tile
 from tinysrgan.ops.cuda.geometry import geometry
+from tinysrgan.ops.device import choose_device
 
 # The layers that take most of SRGAN's time: image, filter.
 LAYERS = {

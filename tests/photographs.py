@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tinysrgan.data.qr_codes import modules
-from tinysrgan.rescuing.plane import homography, square, through
+from tinysrgan.inference.rescuing.plane import homography, square, through
 
 FINE = 6  # points across a pixel
 

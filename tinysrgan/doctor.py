@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_info
 
 import tinysrgan
 from tinysrgan.core.cli import command, taken_by
-from tinysrgan.core.device import choose_device
 from tinysrgan.ops import parallel
+from tinysrgan.ops.device import choose_device
 
 # Packages beyond the core, and what they are for.
 EXTRAS = {

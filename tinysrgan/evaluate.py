@@ -27,7 +27,6 @@ from tinysrgan.core.cli import (
     whole,
     write,
 )
-from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.dataset import ImagePairs
@@ -40,6 +39,7 @@ from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.psnr_ssim import WINDOW
 from tinysrgan.metrics.scores import Evaluation, baselines
 from tinysrgan.ops import exact
+from tinysrgan.ops.device import DEVICES
 
 LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes about a gigabyte
 

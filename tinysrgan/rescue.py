@@ -6,7 +6,7 @@ From Python the module itself is the function:
     result = tinysrgan.rescue(photo)
     result.texts
 
-What is done to a picture stands in ``rescuing/search.py``.
+What is done to a picture stands in ``inference/rescuing/search.py``.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from tinysrgan.core.cli import (
     taken_by,
 )
 from tinysrgan.core.cli import write as write_file
-from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
+from tinysrgan.inference.rescuing.findings import Result
+from tinysrgan.inference.rescuing.search import search
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader
-from tinysrgan.rescuing.findings import Result
-from tinysrgan.rescuing.search import search
+from tinysrgan.ops.device import DEVICES
 from tinysrgan.upscale import check_input, folder_jobs, read, write
 
 SECONDS = 60.0

@@ -32,7 +32,6 @@ from tinysrgan.core.cli import (
     taken_by,
 )
 from tinysrgan.core.cli import write as save
-from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
 from tinysrgan.data.images import LARGEST, advice, file_format
@@ -41,6 +40,7 @@ from tinysrgan.formats.image_metadata import carried, save_options
 from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
+from tinysrgan.ops.device import DEVICES
 
 LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
 

@@ -19,11 +19,11 @@ from benchmarks.qr.samples import SCALE, SEED, TRACKS, Sample, samples, versions
 from benchmarks.qr.scores import Scores, table
 from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.cli import progress, say, sentence
-from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import save_picture, strip
+from tinysrgan.ops.device import DEVICES
 from tinysrgan.ops.parallel import single_threaded_blas
 
 Upscale = Callable[[np.ndarray], np.ndarray]

@@ -23,8 +23,8 @@ from tinysrgan.core.cli import command, progress, say, whole
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import decode
+from tinysrgan.inference.rescuing.classical import variants
 from tinysrgan.metrics import qr_reader
-from tinysrgan.rescuing.classical import variants
 
 Read = Callable[[Image.Image], list[str]]  # of a grey picture
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinysrgan import doctor
-from tinysrgan.core.device import choose_device
+from tinysrgan.ops.device import choose_device
 
 
 def test_it_prints_what_is_here(capsys):

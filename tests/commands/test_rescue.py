@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 import tinysrgan
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import ENDINGS
+from tinysrgan.inference.rescuing import search
 from tinysrgan.metrics import qr_reader
 from tinysrgan.rescue import main
-from tinysrgan.rescuing import search
 
 pytest.importorskip("zxingcpp")
 pytest.importorskip("qrcode")

@@ -10,12 +10,13 @@ import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 
-from tinysrgan.core.device import array_module, choose_device, to_device
+from tinysrgan.core.device import array_module, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.layers import BatchNorm, Dense, Sequential
 from tinysrgan.losses import mean_squared_error
 from tinysrgan.models import Generator
 from tinysrgan.ops.cuda import compile as kernels
+from tinysrgan.ops.device import choose_device
 
 
 class Broken:
@@ -132,7 +133,7 @@ def test_an_array_of_cupy_is_cupys(monkeypatch):
 
 
 def test_cupy_is_imported_only_for_those_who_ask():
-    code = "import sys, tinysrgan.train; from tinysrgan.core.device import choose_device; choose_device('cpu');"
+    code = "import sys, tinysrgan.train; from tinysrgan.ops.device import choose_device; choose_device('cpu');"
     code += "print('cupy' in sys.modules, 'torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output == "False False\n"

@@ -8,7 +8,8 @@ from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 from cuda_on_cpu.runner import CudaError, RawModule, order, watching
 
-from tinysrgan.core.device import array_module, choose_device, to_device
+from tinysrgan.core.device import array_module, to_device
+from tinysrgan.ops.device import choose_device
 
 pytestmark = [pytest.mark.cpu_only, pytest.mark.skipif(not runner.available, reason="g++ is not installed")]
 

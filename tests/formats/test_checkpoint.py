@@ -21,6 +21,7 @@ from tinysrgan.formats import checkpoint
 from tinysrgan.formats.checkpoint import CheckpointError, load, load_generator, read_state, save, save_generator
 from tinysrgan.layers import Dense, Layer
 from tinysrgan.models import Discriminator, Generator
+from tinysrgan.ops.device import choose_device
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.registry import LAYERS, example
 
@@ -181,7 +182,7 @@ def test_a_loaded_net_has_seen_what_the_saved_one_had(tmp_path, grey):
 
 
 def test_round_trip_on_the_gpu(tmp_path):
-    module, reason = device.choose_device()
+    module, reason = choose_device()
     if module is np:
         pytest.skip(f"no GPU: {reason}")
     first, second = trained(1), nets(2)

@@ -18,7 +18,7 @@ def test_no_file_of_the_lesson_chooses_a_device(path):
         if isinstance(node, ast.ImportFrom):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name for name in names if name.startswith("tinysrgan.ops.")}  # only ``from tinysrgan import ops``
-            found |= names & {"tinysrgan.core.device.array_module", "tinysrgan.core.device.choose_device"}
+            found |= names & {"tinysrgan.core.device.array_module"}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] in ("tinysrgan", "cupy")}
         elif isinstance(node, ast.Compare):

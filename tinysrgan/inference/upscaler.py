@@ -20,7 +20,6 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image, ImageOps
 
-from tinysrgan.core.device import choose_device
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import to_uint8, to_unit
@@ -32,6 +31,7 @@ from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fold
 from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
+from tinysrgan.ops.device import choose_device
 
 SHIPPED = "qr_x4_srresnet.h5"  # of those in weights/ the one whose codes scan best
 UNLIKE = (

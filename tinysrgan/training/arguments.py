@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinysrgan.core.cli import command_line, printable
-from tinysrgan.core.device import DEVICES
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats import checkpoint
+from tinysrgan.ops.device import DEVICES
 from tinysrgan.training.config import PRESETS, Options
 
 # Earlier names, on the command line and in older checkpoints; and earlier values.

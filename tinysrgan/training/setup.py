@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tinysrgan.core.cli import taken_by
-from tinysrgan.core.device import Array, choose_device, to_device
+from tinysrgan.core.device import Array, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.camera import Camera
 from tinysrgan.data.dataset import BatchSource, ImagePairs
@@ -18,6 +18,7 @@ from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
 from tinysrgan.models import VGG19
+from tinysrgan.ops.device import choose_device
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.run_log import RunLog

@@ -6,11 +6,11 @@ from itertools import permutations
 
 import numpy as np
 
-from tinysrgan.rescuing.contrast import normalised
-from tinysrgan.rescuing.finders import Finder
-from tinysrgan.rescuing.grid import Grid, around, fitted, scores
-from tinysrgan.rescuing.plane import homography, square, through
-from tinysrgan.rescuing.symbol import VERSIONS, side
+from tinysrgan.inference.rescuing.contrast import normalised
+from tinysrgan.inference.rescuing.finders import Finder
+from tinysrgan.inference.rescuing.grid import Grid, around, fitted, scores
+from tinysrgan.inference.rescuing.plane import homography, square, through
+from tinysrgan.inference.rescuing.symbol import VERSIONS, side
 
 SLANT = 0.6  # largest cosine of the angle between the two edges that meet at the top left finder
 STRETCH = 1.8  # largest ratio of the edges' lengths, and of the finders' sizes

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tinysrgan.inference.rescuing.finders import FLAT, Finder, finders
+from tinysrgan.inference.rescuing.grid import Grid
 from tinysrgan.inference.tiles import Box
 from tinysrgan.ops.parallel import parallel_map
-from tinysrgan.rescuing.finders import FLAT, Finder, finders
-from tinysrgan.rescuing.grid import Grid
 
 WHOLE = 150_000  # pixels of a picture that is looked at whole
 LEAST = 60  # pixels on the shorter side

@@ -19,18 +19,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from tinysrgan.inference.rescuing.attempt import with_generator, without_generator
+from tinysrgan.inference.rescuing.classical import VARIANTS, variants
+from tinysrgan.inference.rescuing.contrast import stretched
+from tinysrgan.inference.rescuing.finders import finders
+from tinysrgan.inference.rescuing.findings import Findings, Rescued, Result
+from tinysrgan.inference.rescuing.grid import Grid
+from tinysrgan.inference.rescuing.locate import located
+from tinysrgan.inference.rescuing.redraw import completed, drawn
+from tinysrgan.inference.rescuing.windows import Window, windows
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops.parallel import parallel_map, single_threaded_blas
-from tinysrgan.rescuing.attempt import with_generator, without_generator
-from tinysrgan.rescuing.classical import VARIANTS, variants
-from tinysrgan.rescuing.contrast import stretched
-from tinysrgan.rescuing.finders import finders
-from tinysrgan.rescuing.findings import Findings, Rescued, Result
-from tinysrgan.rescuing.grid import Grid
-from tinysrgan.rescuing.locate import located
-from tinysrgan.rescuing.redraw import completed, drawn
-from tinysrgan.rescuing.windows import Window, windows
 
 SMALL = 300_000  # pixels of a picture that is sharpened and upscaled whole
 LARGEST = 4_000_000  # pixels of a sharpened picture; the reader takes its time

@@ -6,17 +6,17 @@ from photographs import corners, photograph
 from PIL import Image
 
 from tinysrgan.data.qr_codes import modules
+from tinysrgan.inference.rescuing.camera import aligned, explained, footprints, rendered, view
+from tinysrgan.inference.rescuing.contrast import normalised
+from tinysrgan.inference.rescuing.finders import finders
+from tinysrgan.inference.rescuing.findings import Findings, Rescued
+from tinysrgan.inference.rescuing.grid import Grid, fitted
+from tinysrgan.inference.rescuing.locate import located
+from tinysrgan.inference.rescuing.plane import homography, sampled, square, through
+from tinysrgan.inference.rescuing.redraw import completed, drawn
+from tinysrgan.inference.rescuing.symbol import VERSIONS, format_places, format_words, function_patterns
+from tinysrgan.inference.rescuing.windows import SIDE, windows
 from tinysrgan.metrics.qr_reader import read_code
-from tinysrgan.rescuing.camera import aligned, explained, footprints, rendered, view
-from tinysrgan.rescuing.contrast import normalised
-from tinysrgan.rescuing.finders import finders
-from tinysrgan.rescuing.findings import Findings, Rescued
-from tinysrgan.rescuing.grid import Grid, fitted
-from tinysrgan.rescuing.locate import located
-from tinysrgan.rescuing.plane import homography, sampled, square, through
-from tinysrgan.rescuing.redraw import completed, drawn
-from tinysrgan.rescuing.symbol import VERSIONS, format_places, format_words, function_patterns
-from tinysrgan.rescuing.windows import SIDE, windows
 
 pytest.importorskip("zxingcpp")
 pytest.importorskip("qrcode")

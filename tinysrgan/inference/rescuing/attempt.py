@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinysrgan.inference.rescuing.camera import aligned, explained, size, view
+from tinysrgan.inference.rescuing.contrast import stretched
+from tinysrgan.inference.rescuing.grid import FINE_STEPS, Grid, around, fitted
+from tinysrgan.inference.rescuing.redraw import evidence
 from tinysrgan.inference.upscaler import Upscaler
-from tinysrgan.rescuing.camera import aligned, explained, size, view
-from tinysrgan.rescuing.contrast import stretched
-from tinysrgan.rescuing.grid import FINE_STEPS, Grid, around, fitted
-from tinysrgan.rescuing.redraw import evidence
 
 BLURS = (0.25, 0.1, 0.4)  # pixels, the likeliest first
 TRUST = 0.5  # of the generator's evidence, which errs in many modules at a time where it errs

@@ -18,9 +18,9 @@ from math import erf, isqrt, sqrt
 
 import numpy as np
 
-from tinysrgan.rescuing.grid import Grid
-from tinysrgan.rescuing.plane import through
-from tinysrgan.rescuing.symbol import function_patterns
+from tinysrgan.inference.rescuing.grid import Grid
+from tinysrgan.inference.rescuing.plane import through
+from tinysrgan.inference.rescuing.symbol import function_patterns
 
 FINE = 4  # points across a pixel where the symbol is looked up
 MARGIN = 1.2  # modules around the symbol that pixels may see

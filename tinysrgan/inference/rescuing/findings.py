@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from tinysrgan.inference.rescuing.grid import area
 from tinysrgan.metrics import qr_reader
-from tinysrgan.rescuing.grid import area
 
 MARGIN = 0.25  # of a code's side, around it in its picture
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinysrgan.rescuing.plane import homography, sampled, square, through
-from tinysrgan.rescuing.symbol import function_patterns, side
+from tinysrgan.inference.rescuing.plane import homography, sampled, square, through
+from tinysrgan.inference.rescuing.symbol import function_patterns, side
 
 FINE_STEPS = (0.5, 0.25, 0.12)  # modules; how far a corner is moved at a time
 DATA = 0.35  # weight of the text's modules, which can only be told to be unlike grey

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.rescuing.grid import Grid, centres
-from tinysrgan.rescuing.plane import sampled, through
-from tinysrgan.rescuing.symbol import format_places, format_words, function_patterns
+from tinysrgan.inference.rescuing.grid import Grid, centres
+from tinysrgan.inference.rescuing.plane import sampled, through
+from tinysrgan.inference.rescuing.symbol import format_places, format_words, function_patterns
 
 QUIET = 4
 DRAWN = 4  # pixels a module
