@@ -1,8 +1,10 @@
-"""A GAN in one page: learn to draw points on a ring, from nothing but a discriminator's opinion.
+"""A GAN in one page: learn to draw points on a ring, from a discriminator alone.
 
     python examples/tiny_gan.py [ring.png]
 
-The same layers, losses and Adam as the SRGAN's, and the same two steps; only the data is a toy. Takes about 20 seconds.
+The same layers, losses, Adam and two steps as in tinysrgan/train.py, with one difference: the discriminator gets one
+update on fakes and real points together, the usual way, where train.py follows the article with one on each. Only the
+data is a toy. Takes about 20 seconds.
 """
 
 import sys
@@ -26,9 +28,13 @@ def noise(n: int) -> np.ndarray:
     return rng.standard_normal((n, 8)).astype(np.float32)
 
 
-def net(inputs: int, outputs: int, width: int = 128) -> Sequential:
+def net(in_features: int, out_features: int, width: int = 128) -> Sequential:
     return Sequential(
-        Dense(inputs, width, rng), LeakyReLU(), Dense(width, width, rng), LeakyReLU(), Dense(width, outputs, rng)
+        Dense(in_features, width, rng),
+        LeakyReLU(),
+        Dense(width, width, rng),
+        LeakyReLU(),
+        Dense(width, out_features, rng),
     )
 
 
@@ -37,17 +43,17 @@ generator_optimizer = Adam(generator.parameters(), 1e-3, beta1=0.5)
 discriminator_optimizer = Adam(discriminator.parameters(), 1e-3, beta1=0.5)
 
 for step in range(3001):
-    # The discriminator learns: fakes are 0, real points are 1. Its gradients add up over both.
+    # Train the discriminator: fakes are 0, real points are 1. Its gradients add up over both.
     fake, real = generator.forward(noise(128)), real_points(128)
-    opinions = {}
+    verdicts = {}
     for points, label in ((fake, 0.0), (real, 1.0)):
         logits = discriminator.forward(points)
         loss, d_logits = binary_cross_entropy(logits, label)
         discriminator.backward(d_logits)
-        opinions[label] = sigmoid(logits).mean()
+        verdicts[label] = sigmoid(logits).mean()
     discriminator_optimizer.step()
 
-    # The generator learns through the frozen discriminator: which way must each fake move to be taken for real?
+    # Train the generator through the frozen discriminator: which way must each fake move to be taken for real?
     with frozen(discriminator):
         loss, d_logits = binary_cross_entropy(discriminator.forward(fake), 1.0)
         d_fake = discriminator.backward(d_logits)
@@ -55,7 +61,7 @@ for step in range(3001):
     generator_optimizer.step()
 
     if step % 500 == 0:
-        print(f"step {step:4d}   D(real) {opinions[1.0]:.2f}   D(fake) {opinions[0.0]:.2f}   (even: 0.50 each)")
+        print(f"step {step:4d}   D(real) {verdicts[1.0]:.2f}   D(fake) {verdicts[0.0]:.2f}   (even: 0.50 each)")
 
 points = generator.eval().forward(noise(2000))
 near = np.abs(np.hypot(*points.T) - 1) < 0.2

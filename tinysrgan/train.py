@@ -12,6 +12,7 @@ import sys
 from tinysrgan.core.atomic_write import claimed
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
+from tinysrgan.layers import frozen
 from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
 from tinysrgan.ops import exact
 from tinysrgan.ops.parallel import single_threaded_blas
@@ -44,19 +45,31 @@ def adversarial_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
 
 
 def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
-    """Train the discriminator on fakes, then on real images, with an update after each, as the article does.
+    """Train the discriminator on fakes, then on real images; D(fake) and D(real) are its verdicts before both updates.
 
-    The generator learns nothing here: its ``backward`` is not called.
+    The generator learns nothing here: its ``backward`` is not called. An update after each of the two is the article's
+    way. One update on the sum of both gradients is more usual, but gained nothing: with the preset qr at half its size,
+    300 steps of pre-training and 200 adversarial ones, it came within 0.01 dB of PSNR with the same scan rate.
     """
-    results = {}
-    for name, images, label in (("fake", fake, 0.0), ("real", real, 1.0)):
-        logits = srgan.discriminator.forward(images)
-        loss, d_logits = binary_cross_entropy(logits, label)
-        srgan.discriminator.backward(d_logits)
-        srgan.discriminator_optimizer.step()
-        results[f"discriminator {name}"] = loss
-        results[f"D({name})"] = sigmoid(logits).mean()
-    return results
+    with frozen(srgan.discriminator):  # so that its running statistics see these images once only
+        real_logits = srgan.discriminator.forward(real)
+    fake_loss, fake_logits = update_discriminator(srgan, fake, label=0)
+    real_loss, _ = update_discriminator(srgan, real, label=1)
+    return {
+        "discriminator fake": fake_loss,
+        "D(fake)": sigmoid(fake_logits).mean(),
+        "discriminator real": real_loss,
+        "D(real)": sigmoid(real_logits).mean(),
+    }
+
+
+def update_discriminator(srgan: SRGAN, images: Array, label: float) -> tuple[Array, Array]:
+    """Train the discriminator to give the images this label; returns the loss, and the logits before the update."""
+    logits = srgan.discriminator.forward(images)
+    loss, d_logits = binary_cross_entropy(logits, label)
+    srgan.discriminator.backward(d_logits)
+    srgan.discriminator_optimizer.step()
+    return loss, logits
 
 
 def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:

@@ -33,7 +33,7 @@ def run(main, *arguments) -> int:
 
 def check_sentence(err: str, words: str) -> None:
     """One sentence with these words, after argparse's usage or the progress bar."""
-    *usage, error = (line for line in err.splitlines() if line.strip() and "codes/s" not in line)
+    *usage, error = (line for line in err.splitlines() if line.strip() and "%|" not in line)
     assert words in error, error
     assert error.startswith("tinysrgan: ") or ": error: " in error, error
     assert all(line.startswith(("usage: ", "    ")) for line in usage), err
