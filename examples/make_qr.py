@@ -4,10 +4,10 @@
     python examples/make_qr.py codes --count 6000 --seed 1
     python examples/make_qr.py codes --public                          # the article's kind: 2,500 numbers, 10,000 codes
 
-Half of the codes are of the kind of the article's public set: a random number of four digits, error correction M, the
-same number in versions 1 to 4 (``7209-v4.png``). The other half has mixed payloads, which leave little to learn by
-heart: digits, capitals or addresses that fill 60 to 100 % of what a symbol holds, at all four levels of error
-correction (``mixed-0007-v3.png``). No text ends in 7: those are kept for ``benchmarks/qr``.
+Half of the codes are like the article's public set: a random number of four digits at level M, the same number in
+versions 1 to 4 (``7209-v4.png``). The other half has mixed payloads, which are hard to memorize: digits, capitals or
+addresses that fill 60 to 100 % of a symbol, at all four levels of error correction (``mixed-0007-v3.png``). Texts that
+end in 7 are reserved for ``benchmarks/qr``.
 
 Needs ``pip install qrcode``. The same seed gives the same codes. The starter set was made by
 ``python examples/make_qr.py data/qr --count 600 --seed 0``.
@@ -24,9 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from tinysrgan.core.cli import command, command_line, taken_by
+from tinysrgan.core.cli import command, command_line, progress, taken_by
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
@@ -34,16 +33,16 @@ OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
 
 
 def make(text: str, version: int, level: str) -> Image.Image:
-    """A QR code as a black-and-white image, 10 pixels a module, with its quiet zone.
+    """A QR code with its quiet zone, mode "1", 10 pixels per module.
 
-    Raises ValueError where the text is too long for the version, ImportError without qrcode.
+    Raises ValueError if the text is too long for the version, UserError without qrcode.
     """
     light = np.pad(modules(text, version, level), QUIET) == 0
     return Image.fromarray(np.kron(light, np.ones((10, 10), bool)))
 
 
 def public(rng: np.random.Generator, numbers: int) -> Iterator[tuple[str, str, int, str]]:
-    """The public set's kind: (file name, text, version, level) of four-digit numbers, each in all versions."""
+    """Codes like the public set's: (file name, text, version, level) of four-digit numbers, each in all versions."""
     allowed = [number for number in range(1000, 10000) if not is_reserved(str(number))]
     for number in rng.permutation(allowed)[:numbers]:
         for version in VERSIONS:
@@ -51,14 +50,14 @@ def public(rng: np.random.Generator, numbers: int) -> Iterator[tuple[str, str, i
 
 
 def mixed(rng: np.random.Generator, count: int) -> Iterator[tuple[str, str, int, str]]:
-    """Mixed payloads: (file name, text, version, level), all versions, levels and kinds alike."""
+    """Mixed payloads: (file name, text, version, level), with equal shares of all versions, levels and kinds."""
     for i in range(count):
         version, level, kind = VERSIONS[i % 4], list(LEVELS)[i // 4 % 4], KINDS[i // 16 % 3]
         yield f"mixed-{i:04d}-v{version}.png", payload(rng, version, level, kind), version, level
 
 
 def recipe(count: int, seed: int, only_public: bool = False) -> list[tuple[str, str, int, str]]:
-    """What to make: (file name, text, version, level) for each of ``count`` codes, half public and half mixed."""
+    """(file name, text, version, level) of each of ``count`` codes, half public and half mixed."""
     rng = np.random.default_rng(seed)
     public_count = count if only_public else count // 2
     numbers = -(-public_count // len(VERSIONS))
@@ -73,35 +72,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="how many (default: 600; with --public 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
     parser.add_argument("--public", action="store_true", help="only four-digit numbers, as in the article's public set")
-    options = parser.parse_args(command_line(arguments))
-    count = (10_000 if options.public else 600) if options.count is None else options.count
+    args = parser.parse_args(command_line(arguments))
+    count = (10_000 if args.public else 600) if args.count is None else args.count
     most = 8100 * len(VERSIONS)
-    if not 1 <= count <= most or options.seed < 0:
+    if not 1 <= count <= most or args.seed < 0:
         parser.error(f"--count must be from 1 to {most}, --seed 0 or more")
 
     return command(
-        lambda: fill(options.folder, recipe(count, options.seed, options.public)),
+        lambda: fill(args.folder, recipe(count, args.seed, args.public)),
         stopped="stopped. The codes that were made so far are whole.",
     )
 
 
 def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
-    """Make the codes. Raises UserError or OSError where that can't be done, or would go to other files' folder."""
+    """Make the codes. Raises UserError or OSError if that fails or the folder holds other files."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give a folder.")
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if others := [name for name in names if name[0] != "." and not OURS.fullmatch(name)]:
         raise UserError(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder.")
-    try:
-        make("0", 1, "L")
-    except ImportError as error:
-        raise UserError(str(error)) from None
+    make("0", 1, "L")  # raises UserError without qrcode, before there is a folder
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / ".unfinished.png"  # so that no code is ever half written
     try:
-        for name, text, version, level in tqdm(codes, unit=" codes"):
-            make(text, version, level).save(unfinished, optimize=True)
-            os.replace(unfinished, folder / name)
+        with progress(len(codes), "code") as done:
+            for name, text, version, level in codes:
+                make(text, version, level).save(unfinished, optimize=True)
+                os.replace(unfinished, folder / name)
+                done(1)
     except OSError as error:
         raise UserError(f"{folder} can't be filled: {error.strerror or error}. The codes in it are whole.") from error
     finally:

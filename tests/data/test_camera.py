@@ -13,10 +13,13 @@ pytest.importorskip("zxingcpp")
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmark is no part of the installed package
 
 from benchmarks.qr.samples import STILL, photographed
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.augment import HARD
 from tinysrgan.data.camera import FINE, MODULE, Camera
 from tinysrgan.data.qr_codes import is_reserved, modules
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.metrics.qr_reader import read_code
+from tinysrgan.training.config import Options, augmentation
 
 SYMBOL = modules("CAMERA", 1, "L", mask=3)
 SIDE = len(SYMBOL)
@@ -86,6 +89,12 @@ def test_the_share_of_photographs():
     still = SyntheticCodes(seed=4, camera=STILL, camera_share=1)
     photographs = sum(np.array_equal(half.pair(i)[1], still.pair(i)[1]) for i in range(60))
     assert 18 <= photographs <= 42
+
+
+def test_a_folder_of_images_cannot_be_photographed():
+    with pytest.raises(UserError, match="--augment camera photographs synthetic codes: add --fresh-codes"):
+        augmentation(Options(augment="camera"))
+    assert augmentation(Options(augment="camera", fresh_codes=True)) == HARD
 
 
 # ---------------------------------------------------------------- printed

@@ -1,4 +1,4 @@
-"""Fresh codes say what they should, look as a camera would see them, repeat, and are never the benchmark's."""
+"""Synthetic codes: right texts, exact images, repeatable draws, and no text that is reserved for the benchmark."""
 
 import sys
 from itertools import pairwise, product
@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip("qrcode")
 pytest.importorskip("zxingcpp")
 
+from tinysrgan.core.errors import UserError
 from tinysrgan.data.augment import ARTICLE, HARD, Augment
 from tinysrgan.data.dataset import BatchSource
 from tinysrgan.data.images import DataError, area_average, to_uint8
@@ -90,9 +91,9 @@ def test_the_capacity_is_all_that_fits(version, level, kind):
 
 def test_without_qrcode_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "qrcode", None)
-    with pytest.raises(DataError, match="pip install qrcode"):
+    with pytest.raises(UserError, match="pip install qrcode"):
         SyntheticCodes()
-    with pytest.raises(ImportError, match="pip install qrcode"):
+    with pytest.raises(UserError, match="pip install qrcode"):
         modules("7", 1, "L")
 
 

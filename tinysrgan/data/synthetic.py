@@ -24,8 +24,8 @@ class SyntheticCodes:
     depends only on the seed and the step.
 
     ``augment`` rotates and shifts codes, and blurs, darkens and adds noise to LR. With ``camera``, a share of the codes
-    (``camera_share``) is photographed by it instead. Raises DataError if ``augment`` has other changes, the sizes don't
-    fit, or the package qrcode is missing.
+    (``camera_share``) is photographed by it instead. Raises DataError if ``augment`` has other changes or if the sizes
+    don't fit, UserError without the package qrcode.
     """
 
     EPOCH = 10_000  # codes; as many as the article's public set has images
@@ -46,10 +46,7 @@ class SyntheticCodes:
             raise DataError(
                 "Fresh QR codes are turned, shifted and degraded, nothing else: take --augment hard without --flip."
             )
-        try:
-            modules("", 1, "L")
-        except ImportError as error:
-            raise DataError(str(error)) from None
+        modules("", 1, "L")  # raises UserError without qrcode, now rather than in a thread
         self.camera, self.camera_share = camera, camera_share
         self.hr_size, self.scale, self.lr_size, self.seed = hr_size, scale, hr_size // scale, seed
         self.skipped: dict[Path, str] = {}  # always empty: there are no files

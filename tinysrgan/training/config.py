@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from tinysrgan.core.cli import EXACT_HELP, real, whole
+from tinysrgan.core.errors import UserError
 from tinysrgan.data.augment import ARTICLE, HARD, Augment
 from tinysrgan.losses import PIXEL_LOSSES
 from tinysrgan.models.vgg19 import layer_names
@@ -138,11 +139,15 @@ class Options:
 
 
 def augmentation(options: Options) -> Augment | None:
-    """How ``--augment`` and ``--flip`` vary the training images at every draw."""
+    """How ``--augment`` and ``--flip`` vary the training images at every draw. Raises UserError."""
     if options.augment == "none" and not options.flip:
         return None
     if options.augment == "article":
         return replace(ARTICLE, flip=options.flip)
+    if options.augment == "camera" and not options.synthetic:
+        raise UserError(
+            "--augment camera photographs synthetic codes: add --synthetic, or take --augment hard for a folder."
+        )
     if options.augment in ("hard", "camera"):
         return replace(HARD, flip=options.flip)
     shift = 0.5 if options.augment == "shift" else 0.0
