@@ -1,6 +1,7 @@
 """Upscaling without learning: uint8 (H, W) to uint8 (4H, 4W).
 
-Bicubic and Lanczos are OpenCV's (a = -0.75; four lobes, eight taps), which scan more often than Pillow's softer ones.
+Bicubic and Lanczos are as in OpenCV (a = -0.75; four lobes, eight taps). Their results scan more often than those of
+Pillow's softer filters.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _interpolate(lr: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray], rea
 
 
 def _taps(side: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
-    """(SCALE * side, side): how much of each pixel a larger one takes; beyond the edge the last pixel goes on."""
+    """The weights of all pixels for each larger pixel, (SCALE * side, side); edges are repeated."""
     place = (np.arange(SCALE * side) + 0.5) / SCALE - 0.5
     taps = np.floor(place).astype(int)[:, None] + np.arange(1 - reach, reach + 1)
     weights = kernel(place[:, None] - taps)

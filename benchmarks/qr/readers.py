@@ -1,8 +1,8 @@
-"""Four ways to read a QR code; each takes uint8 (H, W) to the text or None.
+"""Four QR readers: functions from uint8 (H, W) to the text, or None.
 
-zxing is the one that counts. It is a lottery to some extent: how large an image is decides whether it reads it, so
-"many" (scales) also shows it the image at twice and three times the size, and each of them in black and white. OpenCV
-and zbar are others' readers, for a cross-check.
+The results of "zxing" count. Whether it reads an image depends to some extent on the image's size, so "many" (scales)
+also shows it the image at twice and three times the size, and each of them in black and white. OpenCV and zbar are
+independent readers, for a cross-check.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Reader = Callable[[np.ndarray], str | None]
 
 
 def many_scales(image: np.ndarray) -> str | None:
-    """The first text that zxing reads at 1, 2 and 3 times the size, each as it is and in black and white."""
+    """The first text that zxing reads at 1, 2 and 3 times the size, in grey or in black and white."""
     middle = (int(image.min()) + int(image.max())) / 2
     for scale in (1, 2, 3):
         size = (scale * image.shape[1], scale * image.shape[0])
@@ -38,14 +38,14 @@ def opencv() -> Reader:
     def read(image: np.ndarray) -> str | None:
         try:
             return detector.detectAndDecode(image)[0] or None
-        except (cv2.error, UnicodeDecodeError):  # raised for some images that hold no code it can read
+        except (cv2.error, UnicodeDecodeError):  # raised for some images without a readable code
             return None
 
     return read
 
 
 def zbar() -> Reader:
-    """zbar by either of its packages, zbar-py or pyzbar. Raises ImportError without both, or without its library."""
+    """zbar, from the package zbar-py or pyzbar. Raises ImportError without both, or without the zbar library."""
     try:
         from zbar import Scanner
     except ImportError:
@@ -65,7 +65,7 @@ def _text(found: list[bytes]) -> str | None:
 
 
 def readers() -> tuple[dict[str, Reader], list[str]]:
-    """All readers that can be used here, by name, and a line for each one that can't."""
+    """The usable readers by name, and a line for each missing one."""
     found: dict[str, Reader] = {"zxing": read_code, "many": many_scales}
     absent = []
     for name, make, package in (("OpenCV", opencv, "opencv-python-headless"), ("zbar", zbar, "zbar-py")):

@@ -1,8 +1,8 @@
-"""Codes as people meet them, and which of them ``tinysrgan.rescue`` reads: ``python -m benchmarks.qr.real_life``.
+"""How many codes from everyday scenes ``tinysrgan.rescue`` reads: ``python -m benchmarks.qr.real_life``.
 
-The pictures are rendered, not taken with a camera: each begins with a symbol drawn large, and then goes through what a
-camera, a screen or a messenger does to it. Texts are some that are kept out of training. Versions 1 to 3, in turns.
-Takes some minutes; writes a table, and a picture with one example of each scene.
+The pictures are rendered, not taken with a camera: a large symbol with effects of a camera, a screen or a messenger.
+The texts are reserved, the versions 1 to 3 in turn. Takes some minutes; writes a table, and a picture with one example
+of each scene.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 import tinysrgan
 from benchmarks.qr.photographs import enlarged
-from tinysrgan.core.cli import command, progress, whole
+from tinysrgan.core.cli import command, command_line, progress, whole
 from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
 from tinysrgan.metrics.qr_reader import read_codes
 
-FINE = 16  # pixels a module, while a scene is drawn
+FINE = 16  # pixels per module of the large symbol
 SEED = 11
-Scene = Callable[[np.random.Generator, Image.Image], Image.Image]  # from the code, FINE pixels a module
+Scene = Callable[[np.random.Generator, Image.Image], Image.Image]  # from the large symbol to the picture
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,17 +33,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=whole(1), default=20, metavar="N", help="pictures of each scene (20)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="another generator than the one that ships")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results", metavar="DIR")
-    words = parser.parse_args(arguments)
-    upscaler = tinysrgan.load(words.weights)
+    args = parser.parse_args(command_line(arguments))
+    upscaler = tinysrgan.load(args.weights)
     lines = [
         "| scene | scan as they are | enlarged (Lanczos) | rescued | misread |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     rows = []
-    with progress(len(SCENES) * words.count, "pictures") as done:
+    with progress(len(SCENES) * args.count, "pictures") as done:
         for index, (name, scene) in enumerate(SCENES.items()):
             plain = by_lanczos = right = wrong = 0
-            for i in range(words.count):
+            for i in range(args.count):
                 text, picture = sample(scene, np.random.default_rng([SEED, index, i]), i)
                 large = Image.fromarray(enlarged(picture, 4))
                 found = tinysrgan.rescue(picture, upscaler)
@@ -54,15 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
                     rows.append((name, [picture, large, found.picture], [*reads, text in found.texts]))
                 done(1)
             lines.append(f"| {name} | {plain} | {by_lanczos} | **{right}** | {wrong} |")
-    print(f"Of {words.count} pictures each:\n\n" + "\n".join(lines))
-    words.out.mkdir(parents=True, exist_ok=True)
-    draw(rows, words.out / "real-life.png")
-    (words.out / "real-life.md").write_text(f"Of {words.count} pictures each:\n\n" + "\n".join(lines) + "\n")
+    print(f"Of {args.count} pictures each:\n\n" + "\n".join(lines))
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(rows, args.out / "real-life.png")
+    (args.out / "real-life.md").write_text(f"Of {args.count} pictures each:\n\n" + "\n".join(lines) + "\n")
     return 0
 
 
 def sample(scene: Scene, rng: np.random.Generator, i: int) -> tuple[str, Image.Image]:
-    """Code number i of a scene: its text and the picture, in grey."""
+    """The text and the grey picture of code ``i`` of a scene."""
     version, level = 1 + i % 3, list(LEVELS)[i % 4]
     text = payload(rng, version, level, ("digits", "capitals", "address")[i % 3], reserved=True)
     symbol = np.pad(modules(text, version, level), QUIET)
@@ -74,7 +74,7 @@ def sample(scene: Scene, rng: np.random.Generator, i: int) -> tuple[str, Image.I
 
 
 def crop(module: float) -> Scene:
-    """Cut out with its quiet zone, ``module`` pixels a module; pixels and modules don't line up."""
+    """Cropped to its quiet zone, ``module`` pixels per module; pixels and modules are not aligned."""
 
     def scene(rng: np.random.Generator, code: Image.Image) -> Image.Image:
         right, down = rng.integers(-FINE // 2, FINE // 2, 2)
@@ -84,7 +84,7 @@ def crop(module: float) -> Scene:
 
 
 def screenshot(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """A page with some lines of text, the code among them, saved at 1 to 1.2 pixels a module."""
+    """A page with a few lines of text and the code, at 1 to 1.2 pixels per module."""
     small = shrink(code, rng.uniform(1, 1.2))
     page = Image.new("L", (260, 120), 255)
     pen = ImageDraw.Draw(page)
@@ -95,12 +95,12 @@ def screenshot(rng: np.random.Generator, code: Image.Image) -> Image.Image:
 
 
 def messenger(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """The screenshot as a messenger passes it on: as a JPEG of quality 60."""
+    """The screenshot as a JPEG of quality 60, as from a messenger."""
     return jpeg(screenshot(rng, code), 60)
 
 
 def photo(module: float, tilt: float, quarter: int = 0) -> Scene:
-    """Printed, seen from the side, in uneven light, a little out of focus, with a camera's noise, as a JPEG."""
+    """Printed, seen at an angle, in uneven light, a little out of focus, with noise, as a JPEG."""
 
     def scene(rng: np.random.Generator, code: Image.Image) -> Image.Image:
         wide = 2 * code.width
@@ -120,14 +120,14 @@ def photo(module: float, tilt: float, quarter: int = 0) -> Scene:
 
 
 def moved(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """Cut out, the camera having moved by a module and a half."""
+    """Cropped, with motion blur of one and a half modules."""
     length = int(1.5 * FINE)
     streak = np.mean([np.roll(np.asarray(code, float), step, axis=1) for step in range(length)], axis=0)
     return shrink(Image.fromarray(streak.astype(np.uint8)), 1)
 
 
 def inverted(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """Cut out, white on black."""
+    """Cropped, white on black."""
     return ImageOps.invert(crop(1)(rng, code))
 
 
@@ -162,7 +162,7 @@ SCENES: dict[str, Scene] = {
 
 
 def draw(rows: list[tuple[str, list[Image.Image | None], list[bool]]], path: Path) -> None:
-    """A picture as it is, enlarged, rescued, for every scene; green frames scan, red ones don't."""
+    """A picture as it is, enlarged and rescued, for each scene; images with green frames scan, with red ones not."""
     side, gap, title = 130, 6, 18
     width, height = 3 * (side + gap) + 3 * gap, side + gap + title
     half = -(-len(rows) // 2)

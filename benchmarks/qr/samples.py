@@ -1,12 +1,11 @@
-"""The codes of the benchmark, always the same ones: five tracks, versions 1 to 4, all texts kept out of training.
+"""The codes of the benchmark, always the same: five tracks, versions 1 to 4, all texts reserved.
 
 article: a four-digit number that is 7 modulo 10, level M, as in the article's public set; straight and clean.
 mixed: digits, capitals or addresses that fill 60 to 100 % of the symbol, all levels; straight and clean.
 hard: as mixed, but moved by up to half an LR pixel, blurred (sigma 0.3 to 0.7 LR pixels), darkened (0.7 to 1) and noisy
 (0 to 6 of 255).
 rot: as mixed, but turned by up to 40 degrees and moved by up to half an LR pixel; clean.
-camera: as mixed, but photographed: all that ``tinysrgan.data.camera`` varies, with a frame around the whole code, and
-versions 5 and 6 besides.
+camera: as mixed, but with all effects of ``tinysrgan.data.camera``; the whole code is in the frame. Also versions 5, 6.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ VERSIONS = (1, 2, 3, 4)
 CAMERA_VERSIONS = (1, 2, 3, 4, 5, 6)
 HR, LR = 128, 32  # pixels on a side
 SCALE = HR // LR
-# A camera that changes nothing: straight, black on white, sharp, 1.1 pixels a module.
+# A camera without effects: straight, black on white, sharp, 1.1 LR pixels per module.
 STILL = Camera(
     ink_share=0,
     dots_share=0,
@@ -54,10 +53,10 @@ STILL = Camera(
 
 @dataclass(frozen=True)
 class Sample:
-    """A code, and what is to be known about it.
+    """A code with its images.
 
     lr, hr: uint8 (32, 32) and (128, 128), larger on the track camera. modules: (n, n), 1 is dark. centres: (2, n, n),
-    the row and the column in HR pixels of each module's centre; None on the track camera.
+    row and column of each module's centre in HR pixels; None on the track camera.
     """
 
     text: str
@@ -69,12 +68,12 @@ class Sample:
 
 
 def versions(track: str) -> tuple[int, ...]:
-    """The versions that a track has."""
+    """The versions of a track."""
     return CAMERA_VERSIONS if track == "camera" else VERSIONS
 
 
 def samples(track: str, count: int) -> list[Sample]:
-    """The first ``count`` codes (up to 900) of each version in a track; fewer are the first of more."""
+    """The first ``count`` codes (at most 900) of each version in a track."""
     return [_sample(track, version, i) for version in versions(track) for i in range(count)]
 
 
@@ -83,8 +82,8 @@ def _sample(track: str, version: int, i: int) -> Sample:
     if track == "camera":
         return photographed(replace(Camera(), large_share=0, off_centre=0.3), version, i, rng)
     if track == "article":
-        numbers = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
-        text, level = str(numbers[i]), "M"
+        texts = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
+        text, level = str(texts[i]), "M"
     else:
         level = list(LEVELS)[i % 4]
         text = payload(rng, version, level, KINDS[i // 4 % 3], reserved=True)
@@ -107,7 +106,7 @@ def _sample(track: str, version: int, i: int) -> Sample:
 
 
 def photographed(camera: Camera, version: int, i: int, rng: np.random.Generator) -> Sample:
-    """Code number ``i`` of a version in a photograph, whose frame holds all of it however it is turned."""
+    """A photograph of code ``i`` of a version; the frame is large enough for any rotation."""
     level = list(LEVELS)[i % 4]
     text = payload(rng, version, level, KINDS[i // 4 % 3], reserved=True)
     symbol = modules(text, version, level)
@@ -118,7 +117,7 @@ def photographed(camera: Camera, version: int, i: int, rng: np.random.Generator)
 
 
 def gaussian(size: int, sigma: float) -> np.ndarray:
-    """(size, size): the blur of a row of pixels as a matrix; what lies outside the row doesn't count."""
+    """The blur of a row of pixels as a matrix, (size, size); only pixels of the row count."""
     if sigma == 0:
         return np.eye(size)
     distance = np.subtract.outer(np.arange(size), np.arange(size))
@@ -127,7 +126,7 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
 
 
 def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:
-    """(2, count, count): the row and the column of each module's centre, in HR pixels counted from a pixel's centre.
+    """Row and column of each module's centre, (2, count, count), in HR pixels; a pixel's centre is a whole number.
 
     angle: degrees clockwise; shift: (down, right) in HR pixels.
     """
@@ -141,7 +140,7 @@ def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:
 
 
 def data_modules(version: int) -> np.ndarray:
-    """(n, n), True where a module differs from code to code: not finders, timing, alignment and the dark module."""
+    """A mask (n, n) of the modules that differ between codes: no finders, timing, alignment, nor the dark module."""
     count = 17 + 4 * version
     free = np.ones((count, count), bool)
     free[:8, :8] = free[:8, -8:] = free[-8:, :8] = False

@@ -1,8 +1,8 @@
-"""What a way of upscaling reached on a track, and the table and the JSON of it."""
+"""The scores of a way of upscaling on a track, as a table and for JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,12 @@ from benchmarks.qr.readers import Reader
 from benchmarks.qr.samples import Sample, data_modules
 from tinysrgan.metrics.psnr_ssim import psnr, ssim
 from tinysrgan.metrics.qr_reader import ScanTally, interval
-from tinysrgan.metrics.scores import aligned
+from tinysrgan.metrics.scores import aligned, groups
 
 
 @dataclass
 class Scores:
-    """A tally for each reader, and numbers for each image; ``add`` takes the images one by one."""
+    """A tally for each reader, and a value for each image."""
 
     readers: Mapping[str, Reader]
     tallies: dict[str, ScanTally] = field(init=False)
@@ -29,7 +29,7 @@ class Scores:
         self.tallies = {name: ScanTally() for name in self.readers}
 
     def add(self, image: np.ndarray, sample: Sample) -> None:
-        """Judge what became of a sample: uint8, of HR's size, or of LR's, which is only shown to the readers."""
+        """Judge an upscaled sample, uint8 of HR's size; an image of LR's size is only shown to the readers."""
         for name, read in self.readers.items():
             self.tallies[name].add(sample.text, sample.version, read(image))
         if image.shape == sample.hr.shape:
@@ -38,37 +38,32 @@ class Scores:
             self.psnr.append(psnr(image, sample.hr))
             self.ssim.append(ssim(image, sample.hr))
 
-    def numbers(self) -> dict[str, Any]:
-        """Everything for JSON: rates, with their intervals, and errors in %, PSNR in dB; None for what isn't defined.
+    def report(self) -> dict[str, Any]:
+        """The results for JSON: rates with their intervals and module errors in %, mean PSNR in dB; None if undefined.
 
-        PSNR is the mean over the images; the original has none.
+        PSNR is undefined if an image equals the original.
         """
         means = {"module errors": self.module_errors, "psnr": self.psnr, "ssim": self.ssim}
         defined = {name: float(np.mean(values)) if values else np.inf for name, values in means.items()}
         return {
             "scans": {
-                reader: {name: _rate(tally, versions) for name, versions in groups(tally.versions).items()}
+                reader: {name: _rate(tally, versions) for name, versions in groups(tally).items()}
                 for reader, tally in self.tallies.items()
             },
             "misreads": {reader: tally.misreads() for reader, tally in self.tallies.items()},
         } | {name: value if np.isfinite(value) else None for name, value in defined.items()}
 
 
-def groups(versions: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The versions that are counted together, by name: each by itself, 1 to 3, and all."""
-    return {f"v{version}": (version,) for version in versions} | {"v1-v3": (1, 2, 3), "all": tuple(versions)}
-
-
-def _rate(tally: ScanTally, versions: tuple[int, ...]) -> dict[str, float]:
+def _rate(tally: ScanTally, versions: list[int] | None) -> dict[str, float]:
     scanned, count = tally.scanned(versions), tally.count(versions)
     low, high = interval(scanned, count)
     return {"scanned": scanned, "of": count, "rate": tally.rate(versions), "low": low, "high": high}
 
 
 def module_errors(image: np.ndarray, sample: Sample) -> float:
-    """The share, in %, of a code's data modules that are wrong in an image of HR's size.
+    """The share, in %, of a code's data modules that have the wrong colour in an image of HR's size.
 
-    The image is looked up where the centres of the modules are known to be, so no reader has to find them.
+    The image is sampled at the known centres of the modules, so no reader has to find them.
     """
     assert sample.centres is not None
     rows, columns = sample.centres
@@ -85,7 +80,7 @@ def _bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 
 
 def otsu(image: np.ndarray) -> int:
-    """The grey level that parts dark from light with the most variance between the two (Otsu 1979)."""
+    """The grey level that separates dark from light with the largest variance between the two (Otsu 1979)."""
     counts = np.bincount(image.ravel(), minlength=256)
     dark, mean = counts.cumsum() / image.size, (counts * np.arange(256)).cumsum() / image.size
     between = (mean[-1] * dark - mean) ** 2 / np.maximum(dark * (1 - dark), 1e-9)
@@ -93,15 +88,15 @@ def otsu(image: np.ndarray) -> int:
 
 
 def table(results: Mapping[str, dict[str, Any]]) -> str:
-    """A row for each way of upscaling, of ``Scores.numbers``. Rates in %, zxing's with their 95 % intervals."""
+    """A row for each way of upscaling, from ``Scores.report``. Rates in %, zxing's with their 95 % intervals."""
     first = next(iter(results.values()))
     others = list(first["scans"])[1:]
     rows = [["", *next(iter(first["scans"].values())), *others, "misread", "MER", "PSNR", "SSIM"]]
-    for name, numbers in results.items():
-        primary, *_ = numbers["scans"].values()
+    for name, scores in results.items():
+        primary, *_ = scores["scans"].values()
         rates = [f"{cell['rate']:.0f} ({cell['low']:.0f}-{cell['high']:.0f})" for cell in primary.values()]
-        checks = [f"{numbers['scans'][reader]['all']['rate']:.0f}" for reader in others]
-        misreads = "/".join(str(count) for count in numbers["misreads"].values())
-        quality = [(numbers["module errors"], "{:.1f}"), (numbers["psnr"], "{:.2f}"), (numbers["ssim"], "{:.3f}")]
+        checks = [f"{scores['scans'][reader]['all']['rate']:.0f}" for reader in others]
+        misreads = "/".join(str(count) for count in scores["misreads"].values())
+        quality = [(scores["module errors"], "{:.1f}"), (scores["psnr"], "{:.2f}"), (scores["ssim"], "{:.3f}")]
         rows.append([name, *rates, *checks, misreads, *("" if n is None else text.format(n) for n, text in quality)])
     return aligned(rows)

@@ -1,8 +1,8 @@
-"""What a single degradation costs: ``python -m benchmarks.qr.sweeps``, the scan rate with one thing changed at a time.
+"""Scan rates with one effect of a photograph at a time: ``python -m benchmarks.qr.sweeps``.
 
-Every row photographs the same codes, of versions 1 to 4 in turns, at 1.1 pixels a module, straight, black on white and
-sharp, but for the row's own change. The texts are reserved for benchmarks: no generator was trained on them. Writes a
-table, a chart and JSON.
+All rows have the same codes, of versions 1 to 4 in turn, at 1.1 LR pixels per module, straight, black on white and
+sharp, except for the row's own effect. Their texts are reserved: no generator was trained on them. Writes a table, a
+chart and JSON.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.qr.samples import STILL, photographed
 from tinysrgan.core.atomic_write import write_whole
-from tinysrgan.core.cli import command, progress, whole
+from tinysrgan.core.cli import command, command_line, progress, say, whole
+from tinysrgan.core.errors import UserError
+from tinysrgan.data.images import enlarge
 from tinysrgan.inference.upscaler import SHIPPED, load
+from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.qr_reader import read_code
 from tinysrgan.metrics.scores import aligned
 from tinysrgan.ops.parallel import single_threaded_blas
@@ -28,24 +32,25 @@ from tinysrgan.ops.parallel import single_threaded_blas
 SEED = 13
 
 
-def always(low: float, high: float | None = None) -> tuple[float, float]:
-    """The range that holds one value, or both ends."""
-    return (low, low if high is None else high)
+def always(value: float) -> tuple[float, float]:
+    """A range of one value."""
+    return (value, value)
 
 
-def levels(black: float, white: float) -> dict[str, object]:
+def levels(black: float, white: float) -> dict[str, Any]:
     return {"black": always(black), "contrast": white - black, "white": white, "clean_share": 0.0}
 
 
-def ink(modules: float) -> dict[str, object]:
+def ink(modules: float) -> dict[str, Any]:
     return {"ink": always(modules), "ink_share": 1.0}
 
 
-def tilt(degrees: float) -> dict[str, object]:
+def tilt(degrees: float) -> dict[str, Any]:
     return {"tilt": always(degrees), "tilt_share": 1.0}
 
 
-SWEEPS: dict[str, dict[str, object]] = {
+# Changes of STILL by name.
+SWEEPS: dict[str, dict[str, Any]] = {
     "none": {},
     "grey 60 to 190": levels(60, 190),
     "grey 90 to 150": levels(90, 150),
@@ -62,7 +67,7 @@ SWEEPS: dict[str, dict[str, object]] = {
     "tilt 15": tilt(15),
     "tilt 30": tilt(30),
     "tilt 45": tilt(45),
-    "curved by 0.3 modules": {"bend": always(0.3), "bend_share": 1.0},  # from 0.8 on nobody reads the original either
+    "curved by 0.3 modules": {"bend": always(0.3), "bend_share": 1.0},  # from 0.8 on, readers fail on the original too
     "curved by 0.6 modules": {"bend": always(0.6), "bend_share": 1.0},
     "pitch 0.7": {"pitch": always(0.7)},
     "pitch 0.8": {"pitch": always(0.8)},
@@ -86,13 +91,16 @@ SWEEPS: dict[str, dict[str, object]] = {
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.qr.sweeps", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--count", type=whole(1), default=32, metavar="N", help="codes a row (32)")
+    add("--count", type=whole(1), default=32, metavar="N", help="codes per row (32)")
     add("--weights", type=Path, nargs="+", metavar="FILE", help="generators to measure (default: the one that ships)")
     add("--out", type=Path, default=Path("runs/benchmark-sweeps"), metavar="DIR", help="for results (%(default)s)")
-    return command(lambda: run(parser.parse_args(arguments)))
+    return command(lambda: run(parser.parse_args(command_line(arguments))))
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure, print and write what the command line asks for. Raises UserError or OSError."""
+    if not qr_reader.available():
+        raise UserError(qr_reader.MISSING)
     ways: dict[str, Callable[[np.ndarray], str | None]] = {
         "as it is": read_code,
         "Lanczos + unsharp": lambda lr: read_code(sharpened(lr)),
@@ -105,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     misreads = dict.fromkeys(ways, 0)
     with progress(len(SWEEPS) * args.count, "code") as done, single_threaded_blas():
         for name, change in SWEEPS.items():
-            camera = replace(STILL, **change)  # type: ignore[arg-type]
+            camera = replace(STILL, **change)
             hits = dict.fromkeys(ways, 0)
             for i in range(args.count):
                 code = photographed(camera, 1 + i % 4, i, np.random.default_rng([SEED, i]))
@@ -117,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
             rates[name] = {way: 100 * count / args.count for way, count in hits.items()}
     rows = [["read, %", *ways], *([name, *(f"{rate:.0f}" for rate in row.values())] for name, row in rates.items())]
     rows.append(["misread", *(str(count) for count in misreads.values())])
-    text = f"{args.count} codes a row, versions 1 to 4\n{aligned(rows)}\n"
+    text = f"{args.count} codes per row, versions 1 to 4\n{aligned(rows)}\n"
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)
     write_whole(args.out / "sweeps.txt", text.encode())
@@ -133,14 +141,13 @@ def reading(upscale: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray
 
 
 def sharpened(lr: np.ndarray) -> np.ndarray:
-    """Four times as large by Lanczos, then an unsharp mask of 200 % with a radius of 2 pixels; uint8 (4H, 4W)."""
-    height, width = lr.shape
-    large = Image.fromarray(lr).resize((4 * width, 4 * height), Image.Resampling.LANCZOS)
+    """Enlarged four times by Lanczos, then an unsharp mask of 200 % with a radius of 2 pixels; uint8 (4H, 4W)."""
+    large = Image.fromarray(enlarge(lr, 4, Image.Resampling.LANCZOS))
     return np.asarray(large.filter(ImageFilter.UnsharpMask(radius=2, percent=200, threshold=0)))
 
 
 def wechat_reader() -> Callable[[np.ndarray], str | None] | None:
-    """OpenCV's WeChat reader without its model files, or None where opencv-contrib is missing."""
+    """OpenCV's WeChat reader without its model files; None without opencv-contrib."""
     try:
         import cv2
 
@@ -156,8 +163,12 @@ def wechat_reader() -> Callable[[np.ndarray], str | None] | None:
 
 
 def draw(rates: dict[str, dict[str, float]], path: Path) -> None:
-    """A row of dots for each change, one colour for each way. Needs matplotlib."""
-    from matplotlib.figure import Figure
+    """A chart with a row of dots for each effect and a colour for each way; without matplotlib, a notice."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        say("no chart: it needs matplotlib (`pip install matplotlib`).")
+        return
 
     figure = Figure(figsize=(8, 0.28 * len(rates) + 1), layout="constrained")
     axes = figure.subplots()

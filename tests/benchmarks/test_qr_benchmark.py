@@ -1,8 +1,9 @@
-"""python -m benchmarks.qr: always the same codes, none of them trained on, and numbers that are what they say."""
+"""python -m benchmarks.qr and its sweeps: always the same codes, all reserved, and right scores."""
 
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmark is no part of the installed package
 
 # ruff: noqa: E402
+from benchmarks.qr import sweeps
 from benchmarks.qr.__main__ import main
 from benchmarks.qr.baselines import BASELINES, bicubic, lanczos, lanczos_unsharp, nearest
 from benchmarks.qr.readers import many_scales, readers
-from benchmarks.qr.samples import TRACKS, VERSIONS, data_modules, samples
+from benchmarks.qr.samples import STILL, TRACKS, VERSIONS, data_modules, photographed, samples, versions
 from benchmarks.qr.scores import Scores, module_errors, otsu, table
 from tinysrgan.data.images import area_average, decode
 from tinysrgan.data.qr_codes import KINDS, LEVELS, is_reserved, modules, payload
@@ -36,10 +38,16 @@ def calm():
         yield
 
 
-@pytest.fixture(scope="module", params=TRACKS)
+@pytest.fixture(scope="module", params=[track for track in TRACKS if track != "camera"])
 def track(request):
-    """A track's name and its first five codes of each version."""
+    """The name of a track with known centres, and its first five codes of each version."""
     return request.param, samples(request.param, 5)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """The first six codes of each version on the track camera."""
+    return samples("camera", 6)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +63,11 @@ def starter_texts():
 
 @pytest.mark.parametrize("name", TRACKS)
 def test_all_texts_are_kept_out_of_training(name, starter_texts):
-    codes = samples(name, 100)
+    count = 10 if name == "camera" else 100  # photographs take longer
+    codes = samples(name, count)
     assert all(is_reserved(code.text) for code in codes)
-    assert [code.version for code in codes] == [version for version in VERSIONS for _ in range(100)]
+    assert [code.version for code in codes] == [version for version in versions(name) for _ in range(count)]
+    assert versions(name) == ((1, 2, 3, 4, 5, 6) if name == "camera" else VERSIONS)
     if name == "article":
         assert all(len(code.text) == 4 and int(code.text) % 10 == 7 and int(code.text) > 1000 for code in codes)
         assert all(len({code.text for code in codes if code.version == version}) == 100 for version in VERSIONS)
@@ -99,6 +109,23 @@ def test_what_the_tracks_do_to_the_small_image(track):
         assert off.max() < 0.6 and white.min() > 235  # a corner that is turned may reach into it
     upright = [code for code in codes if np.ptp(code.centres[0], axis=1).max() < 1e-9]
     assert len(upright) == (0 if name == "rot" else len(codes))
+
+
+def test_the_photographs_are_always_the_same(photographs):
+    for one, other in zip(samples("camera", 1), photographs[::6], strict=True):
+        assert one.text == other.text
+        np.testing.assert_array_equal(one.lr, other.lr)
+        np.testing.assert_array_equal(one.hr, other.hr)
+
+
+def test_most_originals_of_photographs_scan(photographs):
+    """About 88 % of them; most of the others are strongly curved."""
+    for code in photographs:
+        side = len(code.lr)
+        assert code.lr.shape == (side, side) and code.hr.shape == (4 * side, 4 * side) and code.centres is None
+        assert code.hr[0].min() == code.hr[-1].min() == code.hr[:, 0].min() == code.hr[:, -1].min() == 255
+        assert read_code(code.hr) in (code.text, None)
+    assert np.mean([read_code(code.hr) == code.text for code in photographs]) > 0.75
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -212,14 +239,14 @@ def test_scores_count_what_scans_what_is_misread_and_what_is_wrong():
     scores = Scores({"zxing": read_code, "liar": lambda image: "1234"})
     for code in codes:
         scores.add(code.hr if code.version < 3 else np.full_like(code.hr, 255), code)
-    numbers = scores.numbers()
-    zxing = numbers["scans"]["zxing"]
+    report = scores.report()
+    zxing = report["scans"]["zxing"]
     assert [zxing[name]["rate"] for name in zxing] == [100, 100, 0, 0, pytest.approx(200 / 3), 50]
     assert zxing["all"]["scanned"] == 4 and zxing["all"]["of"] == 8
     assert zxing["v1"]["low"] == pytest.approx(34.24, abs=0.01) and zxing["v1"]["high"] == 100  # Wilson, 2 of 2
-    assert numbers["misreads"] == {"zxing": 0, "liar": 8}
-    assert numbers["psnr"] is None and 0 < numbers["ssim"] < 1  # the identical ones have no finite PSNR
-    lines = table({"a way": numbers}).splitlines()
+    assert report["misreads"] == {"zxing": 0, "liar": 8}
+    assert report["psnr"] is None and 0 < report["ssim"] < 1  # the identical ones have no finite PSNR
+    lines = table({"a way": report}).splitlines()
     assert lines[0].split() == "v1 v2 v3 v4 v1-v3 all liar misread MER PSNR SSIM".split()
     assert "100 (34-100)" in lines[1] and " 0/8 " in lines[1]
 
@@ -254,6 +281,18 @@ def test_the_command(weights, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ["results.json", "results.txt", "rot.png"]
 
 
+def test_a_track_of_photographs(weights, tmp_path, monkeypatch):
+    """Frames differ in size, and there are no known centres."""
+    monkeypatch.setattr("benchmarks.qr.__main__.samples", lambda track, count: samples(track, 1))
+    arguments = ["--weights", weights / "x4.h5", "--tracks", "camera", "--quick", "--device", "cpu", "--out", tmp_path]
+    assert main([*map(str, arguments)]) == 0
+    ways = json.loads((tmp_path / "results.json").read_text())["tracks"]["camera"]
+    assert list(ways["original"]["scans"]["zxing"]) == ["v1", "v2", "v3", "v4", "v5", "v6", "v1-v3", "all"]
+    assert ways["nearest"]["module errors"] is None and ways["nearest"]["psnr"] > 0
+    with Image.open(tmp_path / "camera.png") as picture:
+        assert picture.height > 6 * 128
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -275,7 +314,87 @@ def test_without_qrcode_it_says_what_to_install(weights, tmp_path, monkeypatch, 
     assert "pip install qrcode" in capsys.readouterr().err
 
 
+def test_ctrl_c_is_one_line(weights, tmp_path, monkeypatch, capsys):
+    def stop(track, count):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.qr.__main__.samples", stop)
+    assert main(["--weights", str(weights / "x4.h5"), "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tinysrgan: stopped")
+
+
 def test_an_unknown_track_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--tracks", "easy"])
     assert "article" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+def swept(name: str, i: int = 0):
+    """Code ``i`` of a row: the sweep's own rng, so all rows have the same text."""
+    camera = replace(STILL, **sweeps.SWEEPS[name])
+    return photographed(camera, 1 + i % 4, i, np.random.default_rng([sweeps.SEED, i]))
+
+
+def test_all_rows_have_the_same_reserved_texts():
+    texts = {swept(name).text for name in sweeps.SWEEPS}
+    assert len(texts) == 1 and is_reserved(texts.pop())
+    plain = swept("none")
+    assert np.abs(plain.lr.astype(int) - area_average(Image.fromarray(plain.hr), len(plain.lr))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "name, black, white",
+    [
+        ("none", 0, 255),
+        ("grey 60 to 190", 60, 190),
+        ("grey 90 to 150", 90, 150),
+        ("black 50", 50, 255),
+        ("black 90", 90, 255),
+        ("white 160", 0, 160),
+    ],
+)
+def test_rows_of_levels_have_the_levels_in_their_names(name, black, white):
+    code = swept(name)
+    assert (code.lr.min(), code.lr.max()) == (black, white) and (code.hr.min(), code.hr.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("name", [name for name in sweeps.SWEEPS if name.startswith("pitch")])
+def test_rows_of_pitches_have_the_pitch_in_their_names(name):
+    code, pitch = swept(name), float(name.split()[1])
+    columns = np.flatnonzero((code.hr < 128).any(axis=0))
+    assert (columns[-1] - columns[0] + 1) / 4 == pytest.approx(21 * pitch, abs=0.5)
+
+
+def test_rows_of_scene_optics_and_sensor_change_only_lr():
+    plain = swept("none")
+    for name in ("noise 16", "inverted", "JPEG 40", "blur 0.5", "light falls off by half"):
+        code = swept(name)
+        np.testing.assert_array_equal(code.hr, plain.hr)
+        assert np.abs(code.lr.astype(int) - plain.lr).max() > 20
+    light = [swept(name).lr.mean() for name in ("ink +0.2", "ink +0.1", "none", "ink -0.1", "ink -0.2")]
+    assert light == sorted(light)
+
+
+def test_a_quick_run_of_the_sweeps(weights, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "sweeps"
+    assert sweeps.main(["--count", "2", "--weights", str(weights / "x4.h5"), "--out", str(out)]) == 0
+    report = json.loads((out / "sweeps.json").read_text())
+    assert list(report["rates"]) == list(sweeps.SWEEPS)
+    ways = [way for way in report["misreads"] if way != "WeChat"]
+    assert ways == ["as it is", "Lanczos + unsharp", str(weights / "x4.h5")]
+    assert all(rate in (0, 50, 100) for row in report["rates"].values() for rate in row.values())
+    assert report["rates"]["pitch 6"]["as it is"] == 100
+    assert (out / "sweeps.txt").read_text() in capsys.readouterr().out
+    with Image.open(out / "sweeps.png") as picture:
+        assert picture.width > 800
+    assert sorted(path.name for path in out.iterdir()) == ["sweeps.json", "sweeps.png", "sweeps.txt"]
+
+
+def test_without_a_reader_the_sweeps_say_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    assert sweeps.main(["--count", "1"]) == 2
+    assert "pip install zxing-cpp" in capsys.readouterr().err
