@@ -45,7 +45,7 @@ LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes a
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """The command: 0 when done, 2 for a user error, 130 after Ctrl-C."""
     return command(
         lambda: run(parser().parse_args(command_line(arguments))),
         no_memory="There is too little memory for this; try a smaller --hr-size.",
@@ -89,32 +89,32 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(words: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError or OSError."""
-    weights = words.weights or [WEIGHTS / SHIPPED]
-    paths = find_images(words.data, tell=say)
-    check_outputs(words, [*paths, *weights])
-    paths = held_out(paths, words, weights) if words.held_out else some(paths, words.limit)
-    upscalers = [load(path, words.device, words.value_range) for path in words.weights or [None]]
+def run(args: argparse.Namespace) -> int:
+    """Judge, print and write what the command line asks for. Raises UserError or OSError."""
+    weights = args.weights or [WEIGHTS / SHIPPED]
+    paths = find_images(args.data, tell=say)
+    check_outputs(args, [*paths, *weights])
+    paths = held_out(paths, args, weights) if args.held_out else some(paths, args.limit)
+    upscalers = [load(path, args.device, args.value_range) for path in args.weights or [None]]
     scale = upscalers[0].scale
     if any(upscaler.scale != scale for upscaler in upscalers):
         scales = ", ".join(f"{path} x{upscaler.scale}" for path, upscaler in zip(weights, upscalers, strict=True))
         raise UserError(f"Only generators of one scale can be compared: {scales}.")
-    pairs = ImagePairs(paths, large_side(words.hr_size, weights[0], scale), scale)
+    pairs = ImagePairs(paths, large_side(args.hr_size, weights[0], scale), scale)
     if not qr_reader.available():
-        say(f"{qr_reader.MISSING} Until then nobody looks whether the results scan.")
+        say(f"{qr_reader.MISSING} Until then scan rates are not measured.")
 
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale)
-    with exact(words.exact), progress(len(pairs), "image") as done:
+    with exact(args.exact), progress(len(pairs), "image") as done:
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
         say(f"skipped {reason}")
 
     files = dict(zip(names, map(str, weights), strict=True))
     report = {
-        "data": str(words.data),
-        "held_out": words.held_out,
+        "data": str(args.data),
+        "held_out": args.held_out,
         "skipped": {str(path): reason for path, reason in pairs.skipped.items()},
         "lr_size": pairs.lr_size,
         "hr_size": pairs.hr_size,
@@ -123,69 +123,66 @@ def run(words: argparse.Namespace) -> int:
         "qr_reader": qr_reader.available(),
         **evaluation.report(),
     }
-    which = f"{evaluation.count} images of {words.data}" + ", held out" * words.held_out
+    which = f"{evaluation.count} images of {args.data}" + ", held out" * args.held_out
     sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
     heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
-    deliver(words, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
+    deliver(args, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
     return 0
 
 
-def held_out(paths: list[Path], words: argparse.Namespace, weights: Sequence[Path]) -> list[Path]:
-    """Those of the images that the training of all generators held out, ``--limit`` of them.
+def held_out(paths: list[Path], args: argparse.Namespace, weights: Sequence[Path]) -> list[Path]:
+    """The images that the training of all generators held out, ``--limit`` of them.
 
-    A file without lists, from before they were kept or from elsewhere, gets the division that a run on this folder had
-    then. It starts from ``--limit`` images, as the run did. Raises UserError where no image is left.
+    A file without lists (an old one, or one from elsewhere) gets the division that an old run on ``--limit`` images of
+    this folder had. Raises UserError if no image is left.
     """
     known: dict[Path, set[str]] = {}
     for path in weights:
-        with suppress(CheckpointError):  # not written by tinysrgan, or not to be read, which loading it says
+        with suppress(CheckpointError):  # not written by tinysrgan; or unreadable, which is reported when it is loaded
             if division := Division.read(path):
                 known[path] = {*division.held_out}
     if unknown := [path for path in weights if path not in known]:
-        start = some(paths, words.limit)
+        start = some(paths, args.limit)
         paths = split(start, labels=range(len(start)))[1]
         say(
             f"{', '.join(map(str, unknown))} doesn't list what its training held out: judged is what a run on "
-            f"{words.data} would have held out before there were such lists."
+            f"{args.data} would have held out before there were such lists."
         )
     for path, names in known.items():
-        found = {name: image for image in paths if (name := name_below(words.data, image)) in names}
+        found = {name: image for image in paths if (name := name_below(args.data, image)) in names}
         if len(found) < len(names) and not unknown:
-            say(f"{len(names) - len(found)} of the {len(names)} images that {path} held out are not in {words.data}.")
+            say(f"{len(names) - len(found)} of the {len(names)} images that {path} held out are not in {args.data}.")
         paths = [*found.values()]
         if not paths:
             raise UserError(
-                f"None of the images that {path} held out is left to judge in {words.data}: give the folder that it "
+                f"None of the images that {path} held out is left to judge in {args.data}: give the folder that it "
                 "was trained on, or leave out --held-out."
             )
-    return paths if unknown else some(paths, words.limit)
+    return paths if unknown else some(paths, args.limit)
 
 
-def deliver(words: argparse.Namespace, table: str, report: dict[str, Any], picture: Callable[[], Image.Image]) -> None:
-    """Bring the results to where the command line wants them. Raises UserError."""
+def deliver(args: argparse.Namespace, table: str, report: dict[str, Any], picture: Callable[[], Image.Image]) -> None:
+    """Print and write the results as the command line asks. Raises UserError."""
     text = json.dumps(report, indent=2, allow_nan=False)
-    with ExitStack() as outputs:  # the last first, and each of them even if another one fails
-        outputs.callback(show, table, sys.stderr if words.json == STREAM else sys.stdout)
-        if words.json == STREAM:
+    with ExitStack() as outputs:  # run in reverse order, each even if another one fails
+        outputs.callback(show, table, sys.stderr if args.json == STREAM else sys.stdout)
+        if args.json == STREAM:
             outputs.callback(show, text, sys.stdout)
-        elif words.json:
-            outputs.callback(write, words.json, f"{text}\n".encode())
-        if words.picture:
-            outputs.callback(write, words.picture, file_content(picture(), words.picture))
+        elif args.json:
+            outputs.callback(write, args.json, f"{text}\n".encode())
+        if args.picture:
+            outputs.callback(write, args.picture, file_content(picture(), args.picture))
 
 
 def large_side(asked: int | None, weights: Path, scale: int) -> int:
-    """The side of the large images: as asked for, or else as the generator's file says, or else 128.
-
-    Raises UserError where it won't do.
-    """
+    """The side of the large images: ``asked``, else that in the generator's file, else 128. Raises UserError."""
     side: Any = asked
     if asked is None:
         try:
             state = read_state(weights)
         except CheckpointError:  # not written by tinysrgan
             state = {}
-        options = state.get("options", state)  # a whole run's checkpoint has it among them
+        options = state.get("options", state)  # a checkpoint of a run has its options inside
         side = options.get("hr_size", 128) if isinstance(options, dict) else 128
     least = -(-max(4 * scale, len(WINDOW) + 2 * scale) // scale) * scale
     if type(side) is not int or side % scale or not least <= side <= LARGEST_SIDE:
@@ -197,32 +194,32 @@ def large_side(asked: int | None, weights: Path, scale: int) -> int:
     return side
 
 
-def check_outputs(words: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Raise UserError now for what is known to be wrong with the outputs, not after the work is done."""
-    files = [path for path in (words.json, words.picture) if path and path != STREAM]
+def check_outputs(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    """Raise UserError before the work starts if the outputs can't be written."""
+    files = [path for path in (args.json, args.picture) if path and path != STREAM]
     taken = identities(inputs)
     for path in files:
         check_target(path, taken)
-        if path.resolve().is_relative_to(words.data.resolve()):
-            raise UserError(f"{path} lies in {words.data}, which stays as it is: put it elsewhere.")
+        if path.resolve().is_relative_to(args.data.resolve()):
+            raise UserError(f"{path} lies in {args.data}, which stays as it is: put it elsewhere.")
     if len({path.resolve() for path in files}) < len(files):
-        raise UserError(f"--json and --picture both go to {words.picture}: give two names.")
-    if words.picture:
-        file_content(Image.new("RGB", (16, 16)), words.picture)
+        raise UserError(f"--json and --picture both go to {args.picture}: give two names.")
+    if args.picture:
+        file_content(Image.new("RGB", (16, 16)), args.picture)
 
 
 def file_content(picture: Image.Image, path: Path) -> bytes:
-    """The picture in the format that its name ends in. Raises UserError where that can't be."""
+    """The picture in the format of the path's ending. Raises UserError if that fails."""
     try:
         return encode(picture, path)
     except UserError:
         raise
-    except (OSError, ValueError, struct.error) as error:  # Pillow's, for a format that is too narrow
+    except (OSError, ValueError, struct.error) as error:  # Pillow's, if the format can't hold the picture
         raise UserError(f"{path} can't be written in that format ({error}): let it end in .png.") from error
 
 
 def show(text: str, stream: TextIO) -> None:
-    """Print to standard output or error. Raises UserError where nobody takes it."""
+    """Print to a standard stream. Raises UserError if it is closed."""
     with taken_by(stream, "standard error" if stream is sys.stderr else "standard output"):
         print(text, file=stream)
 

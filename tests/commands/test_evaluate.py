@@ -1,4 +1,4 @@
-"""The command ``python -m tinysrgan.evaluate``: right numbers, a table, JSON and a picture, and how it refuses."""
+"""The command ``python -m tinysrgan.evaluate``: right scores, a table, JSON and a picture, and its errors."""
 
 import json
 import math
@@ -83,7 +83,7 @@ def scores(*arguments) -> dict:
     return json.loads(Path("scores.json").read_text())
 
 
-# ---------------------------------------------------------------- the numbers
+# ---------------------------------------------------------------- the scores
 
 
 def test_psnr_and_ssim_are_those_of_scikit_image(colours):

@@ -27,7 +27,7 @@ def corner(canvas, row, column, rows, height, width):
 
 
 def load(path):
-    """A picture's pixels, in numbers that can be subtracted."""
+    """A picture's pixels in a signed type, for subtraction."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 

@@ -57,7 +57,7 @@ def test_the_real_images_score_best_and_bicubic_as_the_metrics_say(reader):
     assert row["psnr"] == pytest.approx(np.mean([psnr(*couple) for couple in couples]))
     assert row["ssim"] == pytest.approx(np.mean([ssim(*couple) for couple in couples]))
     assert row["scan %"] < 100
-    wrong = judge.score(judge.hr[4:] + judge.hr[:4])  # the codes of another number
+    wrong = judge.score(judge.hr[4:] + judge.hr[:4])  # the codes of other texts
     assert wrong.scans.misreads() == 8 and wrong.row()["scan %"] == 0
 
 

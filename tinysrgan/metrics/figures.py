@@ -1,4 +1,4 @@
-"""Results to look at: the article's figure (LR | bicubic | SR | HR) and the curves of a training run."""
+"""Figures: images side by side (LR | bicubic | SR | HR), as in the article, and the curves of a training run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 MISSING = "Drawing curves needs the package matplotlib: install it with `pip install matplotlib`."
 
 GREEN, RED = (0, 150, 70), (215, 40, 40)
-FRAME, GAP = 3, 6  # px; room for the frame is kept where there is none, so that all images line up
+FRAME, GAP = 3, 6  # pixels; images without a frame keep its space, so that all line up
 
-# What a column's name starts with, in lower case, and the label of its panel. Columns of no kind are losses.
+# The start of a column's name, in lower case, and the label of its panel. All other columns are losses.
 KINDS = {"d(": "probability of real", "psnr": "PSNR, dB", "ssim": "SSIM", "scan": "codes that scan, %"}
-CLOCKS = {"epoch", "seconds", "images/s"}  # neither a loss nor a quality: not drawn
+CLOCKS = {"epoch", "seconds", "images/s"}  # not drawn
 LIMITS = {"probability of real": (-0.05, 1.05), "codes that scan, %": (-5, 105)}
 
 
@@ -36,11 +36,11 @@ def strip(
     titles: Sequence[str],
     frames: Sequence[Sequence[bool | None]] | None = None,
 ) -> Image.Image:
-    """The figure: a row per image, a column per title, white between them.
+    """A figure with a row for each image and a column for each title.
 
-    rows: uint8 images (H, W), (H, W, 1) or (H, W, 3); smaller ones are enlarged, by nearest, to the height of the
-    tallest. frames: like rows; green for True (the code scans), red for False, none for None. Raises ValueError where
-    the rows, titles and frames don't match or something is no image.
+    rows: uint8 images (H, W), (H, W, 1) or (H, W, 3), enlarged by nearest to the height of the tallest. frames: like
+    rows; green for True (the code scans), red for False, none for None. Raises ValueError if rows, titles and frames
+    don't match or an array is not an image.
     """
     frames = frames or [[None] * len(titles)] * len(rows)
     if not rows or not titles or any(len(row) != len(titles) for row in (*rows, *frames)) or len(frames) != len(rows):
@@ -104,9 +104,9 @@ class Comparison:
 
 
 def save_picture(image: Image.Image, path: str | Path) -> None:
-    """Write an image file, in the format that the name's ending asks for, as a whole or not at all.
+    """Write an image file atomically, in the format of the name's ending, and make missing folders.
 
-    Makes missing folders. Raises as ``encode`` does, and OSError as ``write_whole``.
+    Raises UserError and ValueError as ``encode`` does, OSError as ``write_whole`` does.
     """
     path = Path(path)
     content = encode(image, path)
@@ -115,9 +115,9 @@ def save_picture(image: Image.Image, path: str | Path) -> None:
 
 
 def encode(image: Image.Image, path: Path) -> bytes:
-    """The content of an image file, in the format that the name's ending asks for.
+    """The content of an image file in the format of the path's ending.
 
-    Raises UserError where the ending names no format, OSError or ValueError where the format can't hold the image.
+    Raises UserError if the ending names no format, OSError or ValueError if the format can't hold the image.
     """
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
@@ -128,15 +128,15 @@ def encode(image: Image.Image, path: Path) -> bytes:
 
 
 def loss_curves(csv_path: str | Path, png_path: str | Path) -> None:
-    """Draw a training log as a picture 1000 px wide: a panel a kind of number, one under the other over the steps.
+    """Draw a training log over the steps, with a panel for each kind of value, 1000 pixels wide.
 
-    csv_path: a CSV file with a header; ``step``, ``phase``, then any named columns of numbers, where a blank, NaN or
-    infinity is no point. Columns are told apart by name: ``D(...)`` are probabilities, ``psnr...`` and ``ssim...``
-    qualities, ``scan...`` scan rates in %, and all others losses, but for those in ``CLOCKS``. A name that ends in
-    ``bicubic`` is a baseline. A dotted line marks where the phase changes.
+    csv_path: a CSV file with the columns ``step`` and ``phase``, and any others. Blanks, NaN and infinity are not
+    drawn. A column's name decides its panel: ``D(...)`` are probabilities, ``psnr...`` and ``ssim...`` qualities,
+    ``scan...`` scan rates in %, and all others losses, except for ``CLOCKS``, which are not drawn. A name that ends in
+    ``bicubic`` is a baseline. A dotted line marks a change of phase.
 
-    Raises ImportError without matplotlib, UserError where the log has no ``step``, holds something else than numbers
-    or has nothing to draw.
+    Raises ImportError without matplotlib, UserError if the log has no column ``step``, a field is not a number, or
+    there is nothing to draw.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -165,7 +165,7 @@ def loss_curves(csv_path: str | Path, png_path: str | Path) -> None:
 
 
 def _read_log(path: Path) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Steps, phases and the columns of numbers; NaN where a field is blank."""
+    """Steps, phases and the other columns by name, float64; NaN for blank fields."""
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file, restval="")
         names = reader.fieldnames or ()
@@ -188,7 +188,7 @@ def _number(text: str, path: Path, name: str, line: int) -> float:
 
 
 def _panels(columns: dict[str, np.ndarray]) -> dict[str, list[str]]:
-    """The names of the columns that hold any number, by the label of the panel that they belong in."""
+    """The names of the columns with any finite value, by the label of their panel."""
     panels: dict[str, list[str]] = {label: [] for label in ("loss", "loss (linear)", *KINDS.values())}
     for name, values in columns.items():
         finite = values[np.isfinite(values)]
@@ -201,15 +201,15 @@ def _panels(columns: dict[str, np.ndarray]) -> dict[str, list[str]]:
 
 
 def _curve(ax: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> None:
-    """One column, its gaps bridged; a noisy one as a faint line under the means of about 100 stretches."""
+    """Draw one column, with gaps bridged; many points become a faint line under the means of 100 intervals."""
     drawn = np.isfinite(values) & np.isfinite(steps)
     x, y = steps[drawn], values[drawn]
     style: dict[str, Any] = {"color": f"C{len(ax.get_legend_handles_labels()[1])}"}
     if name.endswith("bicubic"):
-        style = {"color": "0.5", "linestyle": "--", "zorder": 1.5}  # behind what is compared with it
+        style = {"color": "0.5", "linestyle": "--", "zorder": 1.5}  # behind the other curves
     if len(x) > 200:
         ax.plot(x, y, **style, alpha=0.25, linewidth=0.7)
-        x, y = (np.array([part.mean() for part in np.array_split(numbers, 100)]) for numbers in (x, y))
+        x, y = (np.array([part.mean() for part in np.array_split(column, 100)]) for column in (x, y))
     ax.plot(x, y, **style, marker="." if len(x) <= 20 else None, label=name)
 
 
@@ -220,7 +220,7 @@ def _dress(ax: Axes, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     if label == "loss":
         ax.set_yscale("log")
-        ax.yaxis.set_minor_locator(LogLocator(subs=(1, 3)))  # evenly spaced where that is too few, none if too many
+        ax.yaxis.set_minor_locator(LogLocator(subs=(1, 3)))  # matplotlib drops them if there are too many
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
     if label in LIMITS:
@@ -228,7 +228,7 @@ def _dress(ax: Axes, label: str) -> None:
     ax.grid(which="both", color="0.9")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    # Above the axes, where it can't hide a curve.
+    # Above the axes, so that it hides no curve.
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False, borderaxespad=0.2, fontsize=9)
 
 
@@ -245,7 +245,7 @@ def _enlarge(image: Image.Image, height: int) -> Image.Image:
 
 
 def _font_size(titles: Sequence[str], width: int) -> int:
-    """A tenth of the column's width, or as much less as the longest title needs; never too small to read."""
+    """A tenth of the column's width, or less for a long title, but at least 8."""
     size = max(12, width // 10)
     longest = max(ImageFont.load_default(size).getlength(title) for title in titles)
     return max(8, int(size * min(1, width / longest))) if longest else size

@@ -1,7 +1,7 @@
-"""How near one picture is to another: PSNR, SSIM, and the super-resolution papers' protocol.
+"""The similarity of two images: PSNR, SSIM, and the protocol of super-resolution papers.
 
-Images are (H, W) or (H, W, C), uint8 or float, with values from 0 to ``peak``. The papers compare luminance only and
-leave out a border as wide as the scale, which is
+Images are (H, W) or (H, W, C), uint8 or float, with values from 0 to ``peak``. Papers compare only luminance, without a
+border as wide as the scale:
 
     psnr(luma(crop_border(a, 4)), luma(crop_border(b, 4)))
 """
@@ -17,7 +17,7 @@ WINDOW /= WINDOW.sum()
 def psnr(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
     """Peak signal-to-noise ratio, 10 log10(peak^2 / mean((a - b)^2)), in dB; infinite for identical images.
 
-    Raises ValueError where the shapes differ.
+    Raises ValueError if the shapes differ.
     """
     a, b = _pair(a, b)
     error = np.mean((a - b) ** 2)
@@ -28,8 +28,8 @@ def ssim(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
     """Structural similarity in -1..1, 1 for identical images; the mean over pixels and channels.
 
     Wang, Bovik, Sheikh & Simoncelli 2004: means, variances and the covariance under an 11x11 Gaussian window of
-    sigma 1.5, K1 = 0.01, K2 = 0.03, only where the whole window lies in the image (a border of 5 px is left out).
-    Raises ValueError where the shapes differ or a side is shorter than the window.
+    sigma 1.5, K1 = 0.01, K2 = 0.03, at the pixels whose whole window is in the image (all but a border of 5 pixels).
+    Raises ValueError if the shapes differ or a side is shorter than the window.
     """
     a, b = _pair(a, b)
     if min(a.shape[:2]) < len(WINDOW):
@@ -46,7 +46,7 @@ def ssim(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Y of ITU-R BT.601 in studio range: (H, W, 3) in 0..255 to (H, W) in 16..235, as MATLAB's ``rgb2ycbcr``.
 
-    Float64 and not rounded. Raises ValueError where there are not three channels.
+    Float64, not rounded. Raises ValueError if there are not three channels.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"luma takes an RGB image (H, W, 3), not {rgb.shape}.")
@@ -54,7 +54,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def crop_border(image: np.ndarray, border: int) -> np.ndarray:
-    """The image without its outer ``border`` pixels on each side. Raises ValueError where nothing would be left."""
+    """The image without ``border`` pixels on each side. Raises ValueError if nothing would be left."""
     height, width = image.shape[:2]
     if border < 0 or min(height, width) <= 2 * border:
         raise ValueError(f"A border of {border} pixels can't be cut from an image of {width}x{height}.")
@@ -62,7 +62,7 @@ def crop_border(image: np.ndarray, border: int) -> np.ndarray:
 
 
 def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both images in float64, known to have one shape."""
+    """Both images in float64, checked to have the same shape."""
     if a.shape != b.shape:
         raise ValueError(f"Only images of one shape can be compared, not {a.shape} and {b.shape}.")
     if a.ndim not in (2, 3) or not a.size:
@@ -71,6 +71,6 @@ def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blur(maps: np.ndarray) -> np.ndarray:
-    """(M, H, W) to (M, H - 10, W - 10): the Gaussian window as two passes of 11 taps instead of one of 121."""
+    """(M, H, W) to (M, H - 10, W - 10): the separable Gaussian window, as two passes of 11 taps."""
     down = np.lib.stride_tricks.sliding_window_view(maps, len(WINDOW), axis=1) @ WINDOW
     return np.lib.stride_tricks.sliding_window_view(down, len(WINDOW), axis=2) @ WINDOW

@@ -1,6 +1,6 @@
-"""Does a QR reader read it, with exactly the right text? That is what an upscaled QR code is for.
+"""Reading QR codes, and counting how many upscaled codes scan with exactly the right text.
 
-The reader is zxing-cpp (https://github.com/zxing-cpp/zxing-cpp) with its own defaults; it is imported only when used.
+The reader is zxing-cpp (https://github.com/zxing-cpp/zxing-cpp) with its default options; it is imported on first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MISSING = "Reading QR codes needs the package zxing-cpp: install it with `pip in
 
 
 def available() -> bool:
-    """Whether zxing-cpp can be imported; where it can't, the functions below raise ImportError(MISSING)."""
+    """Whether zxing-cpp can be imported. Without it the functions below raise ImportError(MISSING)."""
     try:
         _zxing()
     except ImportError:
@@ -31,12 +31,12 @@ def available() -> bool:
 
 
 def read_codes(image: np.ndarray) -> list[str]:
-    """The text of every QR code in a uint8 image, (H, W) or RGB (H, W, 3); an empty list where none can be read."""
+    """The texts of all readable QR codes in a uint8 image, (H, W) or RGB (H, W, 3)."""
     return [code.text for code in _barcodes(image)]
 
 
 def read_code(image: np.ndarray) -> str | None:
-    """The text of the first QR code that the reader finds in a uint8 image, (H, W) or RGB (H, W, 3), or None."""
+    """The text of the first QR code found in a uint8 image, (H, W) or RGB (H, W, 3); None if there is none."""
     return next(iter(read_codes(image)), None)
 
 
@@ -64,10 +64,10 @@ def located_codes(image: np.ndarray) -> list[Code]:
 
 
 def qr_version(image: np.ndarray | str | Path) -> int | None:
-    """The version, 1 to 40, of the QR code in an image or image file, as the reader itself reports it.
+    """The version, 1 to 40, of the QR code in an image or image file, as reported by the reader.
 
-    None where no code can be read, or where the reader is older than zxing-cpp 3 and doesn't tell. Raises UserError
-    where the file is no image.
+    None if no code can be read, or before zxing-cpp 3, which is the first to report it. Raises UserError if the file is
+    no image.
     """
     if not isinstance(image, np.ndarray):
         image = _load(Path(image))
@@ -76,15 +76,16 @@ def qr_version(image: np.ndarray | str | Path) -> int | None:
 
 
 def version_of(path: str | Path) -> int | None:
-    """The version, 1 to 40, that a file's name ends in, as in ``7209-v4.png``; None where it doesn't."""
+    """The version, 1 to 40, at the end of a file's name, as in ``7209-v4.png``; None if there is none."""
     match = re.search(r"-v(\d{1,2})$", Path(path).stem)
     return int(match[1]) if match and 1 <= int(match[1]) <= 40 else None
 
 
 def interval(successes: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a rate, both ends in %; (0, 100) where nothing was tried.
+    """Wilson's 95 % confidence interval of a rate, both ends in %; (0, 100) for no trials.
 
-    Wilson 1927: unlike the normal approximation it stays within 0..100 and is honest about 0 of 10 and 10 of 10.
+    Wilson 1927: unlike the normal approximation it stays within 0..100, and is not empty for 0 of 10 or 10 of 10.
+    Raises ValueError unless 0 <= successes <= total.
     """
     if not 0 <= successes <= total:
         raise ValueError(f"There can't be {successes} successes in {total} trials.")
@@ -101,15 +102,15 @@ def interval(successes: int, total: int) -> tuple[float, float]:
 class ScanTally:
     """Counts how many upscaled codes scan, by version.
 
-    The truth is what the reader reads on the full-size original. An original that can't be read (truth None) says
-    nothing about the upscaling: it is counted in ``no_code`` and left out of everything else.
+    The truth is the reader's text for the full-size original. Originals that can't be read (truth None) are counted in
+    ``no_code`` only.
     """
 
     readings: list[tuple[str, int | None, str | None]] = field(default_factory=list)  # truth, version, text read
     no_code: int = 0
 
     def add(self, truth: str | None, version: int | None, text: str | None) -> None:
-        """Record that ``text`` (None: nothing) was read where ``truth`` is right."""
+        """Record that the reader read ``text`` (None: nothing) in a code that says ``truth``."""
         if truth is None:
             self.no_code += 1
         else:
@@ -117,23 +118,23 @@ class ScanTally:
 
     @property
     def versions(self) -> list[int]:
-        """The versions seen, ascending; codes of unknown version count only where all are asked for."""
+        """The versions seen, ascending. Codes of unknown version count only towards all codes."""
         return sorted({version for _, version, _ in self.readings if version is not None})
 
     def count(self, versions: Collection[int] | None = None) -> int:
-        """How many codes of these versions (None: of all codes) were tried."""
+        """The number of codes of these versions (None: of all codes)."""
         return len(self._texts(versions))
 
     def scanned(self, versions: Collection[int] | None = None) -> int:
-        """How many of them gave exactly the right text."""
+        """The number of them that gave exactly the right text."""
         return sum(text == truth for truth, text in self._texts(versions))
 
     def misreads(self, versions: Collection[int] | None = None) -> int:
-        """How many of them gave a wrong text, which is worse than none."""
+        """The number of them that gave a wrong text."""
         return sum(text is not None and text != truth for truth, text in self._texts(versions))
 
     def rate(self, versions: Collection[int] | None = None) -> float:
-        """How many of them gave exactly the right text, in %; NaN where there is no such code."""
+        """The share of them that gave exactly the right text, in %; NaN without codes."""
         count = self.count(versions)
         return 100 * self.scanned(versions) / count if count else math.nan
 
@@ -150,13 +151,13 @@ def _zxing() -> ModuleType:
 
 
 def _barcodes(image: np.ndarray) -> list[Any]:
-    """The reader's own objects for the valid QR codes in an image."""
+    """The reader's results for the valid QR codes in an image."""
     zxing = _zxing()
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
         raise ValueError(f"The QR reader takes uint8 images (H, W) or (H, W, 3), not {image.dtype} {image.shape}.")
-    # Since zxing-cpp 3 ``QRCode`` stands for the whole family; Micro QR codes are none of ours.
+    # From zxing-cpp 3 on, ``QRCode`` includes Micro QR codes, which are not wanted here.
     formats = getattr(zxing.BarcodeFormat, "QRCodeModel2", zxing.BarcodeFormat.QRCode)
-    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)  # it takes BGR
+    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)  # BGR
     return [code for code in zxing.read_barcodes(pixels, formats=formats) if code.valid]
 
 
