@@ -64,6 +64,7 @@ def chequers(side: int) -> Image.Image:
 def test_nothing_to_vary_leaves_the_image_alone():
     image = card()
     assert Augment().vary(Source(image), SIZE, LR, rng(0)) is image
+    assert np.array_equal(Augment().degrade(image, LR, rng(0)), area_average(image, LR))
 
 
 def test_a_seed_makes_the_same_variant_and_another_seed_another():
