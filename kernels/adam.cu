@@ -1,14 +1,14 @@
-// A step of Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1) for all tensors of a net in one launch.
+// A step of Adam (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1) for all tensors of a net, in one launch.
 //
 //   m += (1 - beta1) (g - m);  v += (1 - beta2) (g^2 - v)
 //   value -= rate m / (sqrt(v) + epsilon);  g = 0
 //
-// rate and epsilon come with the corrections of m and v in them, as in tinysrgan/optimizers/adam.py. -DREAL=double makes everything
-// float64.
+// rate and epsilon include the bias corrections of m and v, as in tinysrgan/optimizers/adam.py. -DREAL=double makes
+// everything float64.
 //
-// A net has a hundred tensors, most of them of 64 numbers: a launch takes longer than the work that one of those is. So
-// the tensors are cut into pieces, and a table on the GPU tells each block where its piece lies. Each number is read
-// once and written once. The gradient is set to zero while it is at hand, which spares a launch and a pass of its own.
+// A net has about a hundred tensors, most of them of 64 elements, and a launch takes longer than such a tensor's
+// update. So the tensors are cut into pieces, and a table on the GPU tells each block where its piece lies. Each
+// element is read and written once. Setting the gradient to zero here saves a launch and another pass.
 #ifndef REAL
 #define REAL float
 #endif

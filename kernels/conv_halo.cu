@@ -1,30 +1,34 @@
-// The 3x3 convolution with stride 1 on the tensor cores, from tiles with a halo: the fourth rung. Formulas and shapes:
-// conv_reference.cu; products of 16 x 8 by 8 x 8 numbers, TF32, copies that nobody waits for, banks: conv_tf32.cu.
+// The 3x3 convolution with stride 1 on the tensor cores, the fourth rung of the ladder: tiles of the image with a halo.
+// conv_reference.cu has the formulas and shapes; conv_tf32.cu describes TF32, the asynchronous copies and the banks.
 //
-// There, each of the nine taps brings its own window of the image to shared memory, though the windows overlap: every
-// pixel comes nine times. Here a block makes HEIGHT x WIDTH pixels of the result, and brings the pixels that they look
-// at, those and a halo of one around them, once for every DEPTH channels. The taps are nine ways to look at the same tile:
-// tap (r, s) reads from r lines and s pixels further on. Of the image that is 1.4 reads of a pixel instead of 9; what is
-// left to stream are the weights, a tile of DEPTH x COLUMNS for every tap, of which STAGES lie in shared memory: one is
-// multiplied while the others are on their way. The next channels' tile of the image comes during the first tap.
+// There, each of the nine taps copies its own window of the image to shared memory. The windows overlap, so every pixel
+// is copied nine times. Here, a thread block computes HEIGHT x WIDTH pixels of the result. For every DEPTH channels it
+// copies once the pixels that these depend on: a tile with a halo of one pixel around it. The taps read the same tile
+// at different offsets, tap (r, s) starting r lines and s pixels further. A pixel is thus copied 1.4 times instead of
+// 9. What remains to stream are the weights, a tile of DEPTH x COLUMNS for every tap. Shared memory holds STAGES of
+// these; one is multiplied while the others are in flight. The image tile of the next channels is copied during the
+// first tap.
 //
-// -DGRAD_INPUT makes it the gradient of the input, which is the same convolution of dy with the filter turned around and
-// its channels exchanged. What differs is where a weight lies, and so which of its neighbours come 16 bytes at a time.
-// "C" are then the channels of dy, "K" those of dx; the launcher exchanges them.
+// -DGRAD_INPUT computes the gradient of the input: the same convolution of dy, with the filter flipped and its channels
+// exchanged. The only difference is where a weight lies, and so which weights are contiguous. "C" then stands for the
+// channels of dy and "K" for those of dx; the launcher exchanges them.
 //
-// C and K are multiples of 32, all arrays begin at multiples of 16 bytes. From sm_80 on.
+// C and K are multiples of 32, and all arrays start at multiples of 16 bytes. From sm_80 on.
+#include "convolution.cuh"
+#include "tensor_cores.cuh"
+
 constexpr int HEIGHT = 8, WIDTH = 16, COLUMNS = 64, DEPTH = 32, STAGES = 4;
-constexpr int THREADS = 128;                        // four warps, two by two
-constexpr int WARP_LINES = 4, WARP_COLUMNS = 32;    // of the result: 4 lines of 16 pixels, 32 channels
-constexpr int PITCH = DEPTH + 4;                    // from pixel to pixel: lane 4 i + j then reads bank 4 i + j
+constexpr int THREADS = 128;                      // four warps, two by two
+constexpr int WARP_LINES = 4, WARP_COLUMNS = 32;  // a warp's part of the result: 4 lines of 16 pixels, 32 channels
+constexpr int PITCH = DEPTH + 4;                  // elements from pixel to pixel: lane 4 i + j reads bank 4 i + j
 #ifdef GRAD_INPUT
-constexpr int WEIGHTS = COLUMNS * PITCH;            // neighbours are of one column
+constexpr int WEIGHTS = COLUMNS * PITCH;  // contiguous elements belong to one column
 #else
-constexpr int ROW = COLUMNS + 8;                    // neighbours are of one depth: bank 8 j + i
+constexpr int ROW = COLUMNS + 8;  // contiguous elements belong to one depth; lane 4 i + j reads bank 8 j + i
 constexpr int WEIGHTS = DEPTH * ROW;
 #endif
 
-// Begin to copy the tile of the image that holds channels first .. first + DEPTH.
+// Start to copy the tile of the image, with its halo, for channels first .. first + DEPTH.
 __device__ void copy_image(float *tile, const float *x, const Geometry &g, int n, int p, int q, int first) {
   const int across = WIDTH + g.S - 1, pixels = (HEIGHT + g.R - 1) * across;
   for (int i = threadIdx.x; i < pixels * (DEPTH / 4); i += THREADS) {
@@ -36,7 +40,7 @@ __device__ void copy_image(float *tile, const float *x, const Geometry &g, int n
   }
 }
 
-// Begin to copy the weights of one tap for channels first .. first + DEPTH and the block's columns.
+// Start to copy the weights of one tap for channels first .. first + DEPTH and the block's columns.
 __device__ void copy_weights(float *tile, const float *w, const Geometry &g, int tap, int first, int column) {
   for (int i = threadIdx.x; i < DEPTH * COLUMNS / 4; i += THREADS) {
 #ifdef GRAD_INPUT
@@ -53,7 +57,8 @@ __device__ void copy_weights(float *tile, const float *w, const Geometry &g, int
   }
 }
 
-// sum += what the warp's pixels, seen by one tap, give with its weights. `image` and `weights` begin where this lane looks.
+// sum += the product of the warp's pixels, shifted by one tap, and that tap's weights. `image` and `weights` point to
+// the elements that this lane reads first.
 __device__ __forceinline__ void multiply(float sum[WARP_LINES][WARP_COLUMNS / 8][4], const float *image, int across,
                                          const float *weights) {
 #pragma unroll
@@ -80,7 +85,7 @@ __device__ __forceinline__ void multiply(float sum[WARP_LINES][WARP_COLUMNS / 8]
   }
 }
 
-// y = prelu(convolution + bias) + shortcut; bias (K), slope (K) and shortcut, as y, may each be null.
+// y = prelu(convolution + bias) + shortcut. bias (K), slope (K) and shortcut (the shape of y) may each be null.
 extern "C" __global__ void __launch_bounds__(THREADS)
     conv_halo(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
               const float *__restrict__ slope, const float *shortcut, float *y, Geometry g) {
@@ -92,23 +97,23 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int n = blockIdx.x / tiles_across / tiles_down, column = blockIdx.y * COLUMNS;
   const int warp = threadIdx.x / 32, i = threadIdx.x % 32 / 4, j = threadIdx.x % 4;
   const int line = warp / 2 * WARP_LINES, warp_column = warp % 2 * WARP_COLUMNS;
-  const int taps = g.R * g.S, steps = g.C / DEPTH * taps;  // a step is a tap of DEPTH channels
+  const int taps = g.R * g.S, steps = g.C / DEPTH * taps;  // a step is one tap of DEPTH channels
 
   float sum[WARP_LINES][WARP_COLUMNS / 8][4] = {};
   copy_image(shared, x, g, n, p, q, 0);
-  for (int step = 0; step < STAGES - 1; step++) {  // taps of the first channels: there are more of them than stages
+  for (int step = 0; step < STAGES - 1; step++) {  // all of the first channels: there are more taps than stages
     copy_weights(ring + step * WEIGHTS, w, g, step, 0, column);
     copy_commit();
   }
   for (int step = 0; step < steps; step++) {
     const int slice = step / taps, tap = step % taps, ahead = step + STAGES - 1;
-    copy_wait<STAGES - 2>();  // this step's weights are here, and with the first tap's its image
-    __syncthreads();          // everybody's; and nobody reads any more what the copies below will overwrite
+    copy_wait<STAGES - 2>();  // this step's weights have arrived, and at the first tap its image
+    __syncthreads();          // those of all threads, too; and no thread still reads what the copies below overwrite
     if (ahead < steps)
       copy_weights(ring + ahead % STAGES * WEIGHTS, w, g, ahead % taps, ahead / taps * DEPTH, column);
     if (tap == 0 && (slice + 1) * DEPTH < g.C)
       copy_image(shared + (slice + 1) % 2 * image_size, x, g, n, p, q, (slice + 1) * DEPTH);
-    copy_commit();  // also where there was nothing: waiting counts groups
+    copy_commit();  // also where nothing was copied, because copy_wait counts groups
     const float *image = shared + slice % 2 * image_size + ((line + tap / g.S) * across + tap % g.S + i) * PITCH + j;
 #ifdef GRAD_INPUT
     const float *weights = ring + step % STAGES * WEIGHTS + (warp_column + i) * PITCH + j;
@@ -119,20 +124,17 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
   copy_wait<0>();
 
+  const Epilogue<float> epilogue{bias, slope, shortcut};
 #pragma unroll
   for (int l = 0; l < WARP_LINES; l++)
 #pragma unroll
     for (int k = 0; k < WARP_COLUMNS / 8; k++)
 #pragma unroll
-      for (int half = 0; half < 2; half++) {  // pixels i and i + 8: channels 2 j and 2 j + 1 of each
+      for (int half = 0; half < 2; half++) {  // pixels i and i + 8, channels 2 j and 2 j + 1 of each
         const int row = p + line + l, pixel = q + i + half * 8, channel = column + warp_column + k * 8 + 2 * j;
         if (row >= g.P || pixel >= g.Q || channel >= g.K) continue;
         const long long at = (((long long)n * g.P + row) * g.Q + pixel) * g.K + channel;
-        float2 result = make_float2(sum[l][k][half * 2], sum[l][k][half * 2 + 1]);
-        if (bias) result.x += bias[channel], result.y += bias[channel + 1];
-        if (slope && result.x < 0) result.x *= slope[channel];
-        if (slope && result.y < 0) result.y *= slope[channel + 1];
-        if (shortcut) result.x += shortcut[at], result.y += shortcut[at + 1];
-        *(float2 *)(y + at) = result;
+        const float *two = sum[l][k] + half * 2;
+        *(float2 *)(y + at) = make_float2(epilogue(two[0], at, channel), epilogue(two[1], at + 1, channel + 1));
       }
 }

@@ -1,27 +1,30 @@
-// The convolution and its two gradients: the first rung of the ladder, one thread for one number of the result.
+// The convolution and its two gradients, the first rung of the ladder: one thread for each element of the result.
 //
 //   y [n, p, q, k] = sum over r, s, c   of  x[n, p stride - top + r, q stride - left + s, c]  w[r, s, c, k]
 //   dx[n, h, w, c] = sum over r, s, k   of  dy[n, p, q, k]  w[r, s, c, k]  where p stride - top + r = h; q likewise
 //   dw[r, s, c, k] = sum over n, p, q   of  x[n, p stride - top + r, q stride - left + s, c]  dy[n, p, q, k]
 //
 // x (N, H, W, C), w (R, S, C, K), y (N, P, Q, K). Any sizes, any stride. -DREAL=double makes everything float64, for
-// checks of gradients. What the faster kernels don't take comes here, so this is also the one that has to stay right.
+// gradient checks. This file also computes what the faster kernels do not take.
 //
-// Neighbouring threads have neighbouring channels of the result: they read the same x and neighbouring w, in one go for
-// the whole warp. That is all the care taken here. Every number of x is read R S K times and every number of w N P Q
-// times, from the caches at best: a multiplication waits for two loads. The next rung, conv_tiled.cu, mends that.
+// Neighbouring threads compute neighbouring channels of the result. They read the same elements of x and contiguous
+// elements of w, in one transaction for the whole warp. There is no other optimization: each element of x is read R S K
+// times and each element of w N P Q times, from the caches at best, so each multiplication waits for two loads. The
+// next rung, conv_tiled.cu, improves on that.
+#include "convolution.cuh"
+
 #ifndef REAL
 #define REAL float
 #endif
 
-// The number of the result that this thread makes.
-__device__ __forceinline__ long long thread_number() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
+// The element of the result that this thread computes.
+__device__ __forceinline__ long long thread_index() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
 
 // y = prelu(convolution + bias) + shortcut. bias (K), slope (K) and shortcut (N, P, Q, K) may each be null.
 extern "C" __global__ void conv_forward(const REAL *__restrict__ x, const REAL *__restrict__ w,
                                         const REAL *__restrict__ bias, const REAL *__restrict__ slope,
                                         const REAL *shortcut, REAL *y, Geometry g) {
-  long long i = thread_number();
+  long long i = thread_index();
   if (i >= (long long)g.N * g.P * g.Q * g.K) return;
   int k = i % g.K, q = i / g.K % g.Q, p = i / g.K / g.Q % g.P, n = i / g.K / g.Q / g.P;
   REAL sum = 0;
@@ -33,17 +36,14 @@ extern "C" __global__ void conv_forward(const REAL *__restrict__ x, const REAL *
       const REAL *tap = w + (long long)(r * g.S + s) * g.C * g.K + k;
       for (int c = 0; c < g.C; c++) sum += pixel[c] * tap[(long long)c * g.K];
     }
-  if (bias) sum += bias[k];
-  if (slope && sum < 0) sum *= slope[k];
-  if (shortcut) sum += shortcut[i];
-  y[i] = sum;
+  y[i] = Epilogue<REAL>{bias, slope, shortcut}(sum, i, k);
 }
 
-// Every pixel of x asks which outputs it went to. With a stride that is not every tap's business: only where
-// h + top - r is a multiple of it.
+// A pixel of x contributes to the outputs whose windows contain it. Tap r connects it to one of them only where
+// h + top - r is a multiple of the stride.
 extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w, REAL *dx,
                                            Geometry g) {
-  long long i = thread_number();
+  long long i = thread_index();
   if (i >= (long long)g.N * g.H * g.W * g.C) return;
   int c = i % g.C, column = i / g.C % g.W, row = i / g.C / g.W % g.H, n = i / g.C / g.W / g.H;
   REAL sum = 0;
@@ -60,10 +60,10 @@ extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const RE
   dx[i] = sum;
 }
 
-// dw, plus `before` (R, S, C, K) unless that is null; it may be dw itself.
+// dw, plus `before` (R, S, C, K) unless that is null; `before` may be dw itself.
 extern "C" __global__ void conv_grad_weight(const REAL *__restrict__ x, const REAL *__restrict__ dy, const REAL *before,
                                             REAL *dw, Geometry g) {
-  long long i = thread_number();
+  long long i = thread_index();
   if (i >= (long long)g.R * g.S * g.C * g.K) return;
   int k = i % g.K, c = i / g.K % g.C, s = i / g.K / g.C % g.S, r = i / g.K / g.C / g.S;
   REAL sum = 0;

@@ -1,26 +1,28 @@
-// Pixels to cells of f x f pixels and back: pixel shuffle and nearest upsampling, each with its gradient. f is FACTOR.
+// Pixel shuffle and nearest upsampling by f, each with its gradient. f is FACTOR; a cell is f x f pixels of the large
+// image.
 //
 //   shuffle       y [n, h f + i, w f + j, k] = x[n, h, w, k f f + i f + j]
 //   shuffle_grad  dx[n, h, w, k f f + i f + j] = dy[n, h f + i, w f + j, k]
 //   repeat        y [n, h f + i, w f + j, k] = x[n, h, w, k]
 //   repeat_grad   dx[n, h, w, k] = sum over i, j  of  dy[n, h f + i, w f + j, k]
 //
-// y, dy (N, H f, W f, K); x, dx (N, H, W, K f f) for the shuffle, (N, H, W, K) for repeat. Any sizes. -DREAL=double makes
-// everything float64.
+// y, dy (N, H f, W f, K); x, dx (N, H, W, K f f) for the shuffle, (N, H, W, K) for repeat. Any sizes. -DREAL=double
+// makes everything float64.
 //
-// Nothing is computed here; it is all about reading and writing in runs. A thread takes channel k of a pixel of the small
-// image, and with it the f f numbers of its cell. In the large image, neighbouring threads then have neighbouring numbers
-// for each (i, j). In the shuffle's small image a thread's own f f numbers are neighbours, and a warp's are one long run:
-// for f = 2, each thread loads or stores its four with a single instruction of 16 bytes.
+// The kernels hardly compute; their speed depends on contiguous reads and writes. A thread processes channel k of a
+// pixel of the small image, with the f f elements of its cell. In the large image, neighbouring threads access
+// contiguous elements for each (i, j). In the small image of the shuffle, the f f elements of a thread are contiguous,
+// and those of a warp are one long run: for f = 2, each thread loads or stores its four with a single instruction of 16
+// bytes.
 //
-// A block takes one row of pixels (n, h), which becomes f rows; threadIdx.x is the channel, threadIdx.y the column.
+// A block processes one row of pixels (n, h), which becomes f rows; threadIdx.x is the channel, threadIdx.y the column.
 #ifndef REAL
 #define REAL float
 #endif
 #ifndef FACTOR
 #define FACTOR 2
 #endif
-#ifndef ALIGN  // the bytes of which a cell's address is a multiple
+#ifndef ALIGN  // the address of a cell is a multiple of this many bytes
 #define ALIGN 16
 #endif
 
@@ -28,7 +30,7 @@ struct __align__(ALIGN) Cell {
   REAL at[FACTOR * FACTOR];
 };
 
-// A block's row of W small pixels with K channels, and the place in the f large rows that belong to it.
+// Indices into a block's row of W pixels with K channels in the small image, and into its f rows in the large image.
 struct Row {
   int W, K, k;
 
@@ -68,11 +70,11 @@ extern "C" __global__ void repeat(const REAL *__restrict__ x, REAL *__restrict__
   Row row(W, K);
   if (row.k >= K) return;
   for (int w = threadIdx.y; w < W; w += blockDim.y) {
-    REAL number = x[row.small(w)];
+    REAL value = x[row.small(w)];
 #pragma unroll
     for (int i = 0; i < FACTOR; i++)
 #pragma unroll
-      for (int j = 0; j < FACTOR; j++) y[row.large(w, i, j)] = number;
+      for (int j = 0; j < FACTOR; j++) y[row.large(w, i, j)] = value;
   }
 }
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from planted import plant
 
 from tinysrgan import layers, ops
 from tinysrgan.core.device import array_module
 from tinysrgan.layers import Parameter
-from tinysrgan.ops.cuda import activation, adam, batch_norm, compile, launch, resample, sums
+from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, resample, sums
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.registry import LAYERS, example
 
@@ -27,8 +28,8 @@ FACTORS = [2, 3, 4]
 
 @pytest.fixture
 def cupy():
-    with cupy_on_cpu() as compile:
-        yield compile
+    with cupy_on_cpu() as cupy:
+        yield cupy
 
 
 @pytest.fixture(params=runner.ORDERS)
@@ -395,33 +396,33 @@ FAULTS = [
     *(("sums.cu", *fault) for fault in OF_SUMS),
     ("sums.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
     ("sums.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
-    ("sums.cu", "threadIdx.y == 0 && my.c < C", "threadIdx.y == 0"),
-    ("sums.cu", "threadIdx.y == 0 && my.c < C", "my.c < C"),
-    ("sums.cu", "(long long)blockIdx.x * C + my.c", "my.c"),
+    ("sums.cu", "threadIdx.y == 0 && range.c < C", "threadIdx.y == 0"),
+    ("sums.cu", "threadIdx.y == 0 && range.c < C", "range.c < C"),
+    ("sums.cu", "(long long)blockIdx.x * C + range.c", "range.c"),
     *(("batch_norm.cu", *fault) for fault in OF_SUMS),
     ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
     ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
     ("batch_norm.cu", "if (count == 0) return a;", ""),
-    ("batch_norm.cu", "apart * apart * a.count * part", "apart * apart * part"),
+    ("batch_norm.cu", "difference * difference * a.count * fraction", "difference * difference * fraction"),
     ("batch_norm.cu", "b.count / count", "a.count / count"),
-    ("batch_norm.cu", "- origin - own", "- origin"),
-    ("batch_norm.cu", "own = x[my.first * C + my.c] - origin", "own = -origin"),
+    ("batch_norm.cu", "- origin - start", "- origin"),
+    ("batch_norm.cu", "start = x[range.first * C + range.c] - origin", "start = -origin"),
     ("batch_norm.cu", "square - sum * mean", "square"),
-    ("batch_norm.cu", "my.end - my.first + blockDim.y - 1", "my.end - my.first"),
-    ("batch_norm.cu", "x[my.c] + moments.mean", "moments.mean"),
+    ("batch_norm.cu", "range.end - range.first + blockDim.y - 1", "range.end - range.first"),
+    ("batch_norm.cu", "x[range.c] + moments.mean", "moments.mean"),
     ("batch_norm.cu", "moments.square / moments.count", "moments.square / (moments.count - 1)"),
     ("batch_norm.cu", "(2 * (long long)blockIdx.x + 1) * C", "C"),
-    ("batch_norm.cu", "- middle_dy", ""),
-    ("batch_norm.cu", "(x[i] - middle) * tilt", "x[i] * tilt"),
-    ("batch_norm.cu", "if (threadIdx.y || my.c >= C) return;\n  mean", "if (threadIdx.y) return;\n  mean"),
-    ("batch_norm.cu", "if (threadIdx.y || my.c >= C) return;\n  parts", "if (threadIdx.y) return;\n  parts"),
+    ("batch_norm.cu", "- mean_dy_c", ""),
+    ("batch_norm.cu", "(x[i] - mean_c) * slope_c", "x[i] * slope_c"),
+    ("batch_norm.cu", "if (threadIdx.y || range.c >= C) return;\n  mean", "if (threadIdx.y) return;\n  mean"),
+    ("batch_norm.cu", "if (threadIdx.y || range.c >= C) return;\n  parts", "if (threadIdx.y) return;\n  parts"),
     *(("activation.cu", *fault) for fault in OF_SUMS),
     ("activation.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
-    ("activation.cu", "number > 0 ? number : a * number", "number > 0 ? number : number"),
-    ("activation.cu", "slope[slopes == 1 ? 0 : my.c]", "slope[0]"),
-    ("activation.cu", "slope[slopes == 1 ? 0 : my.c]", "slope[my.c]"),
-    ("activation.cu", "positive = number > 0", "positive = number >= 0"),
-    ("activation.cu", "positive ? 0 : gradient * number", "positive ? gradient * number : 0"),
+    ("activation.cu", "value > 0 ? value : a * value", "value > 0 ? value : value"),
+    ("activation.cu", "slope[slopes == 1 ? 0 : range.c]", "slope[0]"),
+    ("activation.cu", "slope[slopes == 1 ? 0 : range.c]", "slope[range.c]"),
+    ("activation.cu", "positive = value > 0", "positive = value >= 0"),
+    ("activation.cu", "positive ? 0 : gradient * value", "positive ? gradient * value : 0"),
     ("activation.cu", "if (!parts) return;", ""),
     ("resample.cu", "if (row.k >= K) return;", ""),
     ("resample.cu", "w += blockDim.y", "w += W"),
@@ -446,10 +447,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}: {fault[1]} -> {fault[2]}".replace("\n", " "))
 def test_planted_faults_are_found(cupy, monkeypatch, fault):
     file, text, replacement = fault
-    sources = {name: compile.source(name) for name in (file, "sums.cu")}
-    assert text in sources[file], "this fault is out of date"
-    sources[file] = sources[file].replace(text, replacement)
-    monkeypatch.setattr(compile, "source", sources.get)
+    plant(monkeypatch, file, text, replacement)
     with pytest.raises((AssertionError, runner.CudaError)) as found:
         for turns in runner.ORDERS:
             with runner.order(turns):

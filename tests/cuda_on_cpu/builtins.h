@@ -45,7 +45,7 @@ inline float __uint_as_float(unsigned bits) {
   return x;
 }
 
-// --- Tensor cores and asynchronous copies, under the names of common.cuh.
+// --- Tensor cores and asynchronous copies, under the names of kernels/tensor_cores.cuh.
 
 // cvt.rna: round to nearest, ties away from zero. Infinities and NaN are unchanged.
 inline unsigned to_tf32(float x) {

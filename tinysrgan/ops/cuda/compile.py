@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -25,8 +26,8 @@ def address(x: Array) -> int:
 
 @cache
 def source(file: str) -> str:
-    """A kernel file after what all of them share. Not by ``#include``: CuPy's cache wouldn't see that change."""
-    return (KERNELS / "common.cuh").read_text() + (KERNELS / file).read_text()
+    """The text of a kernel file, with the files that it includes in place: CuPy's cache sees no change of those."""
+    return re.sub(r'#include "(.+)"\n', lambda include: source(include[1]), (KERNELS / file).read_text())
 
 
 @cache

@@ -15,7 +15,8 @@ import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_halo
-from tinysrgan.ops.cuda.compile import Kernel, kernel
+from tinysrgan.ops.cuda.compile import kernel
+from tinysrgan.ops.cuda.conv_parts import add_parts
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
@@ -92,8 +93,7 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
     parts = dw if grid[2] == 1 else xp.empty((grid[2], *w_shape), np.float32)
     _launch(xp, "conv_grad_weight", grid, (aligned(x), aligned(dy), parts, g.record()))
     if grid[2] > 1:
-        sizes = np.int32(grid[2]), np.int64(dw.size)
-        _kernel(xp, "add_parts")((dw.size // 256,), (256,), (parts, dw, *sizes))
+        add_parts(parts, dw)
     return dw
 
 
@@ -114,9 +114,6 @@ def shared_memory(name: str) -> int:
     return STAGES * (left + right) * 4
 
 
-def _kernel(xp: ModuleType, name: str) -> Kernel:
-    return kernel(xp, "conv_tf32.cu", name, ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, STAGES=STAGES)
-
-
 def _launch(xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...]) -> None:
-    _kernel(xp, name)(grid, (THREADS,), arguments, shared_mem=shared_memory(name))
+    launch = kernel(xp, "conv_tf32.cu", name, ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, STAGES=STAGES)
+    launch(grid, (THREADS,), arguments, shared_mem=shared_memory(name))

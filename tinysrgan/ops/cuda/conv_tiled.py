@@ -13,6 +13,7 @@ import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.compile import address, kernel
+from tinysrgan.ops.cuda.conv_parts import add_parts
 from tinysrgan.ops.cuda.geometry import Geometry
 
 # The number of thread blocks that keeps a large GPU busy: several for each of its 100 or so multiprocessors. It is a
@@ -112,7 +113,4 @@ def run(
         return
     parts = xp.empty((p.parts, *result.shape), np.float32)
     launch(p.grid, (p.threads,), (*operands, *(None for _ in extras), parts, g.record()))
-    bias_slope_shortcut = (None, None, None, *extras)[-3:]
-    sizes = np.int32(p.parts), np.int64(result.size), np.int32(result.shape[-1])
-    launch = kernel(xp, "conv_tiled.cu", "add_parts", **p.defines)
-    launch((ceil(result.size / 256),), (256,), (parts, *bias_slope_shortcut, result, *sizes))
+    add_parts(parts, result, *(None, None, None, *extras)[-3:])  # bias, slope, shortcut

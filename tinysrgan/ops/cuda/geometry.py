@@ -10,7 +10,7 @@ from tinysrgan.ops.conv.padding import same
 
 
 class Geometry(NamedTuple):
-    """``struct Geometry`` of ``kernels/common.cuh``; the letters are explained in ``ops.conv.naive``."""
+    """``struct Geometry`` of ``kernels/convolution.cuh``; the letters are explained in ``ops.conv.naive``."""
 
     N: int
     H: int

@@ -1,0 +1,14 @@
+"""Faults planted in the text of kernels, which the tests must find."""
+
+import pytest
+
+from tinysrgan.ops.cuda import compile
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, file: str, text: str, replacement: str) -> None:
+    """Until the test ends, kernels/file has ``replacement`` instead of ``text``, in what it includes as well."""
+    source = compile.source
+    right = source(file)
+    assert text in right, "this fault no longer applies"
+    wrong = right.replace(text, replacement)
+    monkeypatch.setattr(compile, "source", lambda name: wrong if name == file else source(name))
