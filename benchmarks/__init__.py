@@ -1,1 +1,1 @@
-"""How fast tinysrgan is beside others: ``python -m benchmarks``. Not part of the package that users install."""
+"""The speed of tinysrgan compared with other libraries: ``python -m benchmarks``. Not part of the installed package."""

@@ -1,8 +1,8 @@
-"""tinysrgan beside PyTorch and Keras, where they are installed: ``python -m benchmarks``.
+"""Compares tinysrgan with PyTorch and Keras, if they are installed: ``python -m benchmarks``.
 
-Measures the same training steps and the same generators, in turns, each time in a fresh process, and writes a table,
-a picture and all the numbers to benchmarks/results. Takes about 12 minutes on 2 cores, more with Keras; nothing else
-should run then. For Linux and macOS.
+Measures the same training steps and the same generators, in turns, each time in a fresh process. Writes a table, a
+picture and all measurements to benchmarks/results. Takes about 12 minutes on 2 cores, longer with Keras; nothing else
+should run meanwhile. For Linux and macOS.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tinysrgan.core.cli import real, whole
 
 ROOT = Path(__file__).parents[1]
 
-# Kernels for AVX-512; where OpenBLAS chooses these, it is measured with those for AVX2 ("Haswell") as well.
+# OpenBLAS' kernels for AVX-512. Where it chooses these, it is also measured with those for AVX2 ("Haswell").
 AVX512_CORES = ("SkylakeX", "Cooperlake", "SapphireRapids")
-# What would keep a library from using all cores, or from choosing its kernels.
+# Prefixes of environment variables that limit the cores of a library or choose its kernels.
 SETTINGS = ("OPENBLAS_", "OMP_", "MKL_", "TINYSRGAN_")
 
 
 class Contestant(NamedTuple):
-    """Who is measured: under which name, the file in ``peers``, its memory layout, and the core forced on OpenBLAS."""
+    """A library to measure: its name, its file in ``peers``, its memory layout, and the core forced on OpenBLAS."""
 
     name: str
     peer: str
@@ -44,18 +44,18 @@ class Contestant(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when done, 2 for a mistake of the user's, 1 where a measurement failed."""
-    words = parser().parse_args(arguments)
-    sizes = {name: value for name in ("blocks", "filters") if (value := getattr(words, name)) is not None}
-    cases = [replace(case, **sizes) for case in CASES if words.rows in case.name]
+    """The command. Returns 0 when done, 2 after a mistake of the user, 1 if a measurement failed."""
+    args = parser().parse_args(arguments)
+    sizes = {name: value for name in ("blocks", "filters") if (value := getattr(args, name)) is not None}
+    cases = [replace(case, **sizes) for case in CASES if args.rows in case.name]
     if find_spec("matplotlib") is None:
         print("benchmarks: matplotlib is not installed: pip install -e '.[train]' brings it.", file=sys.stderr)
         return 2
     if not cases:
         names = "; ".join(case.name for case in CASES)
-        print(f"benchmarks: no row has '{words.rows}' in its name. The rows: {names}.", file=sys.stderr)
+        print(f"benchmarks: no row has '{args.rows}' in its name. The rows: {names}.", file=sys.stderr)
         return 2
-    rounds, seconds = (1, 0.5) if words.quick else (words.rounds, words.seconds)
+    rounds, seconds = (1, 0.5) if args.quick else (args.rounds, args.seconds)
     try:
         results = measure(cases, rounds, seconds)
     except subprocess.CalledProcessError as error:
@@ -63,9 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     machine = results["machine"]
     label = re.sub(r"\W+", "-", f"{machine['cpu']} {machine['cores']} cores").lower()
-    name = f"{machine['date']}-{label}{'-quick' if words.quick else ''}"
-    print("\n" + report.write(results, words.out, name))
-    print(f"Written to {words.out}: {name}.md, .json and .png")
+    name = f"{machine['date']}-{label}{'-quick' if args.quick else ''}"
+    print("\n" + report.write(results, args.out, name))
+    print(f"Written to {args.out}: {name}.md, .json and .png")
     return 0
 
 
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(cases: list[Case], rounds: int, seconds: float) -> dict[str, Any]:
-    """All rows, in turns: the machine, and what every library made of each row."""
+    """Measure all rows. Returns a description of the machine, and the results of every library for each row."""
     blas = {report.OURS: child("machine")}
     entrants = [Contestant(report.OURS, "tinysrgan_peer")]
     if blas[report.OURS]["core"] in AVX512_CORES:
@@ -100,7 +100,7 @@ def measure(cases: list[Case], rounds: int, seconds: float) -> dict[str, Any]:
         raw.append(measure_case(case, [*entrants, *others], rounds, seconds))
         seconds_of = {name: median(t for one in found for t in one["seconds"]) for name, found in raw[-1].items()}
         print(f"{case.name}: {', '.join(f'{name} {1000 * s:.1f} ms' for name, s in seconds_of.items())}", flush=True)
-    # The operations are counted last: it takes memory, which the processes above would be charged with.
+    # The operations are counted last: counting takes memory, which would count as the peak of the processes above.
     return {
         "machine": {
             "cpu": cpu(),
@@ -117,7 +117,7 @@ def measure(cases: list[Case], rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def peers() -> list[Contestant]:
-    """The other libraries that are installed here."""
+    """The other libraries that are installed."""
     result = []
     if find_spec("torch"):
         result += [Contestant("PyTorch", "torch_peer", layout) for layout in ("channels last", "channels first")]
@@ -129,7 +129,7 @@ def peers() -> list[Contestant]:
 def measure_case(
     case: Case, contestants: list[Contestant], rounds: int, seconds: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Let the contestants take turns; of those with the same name, only the fastest goes on after the first round."""
+    """Measure the contestants in turns. After the first round, only the fastest of those with the same name goes on."""
     found = {one: [child("worker", one, case, seconds)] for one in contestants}
     best: dict[str, Contestant] = {}
     for one in contestants:
@@ -145,7 +145,7 @@ def measure_case(
 def child(
     module: str, one: Contestant | None = None, case: Case | None = None, seconds: float = 0, core: str | None = None
 ) -> dict[str, Any]:
-    """What benchmarks.machine, or benchmarks.worker for a contestant and a case, prints in a fresh process."""
+    """The output of benchmarks.machine, or of benchmarks.worker for a contestant and a case, in a fresh process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     command = [sys.executable, "-m", f"benchmarks.{module}"]
     if one and case:

@@ -1,4 +1,4 @@
-"""What is measured: the rows of the table, and how much arithmetic each takes."""
+"""The rows of the table, and the number of operations that each takes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Case:
-    """One row: ``work`` is "adversarial" or "pretrain", a training step, or "inference", the trained generator alone.
+    """One row.
 
-    ``size``: the side of the small image, in pixels. The discriminator has as many filters as the generator.
+    work: "adversarial" or "pretrain", a training step; or "inference", the trained generator alone. size: the side of
+    the LR image, in pixels. The discriminator has as many filters as the generator.
     """
 
     name: str
@@ -39,13 +40,13 @@ SMALL: dict[str, Any] = dict(blocks=8, filters=32)  # the default preset, qr
 
 CASES = [
     *(
-        Case(f"training step, {words}, batch {batch}", "adversarial", upscale, batch)
-        for upscale, words in UPSCALES.items()
+        Case(f"training step, {label}, batch {batch}", "adversarial", upscale, batch)
+        for upscale, label in UPSCALES.items()
         for batch in (1, 8)
     ),
     *(
-        Case(f"upscaling {size}x{size}, {words}", "inference", upscale, size=size)
-        for upscale, words in UPSCALES.items()
+        Case(f"upscaling {size}x{size}, {label}", "inference", upscale, size=size)
+        for upscale, label in UPSCALES.items()
         for size in (32, 128, 256)
     ),
     Case("small net: pre-training step, batch 8", "pretrain", batch=8, **SMALL),
@@ -54,10 +55,10 @@ CASES = [
 
 
 def flops(case: Case) -> int:
-    """Operations of one run of the case, 2 for a multiply-add, all convolutions taken directly.
+    """Operations of one run of the case, two for each multiply-add, for direct convolutions.
 
-    A layer's forward pass, its dx and its dw take the same number. dx is left out where nothing needs it: at the first
-    layer of a net whose input isn't trained.
+    The forward pass of a layer, its dx and its dw take the same number of operations. The first layer of a net needs
+    no dx if nothing before the net is trained.
     """
     generator = Generator(case.blocks, case.filters, SCALE, case.upscale)
     g = layer_flops(generator, case.size)
@@ -77,7 +78,7 @@ def flops(case: Case) -> int:
 
 
 def layer_flops(net: Layer, side: int) -> list[int]:
-    """Operations of the forward pass of each convolution and dense layer, for one image of side x side."""
+    """Operations of the forward pass of each convolution and dense layer, for one image of side x side pixels."""
     result = []
     for layer in net.layers():
         if isinstance(layer, Conv2D):

@@ -1,8 +1,8 @@
 """Does training wait for its data? ``python -m benchmarks.data_pipeline [FOLDER]``, about two minutes.
 
-Images are varied and shrunk by a thread of their own, ahead of the steps. That can cost a step time in two ways: it
-may have to wait for its batch, and it shares the cores with that thread. So the same steps are taken with the pipeline
-and with one batch that is there already, in turns. Images are decoded beforehand, as from the second epoch on.
+A separate thread augments and shrinks images ahead of the steps. It can slow a step down in two ways: the step may
+have to wait for its batch, and it shares the cores with that thread. So the same steps run in turns with the pipeline
+and with one batch made beforehand. All images are decoded beforehand, as they are from the second epoch on.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from tinysrgan.training.config import PRESETS, Options, augmentation
 from tinysrgan.training.srgan import SRGAN
 
 STARTER_SET = Path(__file__).parents[1] / "data" / "qr"
-# The rows: a preset, and whose augmentation. First what the command does by default.
+# The rows: a preset and an augmentation. The first row is the default of the command.
 ROWS = (("qr", "shift"), ("qr", "article"), ("article", "article"))
 
 Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Times(NamedTuple):
-    """Seconds: a batch, made while nothing else runs; a step whose batch is there; one with the pipeline; its wait."""
+    """Seconds, for making a batch alone, a step with a ready batch, a step with the pipeline, and its wait."""
 
     batch: float
     ready: float
@@ -45,14 +45,14 @@ class Times(NamedTuple):
 
 
 def measure(options: Options, folder: Path, rounds: int, seconds: float) -> Times:
-    """Take steps for ``seconds`` in either way, ``rounds`` times. Medians, but for the wait, which is the mean."""
+    """Take steps for ``seconds`` in both ways, ``rounds`` times. Returns medians, and the mean of the waits."""
     training, _ = split(find_images(folder))
     pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     for path in training:
         pairs.sources.get(path)
     vgg = None if options.content_loss == "pixels" else VGG19(options.content_loss)
     srgan = SRGAN.build(options, vgg, np)
-    numbers = count()
+    steps = count()
 
     def make(step: int) -> Batch:
         return pairs.batch(step, options.batch_size)
@@ -62,19 +62,19 @@ def measure(options: Options, folder: Path, rounds: int, seconds: float) -> Time
 
     made, ready, fed = [], [], []
     with single_threaded_blas():
-        take_step(make(next(numbers)))
+        take_step(make(next(steps)))
         for _ in range(rounds):
-            for step in islice(numbers, 5):
+            for step in islice(steps, 5):
                 begin = time.perf_counter()
                 batch = make(step)
                 made.append(time.perf_counter() - begin)
             ready += turn(take_step, repeat(batch), seconds)
-            fed += turn(take_step, prefetch(make, numbers), seconds)
+            fed += turn(take_step, prefetch(make, steps), seconds)
     return Times(median(made), median(t for _, t in ready), median(t for _, t in fed), mean(t for t, _ in fed))
 
 
 def turn(take_step: Callable[[Batch], None], batches: Iterable[Batch], seconds: float) -> list[tuple[float, float]]:
-    """Take steps for ``seconds``. Of each but the first, whose batch nobody could make ahead: its wait, and it all."""
+    """Take steps for ``seconds``. Returns (wait, total time) of each but the first, whose batch is not made ahead."""
     result = []
     begin = time.perf_counter()
     stop = begin + seconds
@@ -96,11 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=STARTER_SET, help="images (default: the starter set)")
     parser.add_argument("--rounds", type=whole(1), default=5, metavar="N", help="turns for each row (5)")
     parser.add_argument("--seconds", type=real(0), default=4, metavar="X", help="of a turn, either way (4)")
-    words = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     print("| preset, augmentation | a batch, alone | step, batch ready | step with the pipeline | of it waiting |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for preset, augment in ROWS:
-        times = measure(Options(**PRESETS[preset] | {"augment": augment}), words.folder, words.rounds, words.seconds)
+        times = measure(Options(**PRESETS[preset] | {"augment": augment}), args.folder, args.rounds, args.seconds)
         batch, ready, fed, wait = (1000 * seconds for seconds in times)
         print(
             f"| {preset}, {augment} | {batch:.1f} ms | {ready:.1f} ms "

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and how fast it multiplies matrices: ``python -m benchmarks.machine``."""
+"""Describes the machine and measures its matrix products: ``python -m benchmarks.machine``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ REPEATS = 4
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu() -> str:
-    """The model's name."""
+    """The name of the CPU model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -29,7 +29,7 @@ def cpu() -> str:
 
 
 def blas() -> dict[str, Any]:
-    """NumPy's BLAS: the core it has kernels for, and GFLOP/s of a product of two 2048x2048 float32 matrices."""
+    """NumPy's BLAS: the core whose kernels it uses, and GFLOP/s of a product of two 2048x2048 float32 matrices."""
     from threadpoolctl import ThreadpoolController
 
     controller = ThreadpoolController().select(user_api="blas")
@@ -45,7 +45,7 @@ def blas() -> dict[str, Any]:
 
 
 def sgemm() -> float:
-    """GFLOP/s, the best of several."""
+    """GFLOP/s of a product: the best of several runs."""
     a = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
     seconds = []
     for _ in range(REPEATS):

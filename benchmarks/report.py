@@ -1,4 +1,4 @@
-"""The results as a table (Markdown), as data (JSON) and as a picture (PNG)."""
+"""Writes the results as a table (Markdown), data (JSON) and a picture (PNG)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.cases import Case, flops
 
 OURS = "tinysrgan"
-AVX2 = "tinysrgan, AVX2"  # the same, held to BLAS kernels for older CPUs
+AVX2 = "tinysrgan, AVX2"  # the same, limited to BLAS kernels for older CPUs
 PEERS = ("PyTorch", "Keras")
 
 COLOURS = {
@@ -20,7 +20,7 @@ COLOURS = {
     (AVX2, "Keras"): "#9cc3e2",
 }
 
-# What every figure rests on; printed below the tables.
+# How everything was measured; printed below the tables.
 NOTES = """\
 Times are medians; "times as fast" is the other's time divided by tinysrgan's, the median of the rounds. In brackets:
 the least and the most. Rounds alternate: each takes every library once, in a fresh process with all cores, and
@@ -48,7 +48,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def times_as_fast(ours: dict[str, Any], peer: dict[str, Any]) -> tuple[float, float, float]:
-    """The ratio of the times: the median of the rounds, the least and the most."""
+    """The ratio of the times, theirs over ours: the median, minimum and maximum of the rounds."""
     rounds = [theirs / own for own, theirs in zip(ours["rounds"], peer["rounds"], strict=True)]
     return median(rounds), min(rounds), max(rounds)
 
@@ -64,7 +64,7 @@ def markdown(results: dict[str, Any], picture: str) -> str:
 
 
 def describe(blas: dict[str, Any]) -> str:
-    """Which kernels tinysrgan ran on, and what they give at best."""
+    """The BLAS kernels that tinysrgan used, and their speed in large matrix products."""
     return (
         f"{blas['library']}, core {blas['core']}, sgemm {blas['sgemm_one_thread']:.0f} GFLOP/s with one thread, "
         f"{blas['sgemm_all_threads']:.0f} with all"
@@ -72,7 +72,7 @@ def describe(blas: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]], ours: str, blas: dict[str, Any]) -> list[str]:
-    """A row for each case: the times of tinysrgan and its peers, their ratios, and what that makes of the CPU."""
+    """A row for each case: the times of tinysrgan and its peers, their ratios, GFLOP/s and memory."""
     peers = [peer for peer in PEERS if peer in rows[0]["results"]]
     head = ["", "tinysrgan", *peers, *(f"times as fast as {peer}" for peer in peers), "GFLOP/s", "of sgemm", "peak MB"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -100,15 +100,15 @@ def table(rows: list[dict[str, Any]], ours: str, blas: dict[str, Any]) -> list[s
 
 
 def duration(result: dict[str, Any]) -> str:
-    """Median, least and most of the times, in seconds or milliseconds."""
+    """Median, minimum and maximum of the times, in seconds or milliseconds."""
     factor, unit = (1, "s") if result["median"] >= 1 else (1000, "ms")
     values = [factor * result[name] for name in ("median", "least", "most")]
-    numbers = [f"{number:.3g}" if number < 100 else f"{number:.0f}" for number in values]
-    return f"{numbers[0]} {unit} ({numbers[1]} to {numbers[2]})"
+    shown = [f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in values]
+    return f"{shown[0]} {unit} ({shown[1]} to {shown[2]})"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Bars: how many times as fast as each peer, row by row, with a line where both are alike."""
+    """Draw bars: how many times as fast as each peer, row by row, with a line at equal speed."""
     from matplotlib.figure import Figure
 
     rows, machine = results["rows"], results["machine"]
@@ -139,7 +139,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def write(results: dict[str, Any], folder: Path, name: str) -> str:
-    """Write all three to a folder; returns the Markdown."""
+    """Write the table, the data and the picture to a folder; returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(results, f"{name}.png")
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
@@ -149,7 +149,7 @@ def write(results: dict[str, Any], folder: Path, name: str) -> str:
 
 
 def row(case: Case, results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """A row of the results: the case, its billions of operations, and the summary of every library."""
+    """A row of the results: the case, its operations in billions, and the summary of every library."""
     return {
         "case": vars(case),
         "gflop": flops(case) / 1e9,

@@ -1,7 +1,7 @@
-"""One measurement in a process of its own: ``python -m benchmarks.worker PEER LAYOUT SECONDS CASE``, CASE in JSON.
+"""One measurement, in a separate process: ``python -m benchmarks.worker PEER LAYOUT SECONDS CASE``, CASE in JSON.
 
-A fresh process because BLAS libraries and their threads get in each other's way, and because only so the peak memory
-is the case's own. Prints one line of JSON.
+A fresh process keeps the BLAS libraries and their threads apart, and makes the peak memory that of the case alone.
+Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib import import_module
 
 from benchmarks.cases import Case
 
-WARM = 0.3  # seconds; the first run, with all that is only done once, is discarded in any case
-LEAST = 2  # runs that are timed, however long they take
+WARM = 0.3  # seconds of warm-up; at least one run is discarded, since it includes what is done only once
+LEAST = 2  # the fewest runs that are timed, however long they take
 
 
 def times(run: Callable[[], object], seconds: float) -> list[float]:
-    """The seconds that each of as many runs took as fit into ``seconds``, after some that don't count."""
+    """The seconds of each run, for as many runs as fit into ``seconds``, after a warm-up."""
     stop = time.perf_counter() + min(WARM, seconds)
     run()
     while time.perf_counter() < stop:
@@ -38,7 +38,7 @@ def once(run: Callable[[], object]) -> float:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process had."""
+    """The peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

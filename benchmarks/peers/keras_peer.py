@@ -1,5 +1,8 @@
-"""The same in Keras on TensorFlow, in the shape of the article's code: a compiled discriminator, and a compiled model
-of generator, discriminator and VGG19 together, each trained by ``train_on_batch``."""
+"""The benchmark in Keras on TensorFlow, structured like the article's code.
+
+The discriminator is a compiled model; generator, discriminator and VGG19 together are another. ``train_on_batch``
+trains each.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from benchmarks.cases import DENSE, LEARNING_RATE, SCALE, Case
 NAME = f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
 
 
-def conv(x: Any, filters: int, size: int = 3, stride: int = 1) -> Any:
-    return layers.Conv2D(filters, size, stride, padding="same")(x)
+def conv(x: Any, filters: int, kernel_size: int = 3, stride: int = 1) -> Any:
+    return layers.Conv2D(filters, kernel_size, stride, padding="same")(x)
 
 
 def norm(x: Any) -> Any:
@@ -62,7 +65,7 @@ def discriminator(case: Case) -> Model:
 
 
 def vgg19(size: int) -> Model:
-    """To block3_conv4."""
+    """VGG19 up to block3_conv4."""
     net = keras.applications.VGG19(weights=None, include_top=False, input_shape=(size, size, 3))
     net = Model(net.input, net.layers[10].output)
     net.trainable = False
@@ -70,7 +73,7 @@ def vgg19(size: int) -> Model:
 
 
 def prepare(case: Case, layout: str = "") -> Callable[[], object]:
-    """What is timed."""
+    """The function to time."""
     rng = np.random.default_rng(0)
     lr = rng.random((case.batch, case.size, case.size, 3), np.float32)
     hr = rng.random((case.batch, case.hr_size, case.hr_size, 3), np.float32)
@@ -88,7 +91,7 @@ def prepare(case: Case, layout: str = "") -> Callable[[], object]:
     fake_label, real_label = np.zeros((case.batch, 1), np.float32), np.ones((case.batch, 1), np.float32)
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
     d.compile(keras.optimizers.Adam(LEARNING_RATE), cross_entropy)
-    d.train_on_batch(hr, real_label)  # Keras 3 decides what is trained when it first traces the model
+    d.train_on_batch(hr, real_label)  # Keras 3 fixes what it trains when it first traces the model
     d.trainable = False
     lr_input, hr_input = layers.Input(lr.shape[1:]), layers.Input(hr.shape[1:])
     fake_output = g(lr_input)

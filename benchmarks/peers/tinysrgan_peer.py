@@ -1,4 +1,4 @@
-"""tinysrgan itself: the steps are those of ``tinysrgan.train``, upscaling is what ``tinysrgan.load()`` returns."""
+"""The benchmark in tinysrgan: the steps of ``tinysrgan.train``, and the upscaler that ``tinysrgan.load()`` returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = f"tinysrgan {tinysrgan.__version__}, NumPy {np.__version__}"
 
 
 def prepare(case: Case, layout: str = "") -> Callable[[], object]:
-    """What is timed."""
+    """The function to time."""
     rng = np.random.default_rng(0)
     if case.work == "inference":
         upscaler = Upscaler(Generator(case.blocks, case.filters, SCALE, case.upscale, seed=0), "cpu")
@@ -31,7 +31,7 @@ def prepare(case: Case, layout: str = "") -> Callable[[], object]:
     hr = rng.uniform(-1, 1, (case.batch, case.hr_size, case.hr_size, 3)).astype(np.float32)
 
     def step() -> None:
-        with single_threaded_blas():  # as around the whole training loop
+        with single_threaded_blas():  # as the training loop does
             if case.work == "pretrain":
                 pretrain_step(srgan, lr, hr)
                 return

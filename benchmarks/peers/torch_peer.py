@@ -1,4 +1,4 @@
-"""The same in PyTorch, eager, on the CPU, as one would write it to be fast: fused Adam, either memory layout."""
+"""The benchmark in PyTorch, eager, on the CPU, written to be fast: fused Adam, either memory layout."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Preprocess(nn.Module):
         return x.flip(1) * 127.5 + (127.5 - torch.tensor(MEAN_BGR)[:, None, None])
 
 
-def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Module:
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Module:
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 
 
 def generator(case: Case) -> nn.Sequential:
@@ -63,7 +63,7 @@ def discriminator(case: Case) -> nn.Sequential:
 
 
 def vgg19() -> nn.Sequential:
-    """To block3_conv4, with its ReLU."""
+    """VGG19 up to block3_conv4, with its ReLU."""
     layers: list[nn.Module] = [Preprocess()]
     channels = 3
     for outputs in (64, 64, 0, 128, 128, 0, 256, 256, 256, 256):
@@ -73,7 +73,7 @@ def vgg19() -> nn.Sequential:
 
 
 def prepare(case: Case, layout: str = "channels last") -> Callable[[], object]:
-    """What is timed."""
+    """The function to time."""
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
