@@ -1,8 +1,8 @@
-"""The same convolution five times, each faster than the last: times the rungs of ``tinysrgan/ops`` side by side.
+"""One convolution, computed in five ways: times the rungs of the ladder in ``tinysrgan/ops/conv`` side by side.
 
     python examples/convolution_ladder.py [ladder.png]
 
-Takes under a minute. All rungs give the same numbers, to rounding, and none of them is more than a page of NumPy.
+Takes under a minute. All rungs give the same result, up to rounding; each is at most a page of NumPy.
 """
 
 import sys
@@ -21,29 +21,29 @@ Convolve = Callable[[np.ndarray, np.ndarray], np.ndarray]  # x, w -> y
 RUNGS: dict[str, tuple[Convolve, str]] = {
     "naive": (
         naive.conv2d,
-        """The definition: for every output and every tap of the filter, one small product (N, C) times (C, K).
-        Python takes longer to start each of them than the CPU to do it.""",
+        """The definition: one small product, (N, C) times (C, K), for every output pixel and every tap of the filter.
+        Python takes longer to start each product than the CPU to compute it.""",
     ),
     "im2col": (
         im2col.conv2d,
-        """The window under every output becomes a row of a matrix, and the whole convolution one product of two
-        large matrices, which BLAS does near the CPU's limit. But the rows are R S times as many numbers as the
-        image, and go to memory and back.""",
+        """The window of every output pixel becomes a row of a matrix, and the convolution one product of two large
+        matrices, which BLAS computes near the CPU's limit. But the rows have R S times as many elements as the
+        image, and all of them are written to memory and read again.""",
     ),
     "bands": (
         im2col_blocked.conv2d,
-        """The same, a band of rows at a time: its matrix stays in the cache, is made, multiplied and forgotten.
-        And every core has bands of its own, so that the copying is shared as well as the product.""",
+        """The same for one band of rows at a time, whose matrix fits in the cache. Every core processes different
+        bands, so the copying runs in parallel as well as the product.""",
     ),
     "winograd": (
         winograd.conv2d,
-        """3x3 filters only. Tiles of 4x4 outputs are transformed, so that a quarter of the multiplications is
-        enough; it costs some additions before and after, and a digit of precision.""",
+        """3x3 filters only. Tiles of 4x4 outputs are transformed, which leaves a quarter of the multiplications. It
+        costs some additions before and after, and one digit of precision.""",
     ),
     "thin": (
         few_outputs.conv2d,
-        """For few output channels: a matrix of 3 columns keeps no CPU busy, so every pixel meets all taps in one
-        product first, and then the results, not the windows, are moved to where they belong and added.""",
+        """For few output channels: a product with a matrix of 3 columns is slow. So one product multiplies every
+        pixel by all taps first. Then the results are shifted and added, instead of the windows.""",
     ),
 }
 
@@ -57,7 +57,7 @@ SHAPES = {
 
 
 def seconds(convolve: Convolve, x: np.ndarray, w: np.ndarray) -> float:
-    """The median time of a call, after two that don't count; slow ones are called only once."""
+    """The median time of a call, after two for warm-up; a slow function is called only once."""
     times: list[float] = []
     while len(times) < 3 or (sum(times) < 0.7 and len(times) < 40):
         begin = time.perf_counter()
@@ -79,7 +79,7 @@ for shape, (x_shape, w_shape, names) in SHAPES.items():
     speeds[shape] = {}
     for name in names.split():
         convolve = RUNGS[name][0]
-        # im2col leaves the cores to BLAS, the rungs after it to workers of their own, as in training.
+        # im2col relies on the threads of BLAS; the later rungs have worker threads, as in training.
         with nullcontext() if name in ("naive", "im2col") else single_threaded_blas():
             time_taken = seconds(convolve, x, w)
         speeds[shape][name] = operations / time_taken / 1e9
@@ -87,7 +87,7 @@ for shape, (x_shape, w_shape, names) in SHAPES.items():
         label = shape.replace("\n", ": ")
         print(f"{label:38s}{name:10s}{1000 * time_taken:8.1f}{speeds[shape][name]:9.1f}   {error:.0e}")
 
-print("\nGFLOP/s count the definition's operations. Winograd needs fewer, and so may seem faster than the CPU.")
+print("\nGFLOP/s count the definition's operations. Winograd needs fewer, so it may exceed the CPU's limit.")
 print("Why each is faster:")
 for name, (_, reason) in RUNGS.items():
     print(f"  {name + ':':10s}" + "\n            ".join(line.strip() for line in reason.split("\n")))

@@ -1,11 +1,13 @@
-"""The rungs of the convolution on a GPU, side by side (kernels/README.md):
+"""Compares the rungs of the convolution on a GPU (kernels/README.md):
 
     python examples/cuda_ladder.py [cuda_ladder.png]
 
-On a GPU each rung is timed. Without one it is counted, from the sizes of its tiles, what it asks for a multiply-add:
-bytes to bring from memory or the second-level cache, and instructions of a thread. By its documents an H100 does 33
-trillion multiply-adds a second in float32 and about 150 with the tensor cores' instruction used here, and its memory
-brings 3 trillion bytes: a byte must serve for 11 or 50 of them, or the arithmetic waits. Caches help; reuse helps more.
+On a GPU, each rung is timed. Without one, its costs for a multiply-add follow from the sizes of its tiles: the bytes
+to load from memory or the second-level cache, and the instructions of a thread.
+
+According to its data sheet, an H100 does 33 trillion multiply-adds a second in float32, and about 150 trillion with the
+tensor cores' instruction used here. Its memory delivers 3 trillion bytes a second. So each byte must be used for 11 or
+50 multiply-adds, or the arithmetic waits. Caches help; reuse helps more.
 """
 
 import sys
@@ -27,32 +29,32 @@ LAYERS = {
     "VGG19\n3x3, 256 to 256, 32x32": ((16, 32, 32, 256), (3, 3, 256, 256)),
 }
 REASONS = {
-    "reference": "One thread makes one number. It loads two factors for each multiplication and keeps neither.",
-    "tiled": "A block shares a tile's numbers, a thread makes 64 of the result: few loads for many multiplications.",
-    "tf32": "One instruction of a warp does 1024 multiply-adds; loads go on meanwhile, and no thread waits for them.",
-    "halo": "The nine taps of a 3x3 filter look at the same tile of the image, so it is brought only once.",
+    "reference": "One thread computes one element. It loads two factors for each multiplication and reuses neither.",
+    "tiled": "A block shares a tile, and a thread computes 64 elements: few loads for many multiplications.",
+    "tf32": "One instruction of a warp does 1024 multiply-adds, while asynchronous copies load the next tiles.",
+    "halo": "The nine taps of a 3x3 filter read the same tile of the image, so it is loaded only once.",
 }
 
 
 class Cost(NamedTuple):
-    """Of a multiply-add: bytes brought to the multiprocessor, instructions of a thread."""
+    """The cost of a multiply-add: bytes loaded into the multiprocessor, and instructions of a thread."""
 
     bytes: float
     instructions: float
 
 
 def cost(rung: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> Cost:
-    """Address arithmetic and the copies themselves aren't counted; they are a few per cent from the second rung on."""
+    """The cost of a rung, without address arithmetic and the copies: from the second rung on, a few per cent."""
     g = geometry(x_shape, w_shape, 1)
     taps, slice_depth = g.R * g.S, 32
-    if rung == "reference":  # 32 neighbours along K share a number of x
+    if rung == "reference":  # 32 threads along K share an element of x
         return Cost(4 * (1 + 32) / 32, 3)
-    if rung == "tiled":  # a thread reads four numbers at a time
+    if rung == "tiled":  # a thread reads four elements at a time
         t = TILES[tile(g.N * g.P * g.Q, g.K, 4)]
         reads = (t.thread_rows + t.thread_columns) / 4
         return Cost(4 * (t.rows + t.columns) / (t.rows * t.columns), 1 + reads / (t.thread_rows * t.thread_columns))
     rows, columns, warp_rows, warp_columns = 128, 64, 64, 32
-    # For 8 of the depth a warp reads and rounds its factors, 32 at a time, and multiplies tiles of 16 x 8.
+    # For every 8 of the depth, a warp reads and rounds its factors, 32 at a time, and multiplies tiles of 16 x 8.
     read = 8 * (warp_rows + warp_columns) / 32
     products = warp_rows / 16 * warp_columns / 8
     instructions = 32 * (2 * read + products) / (warp_rows * warp_columns * 8)
@@ -74,7 +76,7 @@ def speed(cupy: ModuleType, rung: str, x_shape: tuple[int, ...], w_shape: tuple[
     }
     usual = convolution.TINY, conv_halo.takes
     convolution.TINY = 2**62 if rung == "reference" else 0
-    conv_halo.takes = lambda g: False  # conv_tf32 would call it otherwise
+    conv_halo.takes = lambda g: False  # conv_tf32 would call conv_halo otherwise
     times = []
     for _ in range(23):
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -115,12 +117,12 @@ def draw(found: dict[str, dict[str, float]], label: str, path: str) -> None:
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
     for group, ladder in enumerate(found.values()):
-        for i, ((rung, number), colour) in enumerate(
+        for i, ((rung, value), colour) in enumerate(
             zip(ladder.items(), ("#9a9a9a", "#9cc3e2", "#1f6fb2", "#c8501e"), strict=True)
         ):
             place = group + 0.2 * (i - 1.5)
-            axes.bar(place, number, 0.19, color=colour)
-            axes.text(place, number * 1.05, f"{number:.2g}\n{rung}", ha="center", fontsize=7)
+            axes.bar(place, value, 0.19, color=colour)
+            axes.text(place, value * 1.05, f"{value:.2g}\n{rung}", ha="center", fontsize=7)
     axes.set_yscale("log")
     axes.set_ylim(top=3 * max(max(ladder.values()) for ladder in found.values()))
     axes.set_xticks(range(len(found)), found)
