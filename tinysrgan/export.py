@@ -29,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(words: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError where it can't be done."""
-    source, target = words.generator, words.output
+    source, target = args.generator, args.output
     if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
         raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
     check_target(target, identities([source]))
-    generator = read_generator(source, words.value_range)
+    generator = read_generator(source, args.value_range)
     save_keras_generator(target, generator)
     form = generator.config
     before, after = form["value_range"].split(":")

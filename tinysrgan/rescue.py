@@ -41,12 +41,14 @@ from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
+from tinysrgan.inference.image_files import check_input, read, write
+from tinysrgan.inference.image_modes import eight_bits, lay_on_white
 from tinysrgan.inference.rescuing.findings import Result
 from tinysrgan.inference.rescuing.search import search
-from tinysrgan.inference.upscaler import Upscaler, eight_bits, lay_on_white, load
+from tinysrgan.inference.upscaler import Upscaler, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops.device import DEVICES
-from tinysrgan.upscale import check_input, folder_jobs, read, write
+from tinysrgan.upscale import folder_jobs
 
 SECONDS = 60.0
 

@@ -339,7 +339,7 @@ def test_one_stream(here, monkeypatch, capfdbinary):
 
 
 def test_standard_input_without_an_end(here, monkeypatch, capsys):
-    monkeypatch.setattr("tinysrgan.upscale.LARGEST_FILE", 1000)
+    monkeypatch.setattr("tinysrgan.inference.image_files.LARGEST_FILE", 1000)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(1001))))
     assert upscale("-", "out.png") == 2
     assert capsys.readouterr().err == "tinysrgan: standard input: there is no end to it after 1,000 bytes.\n"
@@ -847,7 +847,7 @@ def test_too_little_memory(here, monkeypatch, capsys):
     def no_memory(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("tinysrgan.upscale.eight_bits", no_memory)
+    monkeypatch.setattr("tinysrgan.inference.image_files.eight_bits", no_memory)
     refuse("in.png", "out.png", *OPTIONS, words="in.png can't be read as an image: MemoryError", capsys=capsys)
     monkeypatch.undo()
     os.chdir(here)

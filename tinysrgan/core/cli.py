@@ -24,11 +24,11 @@ STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
 
 VALUE_RANGE_HELP = (
-    "range of the net's values, for a Keras file that doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes "
-    "(0 to 255), OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
+    "value range of a Keras net, if its file doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes (0 to 255), "
+    "OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
 )
-KERAS_HELP = "Keras' (.h5): of a whole model (model.save) the wiring is checked; weights alone don't tell it"
-EXACT_HELP = "float32 to six digits, slower: no Winograd convolutions, and on a GPU no TF32"
+KERAS_HELP = "Keras' .h5: a whole model's wiring (model.save) is checked, weights alone don't tell it"
+EXACT_HELP = "six digits of float32, slower: no Winograd convolutions, no TF32 on a GPU"
 
 
 def command(
@@ -68,9 +68,9 @@ def command_line(arguments: list[str] | None) -> list[str]:
 
     After the first ``--``, which ends the options, argparse drops another one and hands on an empty list.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    end = words.index("--") + 1 if "--" in words else len(words)
-    return words[:end] + [os.path.join(".", "--") if word == "--" else word for word in words[end:]]
+    args = sys.argv[1:] if arguments is None else list(arguments)
+    end = args.index("--") + 1 if "--" in args else len(args)
+    return args[:end] + [os.path.join(".", "--") if arg == "--" else arg for arg in args[end:]]
 
 
 # ---------------------------------------------------------------- what is said and shown

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, overload
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.paths import WEIGHTS
@@ -29,6 +29,7 @@ from tinysrgan.formats.keras.nets import load_keras_generator
 from tinysrgan.inference.colour import Chroma
 from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fold
+from tinysrgan.inference.image_modes import eight_bits, from_array, lay_on_white
 from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
 from tinysrgan.ops.device import choose_device
@@ -128,7 +129,7 @@ class Upscaler:
         if isinstance(image, Image.Image):
             picture = eight_bits(image)
         elif isinstance(image, np.ndarray):
-            picture = _from_array(image)
+            picture = from_array(image)
         else:
             raise UserError(f"An image is a NumPy array or a Pillow image, not {type(image).__name__}.")
         result, fidelity = self.upscale(picture, progress)
@@ -174,59 +175,3 @@ class Upscaler:
         if alpha:
             result.putalpha(alpha)
         return result, comparison.fidelity()
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A Pillow image of any mode in mode L, LA, RGB or RGBA, turned upright as its EXIF says.
-
-    Raises UserError where a mode says nothing about the range of its numbers, OSError for a damaged file.
-    """
-    image = ImageOps.exif_transpose(image)
-    if not image.width or not image.height:
-        raise UserError(f"An image of {image.width}x{image.height} pixels has nothing to upscale.")
-    if image.mode == "F":
-        raise UserError("Pixels that are floating-point numbers have no known range: save them with 8 or 16 bits.")
-    if image.mode.startswith("I"):  # Pillow would clip them, not scale
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise UserError("Pixels of more than 16 bits have no known range: save them with 8 or 16 bits.")
-        return Image.fromarray(_from_16_bits(pixels))
-    grey = image.mode in ("1", "L", "LA", "La")
-    try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            return image.convert("LA") if grey else image
-        return image.convert("L" if grey else "RGB")
-    except ValueError as error:
-        raise UserError(f"Colours of Pillow's mode {image.mode} can't be converted: save the image as RGB.") from error
-
-
-def lay_on_white(image: Image.Image) -> Image.Image:
-    """An image of mode L, LA, RGB or RGBA without its transparency: as on white paper, in mode L or RGB."""
-    if "A" not in image.mode:
-        return image
-    colour = image.mode.removesuffix("A")
-    paper = Image.new(colour, image.size, "white")
-    paper.paste(image.convert(colour), mask=image.getchannel("A"))
-    return paper
-
-
-def _from_array(pixels: np.ndarray) -> Image.Image:
-    """The image of mode L, LA, RGB or RGBA that an array holds. Raises UserError if it holds none."""
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    if pixels.ndim not in (2, 3) or not 1 <= channels <= 4 or not pixels.size:
-        raise UserError(
-            f"An image is an array (H, W) or (H, W, C) with 1 to 4 channels C and at least one pixel, "
-            f"not {pixels.shape}."
-        )
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(
-            f"An image is an array of uint8, 0 to 255, or uint16, 0 to 65535, not {pixels.dtype}: scale and convert it."
-        )
-    eight = pixels if pixels.dtype == np.uint8 else _from_16_bits(pixels)
-    return Image.fromarray(np.ascontiguousarray(eight[:, :, 0] if channels == 1 and eight.ndim == 3 else eight))
-
-
-def _from_16_bits(pixels: np.ndarray) -> np.ndarray:
-    """16 bits, 0..65535, as 8 bits, 0..255."""
-    return (pixels / np.float32(257)).round().astype(np.uint8)
