@@ -94,13 +94,13 @@ def all_ways(words: argparse.Namespace) -> dict[str, Read]:
     """The ways of reading by their names; WeChat's reader only where OpenCV has it."""
     upscaler = tinysrgan.load(words.weights)
     ways: dict[str, Read] = {
-        "lanczos x2, x4": lanczos,
-        "classical, 20 variants": classical,
+        "lanczos (x1, x2, x4)": lanczos,
+        "classical (20 variants)": classical,
         "upscale": lambda picture: qr_reader.read_codes(np.asarray(upscaler(picture))),
         "rescue": lambda picture: tinysrgan.rescue(picture, upscaler, words.seconds).texts,
     }
     try:
-        ways["wechat x1, x2, x4"] = wechat()
+        ways["wechat (x1, x2, x4)"] = wechat()
     except ImportError as error:
         say(f"WeChat's reader doesn't read along ({error}): pip install opencv-contrib-python-headless")
     return ways

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -54,21 +54,19 @@ def finders(
     shape = (_fast(x.shape[0]), _fast(x.shape[1]))
     spectrum, squares = np.fft.rfft2(x, shape), np.fft.rfft2(x * x, shape)
 
-    def correlated(spectrum: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-        first = reach - len(pattern) // 2
-        product = np.fft.irfft2(spectrum * np.fft.rfft2(pattern, shape).conj(), shape)
-        return product[first : first + height, first : first + width]
+    def correlated(spectrum: np.ndarray, pattern: np.ndarray, half: int) -> np.ndarray:
+        rows, columns = (slice(reach - half, reach - half + size) for size in (height, width))
+        return np.fft.irfft2(spectrum * pattern, shape)[rows, columns]
 
     best, worst = np.full((2, height, width), -1.0, np.float32)
     size, other = np.zeros((2, height, width), np.int8)
     for number, pitch in enumerate(pitches):
-        patterns, disc = filters(pitch, angles)
-        count = disc.sum()
-        mean = correlated(spectrum, disc) / count
-        energy = correlated(squares, disc) - count * mean * mean
+        patterns, disc, count, half = _spectra(pitch, angles, shape)
+        mean = correlated(spectrum, disc, half) / count
+        energy = correlated(squares, disc, half) - count * mean * mean
         scale = 1 / np.sqrt(np.maximum(energy, count * FLAT**2))
         for pattern in patterns:
-            likeness = correlated(spectrum, pattern) * scale
+            likeness = correlated(spectrum, pattern, half) * scale
             for top, which, sign in ((best, size, 1), (worst, other, -1)):
                 better = sign * likeness > top
                 top[better], which[better] = sign * likeness[better], number
@@ -110,6 +108,16 @@ def _fast(size: int) -> int:
         if rest == 1 and size % 2 == 0:
             return size
         size += 1
+
+
+@lru_cache(32)
+def _spectra(
+    pitch: float, angles: tuple[float, ...], shape: tuple[int, int]
+) -> tuple[list[np.ndarray], np.ndarray, float, int]:
+    """The conjugate spectra of ``filters`` for tiles of a shape, the number of pixels in the disc, and its radius."""
+    patterns, disc = filters(pitch, angles)
+    spectra = [np.fft.rfft2(pattern, shape).conj() for pattern in (*patterns, disc)]
+    return spectra[:-1], spectra[-1], float(disc.sum()), len(disc) // 2
 
 
 @cache

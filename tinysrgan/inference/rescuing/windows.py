@@ -24,6 +24,7 @@ SIDE = 256  # of a window; it holds a code of version 10 at 2 pixels a module
 STEP = 64  # pixels between the windows that are compared
 MOST = 8  # windows of each size
 COARSE = (0.75, 0.87, 1.0, 1.15, 1.35, 1.55, 1.8)  # pixels a module
+COARSE_ANGLES = (22.5,)  # degrees: as far from upright as from diagonal
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,5 @@ def _marks(picture: np.ndarray, tile: Box) -> Sequence[Finder]:
     part = picture[seen.top : seen.bottom, seen.left : seen.right]
     if np.ptp(part) < 4 * FLAT:
         return []
-    dark, light = finders(part, 40, COARSE, (0, 45))
+    dark, light = finders(part, 40, COARSE, COARSE_ANGLES)
     return [finder.moved(1, (seen.left, seen.top)) for finder in dark + light]
