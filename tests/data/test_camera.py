@@ -64,6 +64,13 @@ def test_a_camera_without_effects_shows_the_code_as_it_is():
         assert np.abs(lr - hr.reshape(40, 4, 40, 4).mean(axis=(1, 3))).max() <= 1
 
 
+def test_hr_shows_the_code_as_it_was_before_printing():
+    ink = SYMBOL.sum() * (1.1 * 4) ** 2  # pixels, at 1.1 LR pixels per module
+    for change in ({"ink": (0.25, 0.25), "ink_share": 1}, {"dots_share": 1}, {"logo_share": 1, "noise": (8, 8)}):
+        _, hr = shot(replace(STILL, **change))
+        assert (255.0 - hr).sum() / 255 == pytest.approx(ink, rel=0.01)
+
+
 def test_originals_scan_in_versions_1_to_6():
     """Readers fail on some strongly curved codes, even on HR; they read nearly all others."""
     for camera, least in ((replace(WHOLE, bend_share=0), 48), (WHOLE, 40)):
