@@ -80,7 +80,8 @@ def samples(track: str, count: int) -> list[Sample]:
 def _sample(track: str, version: int, i: int) -> Sample:
     rng = np.random.default_rng([SEED, TRACKS.index(track), version, i])
     if track == "camera":
-        return photographed(replace(Camera(), large_share=0, off_centre=0.3), version, i, rng)
+        # A code bent by more than 0.6 modules cannot be read even in HR.
+        return photographed(replace(Camera(), large_share=0, off_centre=0.3, bend=(-0.6, 0.6)), version, i, rng)
     if track == "article":
         texts = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
         text, level = str(texts[i]), "M"
