@@ -119,7 +119,7 @@ def test_the_photographs_are_always_the_same(photographs):
 
 
 def test_most_originals_of_photographs_scan(photographs):
-    """About 88 % of them; most of the others are strongly curved."""
+    """Not all: some are bent, tilted and small at once."""
     for code in photographs:
         side = len(code.lr)
         assert code.lr.shape == (side, side) and code.hr.shape == (4 * side, 4 * side) and code.centres is None

@@ -1,4 +1,4 @@
-"""Every layer, every loss and whole nets: the gradient is the slope."""
+"""The gradients of every layer, every loss and whole nets, compared with finite differences."""
 
 import numpy as np
 import pytest
@@ -22,36 +22,37 @@ def test_layer(name):
 
 
 @pytest.mark.parametrize("sides", [(6, 8), (7, 5), (2, 3), (1, 1)])
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (6, 2), (3, 8)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(1, 3), (6, 2), (3, 8)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [1, 3, 5, 9])
-def test_convolution(size, stride, inputs, outputs, sides):
+@pytest.mark.parametrize("kernel_size", [1, 3, 5, 9])
+def test_convolution(kernel_size, stride, in_channels, out_channels, sides):
     rng = np.random.default_rng(3)
-    check_gradients(layers.Conv2D(inputs, outputs, size, stride, rng=rng), uniform(2, *sides, inputs))
+    layer = layers.Conv2D(in_channels, out_channels, kernel_size, stride, rng=rng)
+    check_gradients(layer, uniform(2, *sides, in_channels))
 
 
 @pytest.mark.parametrize(
     ("upscale", "output", "scale"), [("shuffle", "linear", 4), ("nearest", "linear", 2), ("shuffle", "tanh", 2)]
 )
 def test_generator(upscale, output, scale):
-    generator = Generator(2, 3, scale, upscale, output, seed=1)
+    generator = Generator(1, 3, scale, upscale, output, seed=1)
     errors = gradcheck(generator, uniform(2, 4, 3, 3))
     assert errors.keys() == {"x", *generator.parameters()}
     assert max(errors.values()) < TOLERANCE, errors
 
 
-@pytest.mark.parametrize("size", [32, 20])
+@pytest.mark.parametrize("size", [16, 20])
 def test_discriminator(size):
-    discriminator = Discriminator(size, 4, 8, seed=1)
+    discriminator = Discriminator(size, 2, 4, seed=1)
     errors = gradcheck(discriminator, uniform(3, size, size, 3))
     assert errors.keys() == {"x", *discriminator.parameters()}
     assert max(errors.values()) < TOLERANCE, errors
 
 
-@pytest.mark.parametrize("cut", ["block1_conv1", "block2_conv1", "block3_pool"])
+@pytest.mark.parametrize("cut", ["block1_conv1", "block2_pool", "block3_conv1"])
 def test_vgg19_with_its_preprocessing(cut):
-    errors = gradcheck(VGG19(cut), uniform(1, 16, 12, 3))
-    assert errors.keys() == {"x"}  # it is frozen
+    errors = gradcheck(VGG19(cut), uniform(1, 8, 8, 3))
+    assert errors.keys() == {"x"}  # VGG19 is frozen
     assert errors["x"] < TOLERANCE
 
 
@@ -82,7 +83,7 @@ def test_perceptual_loss(weight):
     assert gradcheck_loss(lambda y: loss(y, target), -(target**2)) < TOLERANCE
 
 
-def test_a_wrong_gradient_is_named():
+def test_error_names_the_tensor_with_the_wrong_gradient():
     class Wrong(BatchNorm):
         def backward(self, dy):
             dx = super().backward(dy)
@@ -94,8 +95,8 @@ def test_a_wrong_gradient_is_named():
 
 
 @pytest.mark.parametrize("kind", [layers.ReLU, layers.LeakyReLU, lambda: layers.PReLU(3), layers.MaxPool])
-def test_kinks_close_by_neither_alarm_nor_hide_a_fault(kind, monkeypatch):
-    """Many numbers within a millionth of zero, and pairs as close to each other."""
+def test_kinks_nearby_neither_fail_a_right_gradient_nor_hide_a_wrong_one(kind, monkeypatch):
+    """Many elements lie within 1e-6 of zero or of each other."""
     x = np.round(uniform(2, 8, 8, 3), 1) + 1e-6 * np.random.default_rng(6).uniform(-1, 1, (2, 8, 8, 3))
     check_gradients(kind(), x)
     layer = kind()
@@ -106,8 +107,8 @@ def test_kinks_close_by_neither_alarm_nor_hide_a_fault(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [layers.ReLU, layers.LeakyReLU, lambda: layers.PReLU(3), layers.MaxPool])
-def test_a_kink_itself_is_called_one_and_not_a_wrong_gradient(kind):
-    """Zeros, and equal numbers in a window; the gradient of one side is as right as the other's."""
+def test_input_on_a_kink_is_reported_as_a_kink_not_as_a_wrong_gradient(kind):
+    """Some elements are zero, and equal within a pooling window. The one-sided gradients differ; neither is wrong."""
     x = uniform(2, 8, 8, 3)
     x[0, :2, :2] = 0
     assert gradcheck(kind(), x)["x"] == np.inf
@@ -116,7 +117,7 @@ def test_a_kink_itself_is_called_one_and_not_a_wrong_gradient(kind):
     assert "wrong" not in str(caught.value)
 
 
-def test_a_single_kink_in_a_large_and_curved_function_is_found():
+def test_one_kink_in_a_large_curved_function_is_found():
     def loss(y):
         return np.exp(y).sum() + abs(y[0, 0]), np.exp(y) + np.sign(y) * (np.indices(y.shape).sum(0) == 0)
 
@@ -126,12 +127,12 @@ def test_a_single_kink_in_a_large_and_curved_function_is_found():
     assert gradcheck_loss(loss, y) == np.inf
 
 
-def test_a_wrong_gradient_of_a_curved_function_is_no_kink():
+def test_wrong_gradient_of_a_curved_function_is_not_reported_as_a_kink():
     for curve in (1, 1e3, 1e6):
         assert TOLERANCE < gradcheck_loss(lambda y: ((curve * y**2).sum(), curve * 2.001 * y), uniform(9)) < 2  # noqa: B023
 
 
-def test_kink_and_wrong_gradient_are_told_apart():
+def test_error_reports_a_kink_and_a_wrong_gradient_separately():
     class Wrong(layers.PReLU):
         def backward(self, dy):
             dx = super().backward(dy)
@@ -145,7 +146,7 @@ def test_kink_and_wrong_gradient_are_told_apart():
 
 
 def test_rounding_is_not_taken_for_a_slope():
-    """The sum of normalised numbers never changes but for rounding, which short steps blow up."""
+    """The sum of normalized elements changes only by rounding, which short steps amplify."""
 
     def flat(y):
         return ((y - y.mean()) / y.std()).sum() + 0.4, 0 * y
@@ -154,21 +155,22 @@ def test_rounding_is_not_taken_for_a_slope():
     assert max(gradcheck_loss(flat, rng.uniform(-1, 1, 50), rng) for rng in seeds) < TOLERANCE
 
 
-def test_why_the_weights_of_the_outputs_are_random():
-    """With ones instead, batch-norm's loss never changes, and a backward that returns zeros would seem right."""
+def test_a_cotangent_of_ones_would_hide_faults_in_batch_norm():
+    """The sum of batch-norm's outputs does not depend on x, so a backward that returns zeros would pass."""
     norm, x = BatchNorm(3).astype(np.float64), uniform(2, 4, 4, 3)
     assert norm.forward(x).sum() == pytest.approx(norm.forward(x**3).sum(), abs=1e-9)
 
 
-def test_the_command_prints_every_example_and_finds_a_fault(capsys, monkeypatch):
+def test_command_prints_every_example_and_finds_a_fault(capsys, monkeypatch):
     few = {name: LAYERS[name] for name in ("Dense", "BatchNorm")}
     monkeypatch.setattr("tinysrgan.gradcheck.LAYERS", few)
     monkeypatch.setattr("tinysrgan.gradcheck.NETS", {})
+    monkeypatch.setattr("tinysrgan.gradcheck.LOSSES", {"mean_squared_error": LOSSES["mean_squared_error"]})
     assert main() == 0
     names = [line[:32].strip() for line in capsys.readouterr().out.splitlines()]
-    assert names[1:-2] == [*few, *LOSSES]
+    assert names[1:-2] == [*few, "mean_squared_error"]
     right = BatchNorm.backward
     monkeypatch.setattr(BatchNorm, "backward", lambda self, dy: right(self, dy) * 1.01)
     assert main() == 1
     wrong = [line[:32].strip() for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
-    assert wrong[0] == "BatchNorm" and "Dense" not in wrong
+    assert wrong == ["BatchNorm"]

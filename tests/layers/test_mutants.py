@@ -1,4 +1,4 @@
-"""Planted faults. Each check must pass on the layers as they are, and must fail once the fault is in."""
+"""Planted faults. Each check must pass on the right code and fail on the faulty code."""
 
 import numpy as np
 import pytest
@@ -35,11 +35,12 @@ def image(*shape: int) -> np.ndarray:
 
 
 def gradient(make, *shape):
+    """A gradient check of the layer on an input of this shape."""
     return lambda: check_gradients(make(), image(*shape))
 
 
 def accumulation(make, *shape):
-    """Two rounds of forward and backward give twice the gradient of one."""
+    """Two forward and backward passes accumulate twice the gradient of one."""
 
     def check():
         layer, x = make().astype(np.float64), image(*shape)
@@ -66,14 +67,16 @@ def read_only(make, *shape):
     return check
 
 
-def all_gradient_to_one_of_equals():
-    """Random numbers have no ties, so this one is told by hand."""
+def tie_in_max_pool():
+    """Among equal maxima, one gets the whole gradient. Random elements have no ties, so this input is constant."""
     layer = MaxPool()
     layer.forward(np.ones((1, 2, 2, 1)))
     assert layer.backward(np.full((1, 1, 1, 1), 5.0)).sum() == 5
 
 
-def frozen_stays(make, *shape):
+def frozen_is_unchanged(make, *shape):
+    """A backward pass changes no tensor or gradient of a frozen layer."""
+
     def check():
         layer, x = make().astype(np.float64).freeze(), image(*shape)
         before = {path: tensor.value.copy() for path, tensor in layer.tensors().items()}
@@ -85,6 +88,8 @@ def frozen_stays(make, *shape):
 
 
 def loss_gradient(function, *shape):
+    """A gradient check of the loss function on an input of this shape."""
+
     def check():
         assert gradcheck_loss(function, image(*shape)) < TOLERANCE
 
@@ -92,6 +97,7 @@ def loss_gradient(function, *shape):
 
 
 def perceptual():
+    """The gradient of the perceptual loss is right, and the discriminator is not trained."""
     discriminator = Discriminator(16, 4, 8, seed=3).astype(np.float64)
     target = image(2, 16, 16, 3) ** 2
     terms = {"content": (1.0, losses.mean_squared_error), "adversarial": (0.5, losses.AdversarialLoss(discriminator))}
@@ -100,8 +106,8 @@ def perceptual():
     assert not any(p.grad.any() for p in discriminator.parameters().values()), "the discriminator was trained"
 
 
-def adams_first_two_steps():
-    """With one gradient, m / sqrt(v) is its sign at every step."""
+def adam_first_two_steps():
+    """With a constant gradient, m / sqrt(v) is its sign at every step."""
     parameter = Parameter(np.array([1.0, 2.0]))
     adam = Adam({"w": parameter}, learning_rate=0.1)
     for _ in range(2):
@@ -110,7 +116,8 @@ def adams_first_two_steps():
     np.testing.assert_allclose(parameter.value, [0.8, 2.2], rtol=1e-6)
 
 
-def adam_clears():
+def adam_clears_gradients():
+    """A step sets the gradients to zero."""
     parameter = Parameter(np.ones(3))
     parameter.grad += 1
     Adam({"w": parameter}).step()
@@ -121,7 +128,7 @@ def adam_clears():
 
 
 def after(method, change):
-    """A method whose result goes through ``change(layer, argument, result)``."""
+    """The method with its result replaced by ``change(layer, argument, result)``, unless that is None."""
 
     def wrong(self, argument):
         result = method(self, argument)
@@ -143,7 +150,7 @@ def scale_grad(name, factor):
 
 
 def batch_norm_without(missing):
-    """dx with only one of the two corrections."""
+    """Batch-norm's backward without one of the two terms through the batch statistics."""
 
     def backward(self, dy):
         x, mean, variance = self.saved()
@@ -159,7 +166,8 @@ def batch_norm_without(missing):
     return BatchNorm, "backward", backward
 
 
-def raw_scale_gradient(self, dy):
+def gamma_gradient_of_raw_x(self, dy):
+    """The gradient of gamma computed with x instead of normalized x."""
     x = self._saved[0]
     dx = BATCH_NORM_BACKWARD(self, dy)
     self.gamma.grad[...] = (dy * x).sum(tuple(range(dy.ndim - 1)))
@@ -170,6 +178,8 @@ BATCH_NORM_BACKWARD = BatchNorm.backward
 
 
 def prelu_slope_gradient(region):
+    """PReLU's backward with a slope gradient of sum(dy * region(x)); the right region is min(x, 0)."""
+
     def backward(self, dy):
         (x,) = self.saved()
         self.slope.grad += (dy * region(x)).sum(tuple(range(x.ndim - 1)))
@@ -179,7 +189,7 @@ def prelu_slope_gradient(region):
 
 
 def prelu_slope_over_channels(self, dy):
-    """The sum over all but an axis of space, which the slope could have too, where there are as many columns."""
+    """The slope gradient summed over all axes but the columns. Its shape is right if there are C columns."""
     x = self._saved[0]
     dx = PRELU_BACKWARD(self, dy)
     self.slope.grad[...] = (dy * np.minimum(x, 0)).sum((0, 1, 3))
@@ -189,12 +199,14 @@ def prelu_slope_over_channels(self, dy):
 PRELU_BACKWARD = PReLU.backward
 
 
-def swapped_leaky(self, dy):
+def leaky_relu_swapped(self, dy):
+    """The slope applied to positive x."""
     (x,) = self.saved()
     return np.where(x < 0, dy, dy * self.slope)
 
 
 def shuffle_in_another_order(self, dy):
+    """TensorFlow's channel order (row, column, channel) instead of PyTorch's (channel, row, column)."""
     self.saved()
     f, (n, height, width, c) = self.factor, dy.shape
     h, w = height // f, width // f
@@ -202,12 +214,14 @@ def shuffle_in_another_order(self, dy):
 
 
 def pool_to_all(self, dy):
+    """The gradient copied to all pixels of the window."""
     x = self._saved[0]
     MAX_POOL_BACKWARD(self, dy)
     return np.repeat(np.repeat(dy, 2, 1), 2, 2).reshape(x.shape)
 
 
-def pool_to_all_equals(self, dy):
+def pool_to_all_maxima(self, dy):
+    """The gradient copied to every pixel that equals the maximum."""
     x, y = self._saved
     MAX_POOL_BACKWARD(self, dy)
     large_y, large_dy = (np.repeat(np.repeat(small, 2, 1), 2, 2) for small in (y, dy))
@@ -217,11 +231,11 @@ def pool_to_all_equals(self, dy):
 MAX_POOL_BACKWARD = MaxPool.backward
 
 
-def of_the_input(derivative):
-    """An activation's backward that puts x where y belongs."""
+def save_x_instead_of_y(activation):
+    """An activation's forward that saves x, so that its backward computes with x in place of y."""
 
     def forward(self, x):
-        y = np.tanh(x) if isinstance(self, Tanh) else 1 / (1 + np.exp(-x))
+        y = np.tanh(x) if activation is Tanh else 1 / (1 + np.exp(-x))
         self.save_for_backward(x)
         return y
 
@@ -237,7 +251,7 @@ def adam_that_keeps_gradients(self):
 
 DENSE_BACKWARD, CONV_BACKWARD = Dense.backward, Conv2D.backward
 DENSE_FORWARD, BATCH_NORM_FORWARD = Dense.forward, BatchNorm.forward
-PROBABILITY, SQUARED, ADAM_STEP = losses.sigmoid, losses.mean_squared_error, Adam.step
+SIGMOID, SQUARED, ADAM_STEP = losses.sigmoid, losses.mean_squared_error, Adam.step
 PIXEL_ENTROPY = losses.pixel_cross_entropy
 GRAD_INPUT, GRAD_WEIGHT = ops.conv2d_grad_input, ops.conv2d_grad_weight
 CONV = gradient(lambda: Conv2D(3, 4, 3, rng=np.random.default_rng(1)), 2, 6, 6, 3)
@@ -250,7 +264,7 @@ MUTANTS = {
     "batch-norm returns zeros": (*backward_of(BatchNorm, lambda layer, dy, dx: 0 * dx), NORM),
     "batch-norm forgets the mean": (*batch_norm_without("mean"), NORM),
     "batch-norm forgets the variance": (*batch_norm_without("variance"), NORM),
-    "batch-norm's scale gradient of raw x": (BatchNorm, "backward", raw_scale_gradient, NORM),
+    "batch-norm's gamma gradient of raw x": (BatchNorm, "backward", gamma_gradient_of_raw_x, NORM),
     "batch-norm's beta gradient missing": (*backward_of(BatchNorm, scale_grad("beta", 0)), NORM),
     "batch-norm's gamma gradient negated": (*backward_of(BatchNorm, scale_grad("gamma", -1)), NORM),
     "PReLU's slope gradient where x is positive": (*prelu_slope_gradient(lambda x: np.maximum(x, 0)), PRELU),
@@ -263,12 +277,12 @@ MUTANTS = {
         prelu_slope_over_channels,
         gradient(lambda: PReLU(3), 2, 4, 3, 3),
     ),
-    "LeakyReLU's sides swapped": (LeakyReLU, "backward", swapped_leaky, gradient(LeakyReLU, 2, 4, 5, 3)),
-    "ReLU lets everything back": (
+    "LeakyReLU's sides swapped": (LeakyReLU, "backward", leaky_relu_swapped, gradient(LeakyReLU, 2, 4, 5, 3)),
+    "ReLU passes the whole gradient": (
         *backward_of(ReLU, lambda layer, dy, dx: dy),
         gradient(ReLU, 2, 4, 5, 3),
     ),
-    "convolution dx with the filter unflipped": (
+    "convolution dx with the kernel unflipped": (
         ops,
         "conv2d_grad_input",
         lambda dy, w, *rest: GRAD_INPUT(dy, w[::-1, ::-1], *rest),
@@ -277,25 +291,25 @@ MUTANTS = {
     "convolution dx one pixel off": (
         ops,
         "conv2d_grad_input",
-        lambda *arguments: np.roll(GRAD_INPUT(*arguments), 1, axis=1),
+        lambda *args: np.roll(GRAD_INPUT(*args), 1, axis=1),
         CONV,
     ),
     "stride-2 dx one phase off": (
         ops,
         "conv2d_grad_input",
-        lambda *arguments: np.roll(GRAD_INPUT(*arguments), 1, axis=2),
+        lambda *args: np.roll(GRAD_INPUT(*args), 1, axis=2),
         STRIDE,
     ),
-    "convolution dw with rows for columns": (
+    "convolution dw with rows and columns swapped": (
         ops,
         "conv2d_grad_weight",
-        lambda *arguments: GRAD_WEIGHT(*arguments).transpose(1, 0, 2, 3),
+        lambda *args: GRAD_WEIGHT(*args).transpose(1, 0, 2, 3),
         CONV,
     ),
-    "stride-2 dw taken with stride 1's taps": (
+    "stride-2 dw one row off": (
         ops,
         "conv2d_grad_weight",
-        lambda *arguments: np.roll(GRAD_WEIGHT(*arguments), 1, axis=0),
+        lambda *args: np.roll(GRAD_WEIGHT(*args), 1, axis=0),
         STRIDE,
     ),
     "convolution's bias gradient missing": (*backward_of(Conv2D, scale_grad("b", 0)), CONV),
@@ -308,11 +322,11 @@ MUTANTS = {
         DENSE,
     ),
     "dense b gradient doubled": (*backward_of(Dense, scale_grad("b", 2)), DENSE),
-    "residual without the shortcut's gradient": (
+    "residual without the skip connection's gradient": (
         *backward_of(Residual, lambda layer, dy, dx: dx - dy),
         gradient(lambda: Residual(Conv2D(3, 3, 3), Tanh()), 1, 5, 5, 3),
     ),
-    "pixel shuffle back in another order": (
+    "pixel shuffle's backward in another channel order": (
         PixelShuffle,
         "backward",
         shuffle_in_another_order,
@@ -323,15 +337,20 @@ MUTANTS = {
         gradient(Upsample, 1, 3, 3, 2),
     ),
     "max-pool's gradient to all four": (MaxPool, "backward", pool_to_all, gradient(MaxPool, 1, 4, 6, 2)),
-    "max-pool's gradient to all of the largest": (
+    "max-pool's gradient to all equal maxima": (
         MaxPool,
         "backward",
-        pool_to_all_equals,
-        all_gradient_to_one_of_equals,
+        pool_to_all_maxima,
+        tie_in_max_pool,
     ),
-    "sigmoid's derivative of x": (Sigmoid, "forward", of_the_input(Sigmoid), gradient(Sigmoid, 2, 3, 3, 2)),
-    "tanh's derivative of x": (Tanh, "forward", of_the_input(Tanh), gradient(Tanh, 2, 3, 3, 2)),
-    "VGG's preprocessing back without turning BGR to RGB": (
+    "sigmoid's derivative computed from x": (
+        Sigmoid,
+        "forward",
+        save_x_instead_of_y(Sigmoid),
+        gradient(Sigmoid, 2, 3, 3, 2),
+    ),
+    "tanh's derivative computed from x": (Tanh, "forward", save_x_instead_of_y(Tanh), gradient(Tanh, 2, 3, 3, 2)),
+    "VGG's preprocessing without BGR to RGB in backward": (
         *backward_of(Preprocess, lambda layer, dy, dx: dx[..., ::-1]),
         gradient(Preprocess, 1, 3, 3, 3),
     ),
@@ -359,17 +378,17 @@ MUTANTS = {
         lambda self, x: BATCH_NORM_FORWARD(self, np.subtract(x, x.mean((0, 1, 2)), out=x)),
         read_only(lambda: BatchNorm(2), 2, 3, 3, 2),
     ),
-    "freezing forgets the convolution": (
+    "freeze() does nothing": (
         Layer,
         "freeze",
         lambda self, frozen=True: self,
-        frozen_stays(lambda: Generator(1, 4), 1, 5, 5, 3),
+        frozen_is_unchanged(lambda: Generator(1, 4), 1, 5, 5, 3),
     ),
     "the perceptual loss trains the discriminator": (Layer, "freeze", lambda self, frozen=True: self, perceptual),
     "cross-entropy's gradient negated": (
         losses,
         "sigmoid",
-        lambda logits: 1 - PROBABILITY(logits),
+        lambda logits: 1 - SIGMOID(logits),
         loss_gradient(lambda y: losses.binary_cross_entropy(y, 1.0), 5, 1),
     ),
     "squared error's gradient without the 2": (
@@ -384,26 +403,28 @@ MUTANTS = {
         lambda y, target: (PIXEL_ENTROPY(y, target)[0], PIXEL_ENTROPY(y, target)[1] * (1 - y * y)),
         loss_gradient(lambda y: losses.pixel_cross_entropy(y, y * 0 + 0.3), 2, 3, 3, 3),
     ),
-    "Adam forgets that it has just begun": (
+    "Adam without bias correction": (
         Adam,
         "step",
         lambda self: (setattr(self, "steps", self.steps + 100), ADAM_STEP(self))[1],
-        adams_first_two_steps,
+        adam_first_two_steps,
     ),
-    "Adam keeps the old gradient": (
+    "Adam does not clear the gradients": (
         Adam,
         "step",
         adam_that_keeps_gradients,
-        adam_clears,
+        adam_clears_gradients,
     ),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_the_fault_is_caught(name, monkeypatch):
+def test_fault_is_caught(name, monkeypatch):
     owner, attribute, wrong, check = MUTANTS[name]
     check()
     monkeypatch.setattr(owner, attribute, wrong)
     with pytest.raises((AssertionError, ValueError)) as caught:
         check()
-    assert isinstance(caught.value, AssertionError) or "read-only" in str(caught.value), "it crashed instead"
+    assert isinstance(caught.value, AssertionError) or "read-only" in str(caught.value), (
+        "the check crashed instead of failing"
+    )

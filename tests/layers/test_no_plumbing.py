@@ -1,4 +1,4 @@
-"""Layers, nets, losses and optimizers are formulas: ``ops`` and NumPy's functions choose between CPU and GPU."""
+"""Layers, nets, losses and optimizers are formulas; ``ops`` and NumPy's functions choose between CPU and GPU."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ FILES = [path for folder in ("layers", "models", "optimizers") for path in sorte
 
 
 @pytest.mark.parametrize("path", [*FILES, PACKAGE / "losses.py"], ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_no_file_of_the_lesson_chooses_a_device(path):
+def test_file_does_not_choose_a_device(path):
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):

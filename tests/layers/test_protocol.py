@@ -1,4 +1,4 @@
-"""The rules of ``layers/base.py``: each is one test, and every layer and whole net is held to it."""
+"""The protocol of ``layers/base.py``: one test for each rule, run on every layer and net of the registry."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from tinysrgan.registry import LAYERS, NETS, example
 ALL = LAYERS | NETS
 
 
-def numbers(*shape):
+def uniform(*shape):
+    """Random elements in [-1, 1], float64."""
     return np.random.default_rng(7).uniform(-1, 1, shape)
 
 
@@ -19,25 +20,26 @@ every_layer = pytest.mark.parametrize("case", ALL)
 
 
 def make(case, dtype=np.float64):
-    """The layer of a case, labelled ``some.path``."""
+    """The example layer of this name, labelled ``some.path``."""
     return example(case)[0].label("some.path").astype(dtype)
 
 
 def input_of(case, images=None, dtype=np.float64):
+    """Its input, with another batch size if ``images`` is given."""
     shape = ALL[case][1]
-    return numbers(images or shape[0], *shape[1:]).astype(dtype)
+    return uniform(images or shape[0], *shape[1:]).astype(dtype)
 
 
-def seed_of(y):
-    """A gradient to begin ``backward`` with; random, because batch-norm's dx is zero for one of ones."""
+def cotangent(y):
+    """A random cotangent for ``backward``. Ones would hide mistakes: batch-norm's dx is then zero."""
     return np.random.default_rng(2).uniform(-1, 1, y.shape).astype(y.dtype)
 
 
 def run(layer, x, dy=None):
-    """y, dx and the gradients of one forward and one backward."""
+    """Run one forward and one backward pass; return y, dx and the parameters' gradients by name."""
     layer.zero_grad()
     y = layer.forward(x)
-    dx = layer.backward(seed_of(y) if dy is None else dy)
+    dx = layer.backward(cotangent(y) if dy is None else dy)
     return {"y": y, "dx": dx} | {name: parameter.grad.copy() for name, parameter in layer.parameters().items()}
 
 
@@ -65,13 +67,13 @@ def test_every_layer_of_the_nets_is_exported():
 
 
 @every_layer
-def test_backward_adds_to_the_gradients(case):
+def test_backward_adds_to_gradients(case):
     layer, x = make(case), input_of(case)
     once = run(layer, x)
-    layer.backward(seed_of(layer.forward(x)))
+    layer.backward(cotangent(layer.forward(x)))
     for name, parameter in layer.parameters().items():
-        if not name.endswith(".b"):  # a bias in front of batch-norm has no effect, so no gradient
-            assert np.abs(once[name]).max() > 1e-6, f"{name}: doubling no gradient proves nothing"
+        if not name.endswith(".b"):  # a bias before batch-norm has no effect, so its gradient is zero
+            assert np.abs(once[name]).max() > 1e-6, f"{name}: the gradient is zero, so doubling it proves nothing"
         np.testing.assert_allclose(parameter.grad, 2 * once[name], rtol=0, atol=1e-10, err_msg=name)
 
 
@@ -84,55 +86,55 @@ def test_dx_has_the_shape_of_x(case):
 
 
 @every_layer
-def test_arguments_are_never_written_into(case):
+def test_forward_and_backward_do_not_write_into_their_arguments(case):
     layer, x = make(case), input_of(case)
     x.flags.writeable = False
     y = layer.forward(x)
-    dy = seed_of(y)
+    dy = cotangent(y)
     dy.flags.writeable = False
     layer.backward(dy)
     layer.eval().forward(x)
 
 
 @every_layer
-def test_y_stays_as_it_is(case):
-    """``forward`` hands out an array of its own: neither ``backward`` nor the next forward writes into it."""
+def test_later_passes_do_not_change_y(case):
+    """``forward`` returns an array that neither ``backward`` nor the next ``forward`` writes into."""
     layer, x = make(case), input_of(case)
     y = layer.forward(x)
     before = y.copy()
-    layer.backward(seed_of(y))
+    layer.backward(cotangent(y))
     layer.forward(-x)
     np.testing.assert_array_equal(y, before)
 
 
 @every_layer
-def test_backward_without_forward_names_the_layer(case):
+def test_backward_without_forward_raises_and_names_the_layer(case):
     layer = make(case)
-    dy = seed_of(layer.forward(input_of(case)))
+    dy = cotangent(layer.forward(input_of(case)))
     layer.train()
     with pytest.raises(RuntimeError, match=r"some\.path.*forward\(\) in train mode"):
         layer.backward(dy)
 
 
 @every_layer
-def test_a_second_backward_names_the_layer(case):
+def test_second_backward_raises_and_names_the_layer(case):
     layer = make(case)
-    dy = seed_of(layer.forward(input_of(case)))
+    dy = cotangent(layer.forward(input_of(case)))
     layer.backward(dy)
     with pytest.raises(RuntimeError, match=r"some\.path.*forward\(\) in train mode"):
         layer.backward(dy)
 
 
 @every_layer
-def test_backward_after_a_forward_in_eval_mode_names_the_layer(case):
+def test_backward_after_forward_in_eval_mode_raises_and_names_the_layer(case):
     layer, x = make(case), input_of(case)
     layer.forward(x)
-    dy = seed_of(layer.eval().forward(x))
+    dy = cotangent(layer.eval().forward(x))
     with pytest.raises(RuntimeError, match=r"some\.path.*forward\(\) in train mode"):
         layer.backward(dy)
 
 
-def test_a_layer_without_a_path_is_named_by_its_class():
+def test_error_names_the_class_of_a_layer_without_path():
     with pytest.raises(RuntimeError, match=r"^ReLU: backward\(\) needs"):
         layers.ReLU().backward(np.ones((1, 1)))
 
@@ -141,24 +143,24 @@ def test_a_layer_without_a_path_is_named_by_its_class():
 
 
 @every_layer
-def test_eval_mode_keeps_nothing(case):
+def test_eval_mode_saves_nothing(case):
     layer, x = make(case), input_of(case)
     layer.forward(x)
     layer.eval()
-    assert all(inner._saved is None for inner in layer.layers()), "eval() must let go of what train mode kept"
+    assert all(inner._saved is None for inner in layer.layers()), "eval() must drop what train mode saved"
     layer.forward(x)
     assert all(inner._saved is None for inner in layer.layers())
 
 
 @every_layer
-def test_backward_lets_go_of_what_forward_kept(case):
+def test_backward_drops_what_forward_saved(case):
     layer = make(case)
     run(layer, input_of(case))
     assert all(inner._saved is None for inner in layer.layers())
 
 
 @every_layer
-def test_a_frozen_layer_passes_dx_on_and_leaves_its_own_alone(case):
+def test_frozen_layer_returns_dx_and_changes_no_tensor_or_gradient(case):
     x = input_of(case)
     expected = run(make(case), x)
     layer = make(case).freeze()
@@ -167,7 +169,7 @@ def test_a_frozen_layer_passes_dx_on_and_leaves_its_own_alone(case):
     before = {name: tensor.value.copy() for name, tensor in layer.tensors().items()}
     y = layer.forward(x)
     np.testing.assert_array_equal(y, expected["y"])
-    np.testing.assert_array_equal(layer.backward(seed_of(y)), expected["dx"])
+    np.testing.assert_array_equal(layer.backward(cotangent(y)), expected["dx"])
     for name, tensor in layer.tensors().items():
         np.testing.assert_array_equal(tensor.value, before[name], err_msg=name)
     for name, parameter in layer.parameters().items():
@@ -175,20 +177,20 @@ def test_a_frozen_layer_passes_dx_on_and_leaves_its_own_alone(case):
 
 
 @every_layer
-def test_only_train_mode_moves_statistics(case):
+def test_buffers_change_only_in_train_mode(case):
     layer, x = make(case), input_of(case)
-    statistics = {name: t for name, t in layer.tensors().items() if isinstance(t, Buffer)}
-    before = {name: statistic.value.copy() for name, statistic in statistics.items()}
+    buffers = {name: tensor for name, tensor in layer.tensors().items() if isinstance(tensor, Buffer)}
+    before = {name: buffer.value.copy() for name, buffer in buffers.items()}
     layer.eval().forward(x)
-    for name, statistic in statistics.items():
-        np.testing.assert_array_equal(statistic.value, before[name], err_msg=name)
+    for name, buffer in buffers.items():
+        np.testing.assert_array_equal(buffer.value, before[name], err_msg=name)
     layer.train().forward(x)
-    for name, statistic in statistics.items():
-        assert (statistic.value != before[name]).all(), name
+    for name, buffer in buffers.items():
+        assert (buffer.value != before[name]).all(), name
 
 
 @every_layer
-def test_parameters_change_only_through_the_optimizer(case):
+def test_forward_and_backward_do_not_change_parameters(case):
     layer = make(case)
     before = {name: parameter.value.copy() for name, parameter in layer.parameters().items()}
     run(layer, input_of(case))
@@ -196,7 +198,7 @@ def test_parameters_change_only_through_the_optimizer(case):
         np.testing.assert_array_equal(parameter.value, before[name], err_msg=name)
 
 
-def test_frozen_for_a_while_puts_everything_back_even_after_an_error():
+def test_frozen_context_restores_all_flags_after_an_error():
     net = Sequential(a=Dense(2, 2), b=Dense(2, 2).freeze())
     with pytest.raises(KeyError), frozen(net):
         assert [layer.frozen for layer in net.layers()] == [True, True, True]
@@ -204,20 +206,20 @@ def test_frozen_for_a_while_puts_everything_back_even_after_an_error():
     assert [layer.frozen for layer in net.layers()] == [False, False, True]
 
 
-def test_only_one_layer_of_a_net_can_be_frozen():
+def test_one_layer_of_a_net_can_be_frozen_alone():
     net = Sequential(a=Dense(2, 2), b=Dense(2, 2))
     net["a"].freeze()
-    gradients = run(net, numbers(3, 2))
+    gradients = run(net, uniform(3, 2))
     assert not gradients["a.w"].any()
     assert gradients["b.w"].any()
 
 
-# ---------------------------------------------------------------- numbers
+# ---------------------------------------------------------------- dtypes, memory layout, batches
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @every_layer
-def test_the_dtype_stays(case, dtype):
+def test_dtype_of_input_and_parameters_is_kept(case, dtype):
     layer, x = make(case, dtype), input_of(case, dtype=dtype)
     for name, result in run(layer, x).items():
         assert result.dtype == dtype, name
@@ -227,7 +229,7 @@ def test_the_dtype_stays(case, dtype):
 
 
 @every_layer
-def test_layers_start_in_float32(case):
+def test_new_layers_are_float32(case):
     layer = ALL[case][0]()
     assert all(tensor.value.dtype == np.float32 for tensor in layer.tensors().values())
     assert all(parameter.grad.dtype == np.float32 for parameter in layer.parameters().values())
@@ -236,39 +238,39 @@ def test_layers_start_in_float32(case):
 @every_layer
 def test_float32_is_close_to_float64(case):
     results = run(make(case, np.float32), input_of(case, dtype=np.float32))
-    truths = run(make(case), input_of(case, dtype=np.float32).astype(np.float64), seed_of(results["y"]).astype(float))
+    truths = run(make(case), input_of(case, dtype=np.float32).astype(np.float64), cotangent(results["y"]).astype(float))
     assert_same(results, truths, 1e-4)
 
 
 @every_layer
-def test_the_same_twice_is_the_same_to_the_last_bit(case):
+def test_repeated_runs_are_identical_bit_for_bit(case):
     results, again = run(make(case), input_of(case)), run(make(case), input_of(case))
     for name, result in results.items():
         np.testing.assert_array_equal(result, again[name], err_msg=name)
 
 
-def strange_views(x):
-    """The same numbers, laid out differently in memory."""
+def non_contiguous_views(x):
+    """Non-contiguous views of the same elements."""
     yield np.asfortranarray(x)
-    spread = np.zeros([2 * n for n in x.shape])
+    padded = np.zeros([2 * n for n in x.shape])
     every_other = tuple(slice(None, None, 2) for _ in x.shape)
-    spread[every_other] = x
-    yield spread[every_other]
+    padded[every_other] = x
+    yield padded[every_other]
     backwards = tuple(slice(None, None, -1) for _ in x.shape)
     yield x[backwards].copy()[backwards]
 
 
 @every_layer
-def test_the_layout_in_memory_makes_no_difference(case):
+def test_memory_layout_does_not_change_results(case):
     x = input_of(case)
     expected = run(make(case), x)
-    for view, seed in zip(strange_views(x), strange_views(seed_of(expected["y"])), strict=True):
+    for view, dy in zip(non_contiguous_views(x), non_contiguous_views(cotangent(expected["y"])), strict=True):
         assert not view.flags.c_contiguous
-        assert_same(run(make(case), view, seed), expected)
+        assert_same(run(make(case), view, dy), expected)
 
 
 @every_layer
-def test_a_batch_of_one(case):
+def test_batch_of_one(case):
     x = input_of(case, images=1)
     results = run(make(case), x)
     assert len(results["y"]) == 1
@@ -277,7 +279,7 @@ def test_a_batch_of_one(case):
 
 
 @every_layer
-def test_in_eval_mode_an_image_does_not_depend_on_its_company(case):
+def test_in_eval_mode_an_output_does_not_depend_on_the_rest_of_the_batch(case):
     layer, x = make(case).eval(), input_of(case, images=8)
     together = layer.forward(x)
     for i in range(8):
@@ -285,8 +287,8 @@ def test_in_eval_mode_an_image_does_not_depend_on_its_company(case):
 
 
 @every_layer
-def test_one_worker_and_two_agree(case, monkeypatch):
-    monkeypatch.setattr("tinysrgan.ops.elementwise.SHARED_ELEMENTS", 1)  # share even small arrays
+def test_one_worker_and_two_give_the_same_results(case, monkeypatch):
+    monkeypatch.setattr("tinysrgan.ops.elementwise.SHARED_ELEMENTS", 1)  # split even small arrays
     x = input_of(case, images=3)
     results = {}
     for workers in ("1", "2"):
@@ -296,8 +298,8 @@ def test_one_worker_and_two_agree(case, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (3, 3), (7, 5)])
-def test_odd_sizes_of_the_generator_and_its_parts(size):
-    x = numbers(1, *size, 3)
+def test_generator_and_its_parts_accept_odd_sizes(size):
+    x = uniform(1, *size, 3)
     for net in (Generator(1, 4, 2), Generator(1, 4, 4, "nearest"), Residual(Conv2D(3, 3, 3)), Conv2D(3, 4, 3, 2)):
         results = run(net.astype(np.float64), x)
         assert results["dx"].shape == x.shape
@@ -313,15 +315,15 @@ def test_parameters_are_named_by_path():
     assert {"head.conv.w", "head.prelu.slope", "body.3.conv1.w", "body.3.norm2.beta", "body.conv.b"} <= names
     assert {"upscale.0.conv.w", "upscale.1.prelu.slope", "tail.w", "tail.b"} <= names
     assert generator.tensors().keys() - names == {
-        f"body.{name}.{statistic}"
+        f"body.{name}.{buffer}"
         for name in ["norm", *(f"{i}.norm{j}" for i in range(4) for j in (1, 2))]
-        for statistic in ("running_mean", "running_variance")
+        for buffer in ("running_mean", "running_variance")
     }
 
 
 @every_layer
-def test_a_path_leads_to_its_layer(case):
-    """So that an error that names a layer can be looked up among the parameters."""
+def test_path_of_a_layer_is_the_prefix_of_its_tensors(case):
+    """A reader can then find the parameters of the layer that an error message names."""
     layer = make(case)
     for inner in layer.layers():
         prefix = inner.path.removeprefix("some.path").removeprefix(".")
@@ -329,7 +331,7 @@ def test_a_path_leads_to_its_layer(case):
             assert layer.tensors()[f"{prefix}.{name}" if prefix else name] is tensor
 
 
-def test_the_order_of_the_layers_is_that_of_the_forward_pass():
+def test_layers_are_listed_in_forward_order():
     called = []
 
     class Probe(Layer):

@@ -1,6 +1,6 @@
-"""Layers, losses and Adam beside PyTorch's, in float64: outputs and gradients agree to 1e-10.
+"""Layers, nets, losses and Adam compared with PyTorch in float64: outputs and gradients agree to 1e-10.
 
-PyTorch is asked for images as (N, C, H, W) and knows no "same" padding with a stride: ``padded`` adds it by hand.
+PyTorch takes images as (N, C, H, W) and has no "same" padding with a stride, so ``conv2d`` pads by hand.
 """
 
 import numpy as np
@@ -35,7 +35,8 @@ functional = torch.nn.functional
 TOLERANCE = 1e-10
 
 
-def numbers(*shape, seed=0):
+def uniform(*shape, seed=0):
+    """Random elements in [-1, 1], float64."""
     return np.random.default_rng(seed).uniform(-1, 1, shape)
 
 
@@ -45,9 +46,9 @@ def assert_close(result, truth, name=""):
 
 
 def check(layer, x, reference, training=True):
-    """Compare y, dx and every parameter's gradient with those of ``reference(x, parameters by name)`` in PyTorch.
+    """Compare y, dx and every parameter's gradient with those of ``reference(x, tensors by name)`` in PyTorch.
 
-    x and y are N H W C (or N C) for both; ``images`` makes a reference of one that takes N C H W.
+    x and y are (N, H, W, C) or (N, C) for both; ``images`` converts a reference that takes (N, C, H, W).
     """
     layer = layer.astype(np.float64).train(training)
     layer.zero_grad()
@@ -64,7 +65,7 @@ def check(layer, x, reference, training=True):
     assert y.shape == expected.shape
     assert_close(y, expected, "y")
     if training:
-        dy = numbers(*y.shape, seed=2)
+        dy = uniform(*y.shape, seed=2)
         expected.backward(torch.tensor(dy))
         assert_close(layer.backward(dy), x_leaf.grad, "dx")
         for name, parameter in layer.parameters().items():
@@ -73,13 +74,13 @@ def check(layer, x, reference, training=True):
 
 
 def images(function):
-    """A reference for N H W C out of one for N C H W."""
+    """Convert a reference for (N, C, H, W) to one for (N, H, W, C)."""
     return lambda x, p: function(x.permute(0, 3, 1, 2), p).permute(0, 2, 3, 1)
 
 
-def padding(length, size, stride):
+def padding(length, kernel_size, stride):
     """The zeros before and after an axis, as TensorFlow documents "same"."""
-    total = max(size - stride if length % stride == 0 else size - length % stride, 0)
+    total = max(kernel_size - stride if length % stride == 0 else kernel_size - length % stride, 0)
     return total // 2, total - total // 2
 
 
@@ -97,7 +98,7 @@ def batch_norm(x, p, prefix=""):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "size", "stride", "shape"),
+    ("in_channels", "out_channels", "kernel_size", "stride", "shape"),
     [
         (3, 4, 3, 1, (5, 6)),
         (3, 4, 3, 1, (1, 1)),
@@ -117,20 +118,20 @@ def batch_norm(x, p, prefix=""):
         (40, 20, 3, 1, (3, 2)),
     ],
 )
-def test_conv2d(inputs, outputs, size, stride, shape):
-    layer = Conv2D(inputs, outputs, size, stride)
-    check(layer, numbers(2, *shape, inputs), images(lambda x, p: conv2d(x, p, stride=stride)))
+def test_conv2d(in_channels, out_channels, kernel_size, stride, shape):
+    layer = Conv2D(in_channels, out_channels, kernel_size, stride)
+    check(layer, uniform(2, *shape, in_channels), images(lambda x, p: conv2d(x, p, stride=stride)))
 
 
 def test_dense():
-    check(Dense(7, 5), numbers(4, 7), lambda x, p: x @ p["w"] + p["b"])
+    check(Dense(7, 5), uniform(4, 7), lambda x, p: x @ p["w"] + p["b"])
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (2, 1, 1, 6), (1, 3, 3, 6)])
 def test_batch_norm_in_train_mode(shape):
-    layer, x = BatchNorm(6, momentum=0.7), 3 * numbers(*shape) + 5
+    layer, x = BatchNorm(6, momentum=0.7), 3 * uniform(*shape) + 5
     leaves = check(layer, x, images(batch_norm))
-    # PyTorch's momentum is one minus ours, and its variance the unbiased one: n / (n - 1) times the batch's.
+    # PyTorch's momentum is one minus ours. Its running variance is unbiased: n / (n - 1) times the batch's.
     n = x.size / 6
     mean, variance = leaves["running_mean"].clone(), torch.zeros(6, dtype=torch.float64)
     functional.batch_norm(torch.tensor(x).permute(0, 3, 1, 2), mean, variance, training=True, momentum=0.3)
@@ -142,7 +143,7 @@ def test_batch_norm_in_eval_mode():
     def reference(x, p):
         return functional.batch_norm(x, p["running_mean"], p["running_variance"], p["gamma"], p["beta"], False, 0, 1e-3)
 
-    check(BatchNorm(6), numbers(2, 5, 4, 6), images(reference), training=False)
+    check(BatchNorm(6), uniform(2, 5, 4, 6), images(reference), training=False)
 
 
 @pytest.mark.parametrize(
@@ -162,38 +163,38 @@ def test_batch_norm_in_eval_mode():
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 6, 4, 4), (3, 5, 7, 4), (1, 2, 3, 4)])
-def test_activations_and_layers_that_move_numbers(layer, reference, shape):
-    x = 3 * numbers(*shape)
-    x[0, 0, 0, :2] = 0  # where the slope of some jumps, it is that of the left
+def test_activations_and_layers_that_rearrange_elements(layer, reference, shape):
+    x = 3 * uniform(*shape)
+    x[0, 0, 0, :2] = 0  # at a kink both take the derivative from the left
     check(layer, x, reference)
 
 
-@pytest.mark.parametrize("values", [2, 3])
-def test_max_pool_among_equals(values):
-    """Small whole numbers, so that most cells have more than one largest number: PyTorch takes the first too."""
-    x = np.random.default_rng(0).integers(0, values, (2, 8, 8, 3)).astype(np.float64)
+@pytest.mark.parametrize("levels", [2, 3])
+def test_max_pool_with_ties(levels):
+    """With so few levels, most windows have several equal maxima. PyTorch takes the first too."""
+    x = np.random.default_rng(0).integers(0, levels, (2, 8, 8, 3)).astype(np.float64)
     check(MaxPool(), x, images(lambda x, p: functional.max_pool2d(x, 2)))
 
 
 def test_pixel_shuffle_by_three():
-    check(PixelShuffle(3), numbers(2, 2, 3, 18), images(lambda x, p: functional.pixel_shuffle(x, 3)))
+    check(PixelShuffle(3), uniform(2, 2, 3, 18), images(lambda x, p: functional.pixel_shuffle(x, 3)))
 
 
-def test_a_chain_with_a_shortcut():
+def test_residual_block():
     layer = Residual(conv=Conv2D(4, 4, 3), norm=BatchNorm(4), inner=Sequential(ReLU(), Conv2D(4, 4, 1)))
 
     def reference(x, p):
         y = batch_norm(conv2d(x, p, "conv."), p, "norm.")
         return x + conv2d(functional.relu(y), p, "inner.1.")
 
-    check(layer, numbers(2, 5, 6, 4), images(reference))
+    check(layer, uniform(2, 5, 6, 4), images(reference))
 
 
 # ---------------------------------------------------------------- nets
 
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
-def test_the_generator_as_in_the_paper(upscale):
+def test_generator_matches_the_paper(upscale):
     blocks = 2
 
     def reference(x, p):
@@ -213,11 +214,11 @@ def test_the_generator_as_in_the_paper(upscale):
             y = prelu(y, f"upscale.{i}.prelu")
         return torch.tanh(conv2d(y, p, "tail."))
 
-    check(Generator(blocks, 4, 4, upscale, "tanh", seed=1), numbers(2, 5, 6, 3), images(reference))
+    check(Generator(blocks, 4, 4, upscale, "tanh", seed=1), uniform(2, 5, 6, 3), images(reference))
 
 
 @pytest.mark.parametrize("size", [32, 21])
-def test_the_discriminator_as_in_the_paper(size):
+def test_discriminator_matches_the_paper(size):
     def reference(x, p):
         leaky = lambda x: functional.leaky_relu(x, 0.2)  # noqa: E731
         y = leaky(conv2d(x.permute(0, 3, 1, 2), p, "head.conv."))
@@ -227,11 +228,11 @@ def test_the_discriminator_as_in_the_paper(size):
         y = y.permute(0, 2, 3, 1).flatten(1)
         return leaky(y @ p["dense.w"] + p["dense.b"]) @ p["logit.w"] + p["logit.b"]
 
-    check(Discriminator(size, 4, 10, seed=1), numbers(3, size, size, 3), reference)
+    check(Discriminator(size, 4, 10, seed=1), uniform(3, size, size, 3), reference)
 
 
 def vgg_features(x, p, convolutions=((1, 1), (1, 2), (2, 1))):
-    """VGG19 up to block2_conv1, from N C H W in [-1, 1]."""
+    """VGG19's features up to block2_conv1; x: (N, C, H, W) in [-1, 1]."""
     mean = torch.tensor([103.939, 116.779, 123.68], dtype=torch.float64)
     y = 127.5 * (x.flip(1) + 1) - mean[:, None, None]
     for block, i in convolutions:
@@ -241,19 +242,19 @@ def vgg_features(x, p, convolutions=((1, 1), (1, 2), (2, 1))):
     return y
 
 
-def test_vgg19_as_in_its_paper():
-    check(VGG19("block2_conv1").freeze(False), numbers(2, 9, 8, 3), images(vgg_features))
+def test_vgg19_matches_its_paper():
+    check(VGG19("block2_conv1").freeze(False), uniform(2, 9, 8, 3), images(vgg_features))
 
 
 def test_preprocessing():
-    check(Preprocess(), numbers(2, 3, 4, 3), images(lambda x, p: vgg_features(x, p, ())))
+    check(Preprocess(), uniform(2, 3, 4, 3), images(lambda x, p: vgg_features(x, p, ())))
 
 
 # ---------------------------------------------------------------- losses
 
 
 def check_loss(ours, reference, *inputs):
-    """The loss and its gradient with respect to the first of the inputs."""
+    """Compare the loss and its gradient with respect to the first input."""
     loss, gradient = ours(*inputs)
     leaf = torch.tensor(inputs[0], requires_grad=True)
     expected = reference(leaf, *(torch.tensor(x) for x in inputs[1:]))
@@ -263,12 +264,12 @@ def check_loss(ours, reference, *inputs):
 
 
 def test_mean_squared_error():
-    check_loss(mean_squared_error, functional.mse_loss, numbers(2, 4, 5, 3), numbers(2, 4, 5, 3, seed=3))
+    check_loss(mean_squared_error, functional.mse_loss, uniform(2, 4, 5, 3), uniform(2, 4, 5, 3, seed=3))
 
 
 @pytest.mark.parametrize("label", [0.0, 0.9, 1.0])
 def test_binary_cross_entropy(label):
-    logits = np.concatenate([20 * numbers(8, 1), [[0.0], [-800.0], [800.0]]])
+    logits = np.concatenate([20 * uniform(8, 1), [[0.0], [-800.0], [800.0]]])
 
     def reference(logits):
         return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
@@ -286,11 +287,11 @@ def test_feature_loss(scale):
         features = [scale * vgg_features(x.permute(0, 3, 1, 2), leaves) for x in (fake, real)]
         return functional.mse_loss(*features)
 
-    check_loss(FeatureLoss(vgg, scale), reference, numbers(2, 8, 8, 3), numbers(2, 8, 8, 3, seed=3))
+    check_loss(FeatureLoss(vgg, scale), reference, uniform(2, 8, 8, 3), uniform(2, 8, 8, 3, seed=3))
 
 
 def test_perceptual_loss():
-    """MSE plus a hundredth of the cross-entropy, through a small discriminator."""
+    """MSE plus 0.01 times the cross-entropy through a small discriminator."""
     net = Sequential(Flatten(), Dense(12, 4, np.random.default_rng(0)), Tanh(), Dense(4, 1, np.random.default_rng(1)))
     p = {name: torch.tensor(q.value) for name, q in net.astype(np.float64).parameters().items()}
 
@@ -301,7 +302,7 @@ def test_perceptual_loss():
         adversarial = functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return functional.mse_loss(fake, real) + 0.01 * adversarial
 
-    check_loss(ours, reference, numbers(3, 2, 2, 3), numbers(3, 2, 2, 3, seed=3))
+    check_loss(ours, reference, uniform(3, 2, 2, 3), uniform(3, 2, 2, 3, seed=3))
 
 
 # ---------------------------------------------------------------- Adam
@@ -310,15 +311,15 @@ def test_perceptual_loss():
 @pytest.mark.parametrize(
     ("rate", "beta1", "beta2", "epsilon"), [(1e-3, 0.9, 0.999, 1e-7), (1e-1, 0.5, 0.99, 1e-3), (1e-2, 0.9, 0.999, 1e-8)]
 )
-def test_twenty_steps_of_adam(rate, beta1, beta2, epsilon):
-    ours = {"w": Parameter(numbers(4, 5)), "b": Parameter(numbers(5, seed=1))}
+def test_adam_over_twenty_steps(rate, beta1, beta2, epsilon):
+    ours = {"w": Parameter(uniform(4, 5)), "b": Parameter(uniform(5, seed=1))}
     leaves = {name: torch.tensor(parameter.value.copy(), requires_grad=True) for name, parameter in ours.items()}
     adam = Adam(ours, rate, beta1, beta2, epsilon)
     reference = torch.optim.Adam(leaves.values(), rate, (beta1, beta2), epsilon)
     for step in range(20):
         for name, parameter in ours.items():
-            gradient = numbers(*parameter.value.shape, seed=100 + step) * 10.0 ** (step % 5 - 3)
-            gradient.flat[0] = 0  # one that never gets any
+            gradient = uniform(*parameter.value.shape, seed=100 + step) * 10.0 ** (step % 5 - 3)
+            gradient.flat[0] = 0  # one element never gets a gradient
             parameter.grad += gradient
             leaves[name].grad = torch.tensor(gradient)
         adam.step()
