@@ -21,6 +21,7 @@ BELOW = {
     "layers": "core ops",
     "models": "core layers",
     "losses": "core layers",
+    "gradcheck": "core layers losses models",
     "optimizers": "core layers ops",
     "formats": "core layers models optimizers",
     "data": "core formats",

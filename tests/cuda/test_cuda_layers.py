@@ -11,10 +11,10 @@ from planted import plant
 
 from tinysrgan import layers, ops
 from tinysrgan.core.device import array_module
+from tinysrgan.gradcheck.registry import LAYERS, example
 from tinysrgan.layers import Parameter
 from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, resample, sums
 from tinysrgan.optimizers.adam import Adam
-from tinysrgan.registry import LAYERS, example
 
 pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
 

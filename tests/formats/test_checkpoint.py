@@ -19,11 +19,11 @@ import pytest
 from tinysrgan.core import device
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.checkpoint import CheckpointError, load, load_generator, read_state, save, save_generator
+from tinysrgan.gradcheck.registry import LAYERS, example
 from tinysrgan.layers import Dense, Layer
 from tinysrgan.models import Discriminator, Generator
 from tinysrgan.ops.device import choose_device
 from tinysrgan.optimizers.adam import Adam
-from tinysrgan.registry import LAYERS, example
 
 STATE = {"step": 120, "phase": "gan", "epoch": 3, "config": {"rate": 1e-4, "seed": 2**100, "vgg": None, "ä": [0.1]}}
 

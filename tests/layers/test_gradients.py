@@ -5,9 +5,9 @@ import pytest
 
 from tinysrgan import layers, losses
 from tinysrgan.gradcheck import GradientError, check_gradients, gradcheck, gradcheck_loss, main
+from tinysrgan.gradcheck.registry import LAYERS, LOSS_SHAPE, LOSSES, example, weighted_sum
 from tinysrgan.layers import BatchNorm
 from tinysrgan.models import VGG19, Discriminator, Generator
-from tinysrgan.registry import LAYERS, LOSS_SHAPE, LOSSES, example, weighted_sum
 
 TOLERANCE = 1e-6
 

@@ -5,6 +5,7 @@ import pytest
 
 from tinysrgan import losses, ops
 from tinysrgan.gradcheck import TOLERANCE, check_gradients, gradcheck_loss
+from tinysrgan.gradcheck.registry import weighted_sum
 from tinysrgan.layers import (
     BatchNorm,
     Conv2D,
@@ -24,7 +25,6 @@ from tinysrgan.layers.base import Layer
 from tinysrgan.models import Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
 from tinysrgan.optimizers.adam import Adam
-from tinysrgan.registry import weighted_sum
 
 
 def image(*shape: int) -> np.ndarray:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tinysrgan import layers, models
+from tinysrgan.gradcheck.registry import LAYERS, NETS, example
 from tinysrgan.layers import Buffer, Conv2D, Dense, Layer, Residual, Sequential, frozen
 from tinysrgan.models import VGG19, Discriminator, Generator, vgg19
-from tinysrgan.registry import LAYERS, NETS, example
 
 ALL = LAYERS | NETS
 

@@ -6,6 +6,7 @@ PyTorch takes images as (N, C, H, W) and has no "same" padding with a stride, so
 import numpy as np
 import pytest
 
+from tinysrgan.gradcheck.registry import weighted_sum
 from tinysrgan.layers import (
     BatchNorm,
     Conv2D,
@@ -27,7 +28,6 @@ from tinysrgan.losses import AdversarialLoss, FeatureLoss, binary_cross_entropy,
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
 from tinysrgan.optimizers.adam import Adam
-from tinysrgan.registry import weighted_sum
 
 torch = pytest.importorskip("torch", reason="PyTorch, the reference of these tests, is not installed")
 functional = torch.nn.functional

@@ -19,8 +19,8 @@ import numpy as np
 
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
+from tinysrgan.gradcheck.registry import LAYERS, LOSS_SHAPE, LOSSES, NETS, example
 from tinysrgan.layers import Layer
-from tinysrgan.registry import LAYERS, LOSS_SHAPE, LOSSES, NETS, example
 
 TOLERANCE = 1e-6
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -174,7 +174,3 @@ def show() -> int:
     with taken_by(sys.stdout):
         print(f"\nAll are right: below {TOLERANCE:g}." if right else f"\nAbove {TOLERANCE:g} is wrong.")
     return int(not right)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

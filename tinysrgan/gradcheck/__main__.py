@@ -1,0 +1,7 @@
+"""``python -m tinysrgan.gradcheck``."""
+
+import sys
+
+from tinysrgan.gradcheck import main
+
+sys.exit(main())
