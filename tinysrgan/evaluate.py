@@ -75,7 +75,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
     add("--held-out", action="store_true", help="only images that the generator's training held out")
-    add("--limit", type=whole(1), metavar="N", help="use only so many of the images, as training does")
+    add(
+        "--max-images",
+        "--limit",
+        dest="limit",
+        type=whole(1),
+        metavar="N",
+        help="use only so many of the images, as training does",
+    )
     add(
         "--hr-size",
         type=whole(1),
