@@ -606,7 +606,7 @@ def test_numbers_that_overflow_are_one_sentence(here):
         "-m", "tinysrgan.evaluate", "images", "--weights", "w.h5", "--json", "scores.json", capture_output=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "tinysrgan: The generator's numbers overflow on this image: its weights are no good.\n"
+    assert done.stderr == "tinysrgan: The generator's values overflow on this image: its weights are no good.\n"
     assert Path("scores.json").read_text() == "earlier"
 
 

@@ -1,4 +1,4 @@
-"""The folded net gives the generator's numbers, each identity by itself and all together, and faults in them show."""
+"""The fused net gives the generator's values, each identity by itself and all together, and faults in them show."""
 
 import itertools
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from tinysrgan import ops
-from tinysrgan.inference import fuse as folding
+from tinysrgan.inference import fuse as fusing
 from tinysrgan.inference.fuse import (
     DepthToSpace,
-    Folded,
     FusedConv,
+    FusedGenerator,
     absorb_norm,
+    before_nearest,
+    before_shuffle,
     cells_first,
-    fold,
-    over_nearest,
-    over_shuffle,
+    fuse,
 )
 from tinysrgan.layers import BatchNorm, Conv2D, Layer, PixelShuffle, PReLU, Sequential, Upsample
 from tinysrgan.models import Generator
@@ -54,19 +54,19 @@ def image(*size: int, channels: int = 3) -> np.ndarray:
 
 
 def error(y: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference relative to the largest number."""
+    """The largest difference relative to the largest value."""
     assert y.shape == expected.shape and y.dtype == expected.dtype
     return float(np.abs(y - expected).max() / np.abs(expected).max())
 
 
 def worst_error(config: dict) -> float:
     net = generator(config)
-    folded = fold(net)
-    return max(error(folded.forward(image(*size)), net.forward(image(*size))) for size in SIZES)
+    fused = fuse(net)
+    return max(error(fused.forward(image(*size)), net.forward(image(*size))) for size in SIZES)
 
 
 @configs
-def test_the_folded_net_gives_the_generators_numbers(config):
+def test_the_fused_net_gives_the_generators_values(config):
     assert worst_error(config) < 1e-10
 
 
@@ -74,7 +74,7 @@ def test_the_folded_net_gives_the_generators_numbers(config):
 def test_in_float32_too(config):
     net = generator(config)
     expected = net.forward(image(20, 17))
-    y = fold(net.astype(np.float32)).forward(image(20, 17).astype(np.float32))
+    y = fuse(net.astype(np.float32)).forward(image(20, 17).astype(np.float32))
     assert y.dtype == np.float32
     assert error(y.astype(np.float64), expected) < 1e-5
 
@@ -84,15 +84,15 @@ def test_in_float32_with_winograd(upscale):
     net = generator({"filters": 16, "upscale": upscale})
     x = image(33, 18)
     expected = net.forward(x)
-    assert error(fold(net.astype(np.float32)).forward(x.astype(np.float32)).astype(np.float64), expected) < 1e-5
+    assert error(fuse(net.astype(np.float32)).forward(x.astype(np.float32)).astype(np.float64), expected) < 1e-5
 
 
 @pytest.mark.parametrize("upscale, size", list(itertools.product(("shuffle", "nearest"), ((33, 18), (5, 4)))), ids=str)
 def test_exact_and_winograd_agree(upscale, size):
-    folded = fold(generator({"filters": 16, "upscale": upscale}))
-    y = folded.forward(image(*size))
+    fused = fuse(generator({"filters": 16, "upscale": upscale}))
+    y = fused.forward(image(*size))
     with ops.exact():
-        assert error(y, folded.forward(image(*size))) < 1e-10
+        assert error(y, fused.forward(image(*size))) < 1e-10
 
 
 # ---------------------------------------------------------------- each identity
@@ -100,22 +100,22 @@ def test_exact_and_winograd_agree(upscale, size):
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 9])
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-def test_over_shuffle(size, shape):
+def test_before_shuffle(size, shape):
     layer = randomised(Conv2D(3, 2, size))
     x = image(*shape, channels=12)
     expected = layer.forward(DepthToSpace().forward(x))
-    below = over_shuffle(FusedConv(layer.w.value, layer.b.value))
+    below = before_shuffle(FusedConv(layer.w.value, layer.b.value))
     assert error(DepthToSpace().forward(below.forward(x)), expected) < 1e-12
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7, 9])
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-def test_over_nearest(size, shape):
+def test_before_nearest(size, shape):
     layer = randomised(Conv2D(3, 2, size))
     slope = np.array([0.3, 2.0])
     net = Sequential(Upsample(2), layer, PReLU(2))
     net["2"].slope.value = slope
-    below = over_nearest(FusedConv(layer.w.value, layer.b.value, slope))
+    below = before_nearest(FusedConv(layer.w.value, layer.b.value, slope))
     x = image(*shape)
     assert error(DepthToSpace().forward(below.forward(x)), net.eval().forward(x)) < 1e-12
 
@@ -123,9 +123,9 @@ def test_over_nearest(size, shape):
 def test_filters_shrink_as_the_resolution_halves():
     w = np.ones((9, 9, 2, 3))
     conv = FusedConv(w, np.ones(3))
-    assert over_shuffle(conv).w.value.shape == (5, 5, 8, 12)
-    assert over_nearest(conv).w.value.shape == (5, 5, 2, 12)
-    assert over_nearest(FusedConv(np.ones((3, 3, 2, 3)), np.ones(3))).w.value.shape == (3, 3, 2, 12)
+    assert before_shuffle(conv).w.value.shape == (5, 5, 8, 12)
+    assert before_nearest(conv).w.value.shape == (5, 5, 2, 12)
+    assert before_nearest(FusedConv(np.ones((3, 3, 2, 3)), np.ones(3))).w.value.shape == (3, 3, 2, 12)
 
 
 def test_absorb_norm():
@@ -162,33 +162,33 @@ def test_which_ways_these_were(shape, inputs, way):
     assert dispatch.choose(image(*shape, channels=inputs), (3, 3, inputs, 5), 1) == way
 
 
-# ---------------------------------------------------------------- what the folded net is
+# ---------------------------------------------------------------- what the fused net is
 
 
 def test_no_batch_norm_and_no_nearest_enlargement_is_left():
     for upscale in ("shuffle", "nearest"):
-        layers = fold(Generator(2, 4, 8, upscale)).layers()
+        layers = fuse(Generator(2, 4, 8, upscale)).layers()
         assert not any(isinstance(layer, BatchNorm | PReLU | Upsample | PixelShuffle | Conv2D) for layer in layers)
 
 
 def test_the_generator_is_left_alone():
     net = generator({"output": "tanh"}).train()
     before = {name: tensor.value.copy() for name, tensor in net.tensors().items()}
-    folded = fold(net)
-    y = folded.forward(image(5, 4))
+    fused = fuse(net)
+    y = fused.forward(image(5, 4))
     assert all(layer.training for layer in net.layers())
     for name, tensor in net.tensors().items():
         assert (tensor.value == before[name]).all()
         tensor.value += 1  # training goes on in place
-    assert (folded.forward(image(5, 4)) == y).all()
-    assert isinstance(folded, Folded) and folded.scale == 4
+    assert (fused.forward(image(5, 4)) == y).all()
+    assert isinstance(fused, FusedGenerator) and fused.scale == 4
 
 
 def test_converted_weights_are_used():
-    folded = fold(generator({"filters": 16}))
+    fused = fuse(generator({"filters": 16}))
     x = image(17, 18)
-    y = folded.forward(x)
-    y32 = folded.astype(np.float32).forward(x.astype(np.float32))
+    y = fused.forward(x)
+    y32 = fused.astype(np.float32).forward(x.astype(np.float32))
     assert y32.dtype == np.float32 and 0 < error(y32.astype(np.float64), y) < 1e-5
 
 
@@ -205,31 +205,31 @@ def bias_not_scaled(w, b, norm):
 
 
 def tap_in_the_wrong_phase(conv):
-    folded = over_shuffle(conv)
-    w = folded.w.value
+    fused = before_shuffle(conv)
+    w = fused.w.value
     k = w.shape[3] // 4
     w[0, 0, :, :k], w[0, 0, :, k : 2 * k] = w[0, 0, :, k : 2 * k].copy(), w[0, 0, :, :k].copy()
-    return folded
+    return fused
 
 
 def one_pixel_off(conv):
-    folded = over_shuffle(conv)
-    folded.w.value = np.roll(folded.w.value, 1, axis=1)
-    return folded
+    fused = before_shuffle(conv)
+    fused.w.value = np.roll(fused.w.value, 1, axis=1)
+    return fused
 
 
 def slopes_not_repeated(conv):
-    folded = over_nearest(conv)
-    if folded.slope is not None:
-        folded.slope.value = np.repeat(folded.slope.value[: len(folded.slope.value) // 4], 4)
-    return folded
+    fused = before_nearest(conv)
+    if fused.slope is not None:
+        fused.slope.value = np.repeat(fused.slope.value[: len(fused.slope.value) // 4], 4)
+    return fused
 
 
 def one_cell_corner_left_out(conv):
-    folded = over_shuffle(conv)
-    w = folded.w.value
-    folded.w.value = w.reshape(*w.shape[:2], 4, -1, w.shape[3])[:, :, :3].sum(axis=2)
-    return folded
+    fused = before_shuffle(conv)
+    w = fused.w.value
+    fused.w.value = w.reshape(*w.shape[:2], 4, -1, w.shape[3])[:, :, :3].sum(axis=2)
+    return fused
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def one_cell_corner_left_out(conv):
         ("absorb_norm", epsilon_forgotten, {}),
         ("absorb_norm", bias_not_scaled, {}),
         ("cells_first", lambda values: values, {}),
-        ("over_shuffle", tap_in_the_wrong_phase, {}),
-        ("over_shuffle", one_pixel_off, {"scale": 2}),
-        ("over_nearest", slopes_not_repeated, {"upscale": "nearest"}),
-        ("over_nearest", one_cell_corner_left_out, {"upscale": "nearest", "scale": 2}),
+        ("before_shuffle", tap_in_the_wrong_phase, {}),
+        ("before_shuffle", one_pixel_off, {"scale": 2}),
+        ("before_nearest", slopes_not_repeated, {"upscale": "nearest"}),
+        ("before_nearest", one_cell_corner_left_out, {"upscale": "nearest", "scale": 2}),
     ],
 )
 def test_faults_show(name, fault, config, monkeypatch):
-    monkeypatch.setattr(folding, name, fault)
+    monkeypatch.setattr(fusing, name, fault)
     assert worst_error(config) > 1e-6

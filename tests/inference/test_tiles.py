@@ -10,7 +10,7 @@ import pytest
 
 from tinysrgan.data.images import to_unit
 from tinysrgan.inference import tiles
-from tinysrgan.inference.fuse import Folded, FusedConv, fold
+from tinysrgan.inference.fuse import FusedConv, FusedGenerator, fuse
 from tinysrgan.inference.tiles import Box, Half, Piece, largest, reach, upscale_in_tiles
 from tinysrgan.layers import Conv2D
 from tinysrgan.models import Generator
@@ -36,7 +36,7 @@ def one_thread(monkeypatch):
         yield
 
 
-def far_sighted(**config) -> Folded:
+def far_sighted(**config) -> FusedGenerator:
     """A generator whose filters look at their farthest corners only, and whose normalisation moves zero elsewhere.
 
     In a usual net what comes from the edge of its sight is lost in rounding; in this one it is half of the result.
@@ -51,14 +51,14 @@ def far_sighted(**config) -> Folded:
             corners[:: len(corners) - 1, :: len(corners) - 1] = 1 / (corners.shape[2] * 2)
             layer.w.value *= 0
             layer.w.value += corners * rng.uniform(0.5, 1, corners.shape).astype(np.float32)
-    return fold(net)
+    return fuse(net)
 
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def error_of_tiles(net: Folded, pixels: np.ndarray, memory: int) -> tuple[float, int]:
+def error_of_tiles(net: FusedGenerator, pixels: np.ndarray, memory: int) -> tuple[float, int]:
     """The largest error relative to the whole image's largest number, and how many tiles there were."""
     whole = net.forward(to_unit(pixels)[None])[0]
     put_together = np.full_like(whole, np.nan)
@@ -90,7 +90,7 @@ def test_whatever_the_memory(memory):
 
 
 def test_a_real_net_wide_enough_for_winograd():
-    net = fold(Generator(2, 32, seed=3))
+    net = fuse(Generator(2, 32, seed=3))
     error, count = error_of_tiles(net, noise(75, 90), memory=6_000_000)
     assert error < 1e-4 and count > 9
 
@@ -109,7 +109,7 @@ def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
 
 def test_pieces_drop_what_they_cannot_know():
     """As early as can be, and only where the image goes on."""
-    net = fold(Generator(1, 4, seed=0))
+    net = fuse(Generator(1, 4, seed=0))
     image, box = Box(0, 40, 0, 30), Box(0, 20, 5, 25)
     x = np.zeros((1, 20, 20, 3), np.float32)
     seen = [Piece(x, box, image)]
@@ -139,7 +139,7 @@ def test_reach_is_how_far_a_pixel_is_felt(config):
 
 def test_reach_of_the_papers_generator():
     """9x9; 33 convolutions 3x3; the rest at twice and four times the resolution: 4 + 33 and 1 + 1/2 + 4/4, up."""
-    layers = list(fold(Generator()).chain.values())
+    layers = list(fuse(Generator()).chain.values())
     assert reach(layers[:2]) == 37
     assert reach(layers[2:]) == 3
     assert reach(layers) == 40
@@ -149,8 +149,8 @@ def test_reach_of_the_papers_generator():
     "config, numbers", [({}, 16 * 64), ({"scale": 2}, 4 * 64), ({"upscale": "nearest"}, 4 * 256)], ids=str
 )
 def test_the_largest_array(config, numbers):
-    """The one that the last convolution sees: folded, it is at half the resolution of the image."""
-    layers = list(fold(Generator(**config)).chain.values())
+    """The one that the last convolution sees: fused, it is at half the resolution of the image."""
+    layers = list(fuse(Generator(**config)).chain.values())
     assert largest(layers[:2]) == 64
     assert largest(layers[2:]) == numbers
 
@@ -159,7 +159,7 @@ def test_memory_is_bounded():
     pixels = noise(240, 240)
     peaks = {}
     for memory in (8_000_000, 10**10):
-        net = fold(Generator(1, 16, seed=0))
+        net = fuse(Generator(1, 16, seed=0))
         tracemalloc.start()
         for _ in upscale_in_tiles(net, pixels, memory=memory):
             pass
@@ -171,7 +171,7 @@ def test_memory_is_bounded():
 
 
 def test_a_net_beyond_the_memory_still_gets_tiles_worth_their_margins():
-    layers = list(fold(Generator(4, 256, seed=0)).chain.values())[:2]
+    layers = list(fuse(Generator(4, 256, seed=0)).chain.values())[:2]
     assert Half(layers, 1000).side == Half(layers, 1000).margin == 13
     assert Half([FusedConv(np.ones((1, 1, 3, 3)), np.ones(3))], 1).side == 1
 

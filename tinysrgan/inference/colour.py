@@ -1,6 +1,6 @@
-"""Colour for a generator that knows only grey: luma goes through the net, chroma is enlarged by bicubic interpolation.
+"""Colour for a generator trained on grey images: luma goes through the net, chroma is enlarged bicubically.
 
-That is how the field upscales colour with nets for one channel: the eye sees detail in luma.
+This is the usual way to upscale colour with a one-channel net: the eye sees detail in luma.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-# Of JPEG's YCbCr (ITU-R BT.601, full range), which Pillow converts to: what Cb and Cr add to red, green and blue.
+# What Cb and Cr add to red, green and blue in JPEG's YCbCr (ITU-R BT.601, full range), which Pillow uses.
 TO_RGB = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]], np.float32)
 
 
@@ -20,7 +20,7 @@ class Chroma:
         self.luma, *self.bands = image.convert("YCbCr").split()
 
     def add_to(self, luma: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-        """Colour the enlarged luma, (H, W, 1) in [-1, 1], of a part of the image: (H, W, 3), to be clipped to [-1, 1].
+        """Colour the enlarged luma, (H, W, 1) in [-1, 1], of a part of the image: (H, W, 3), not clipped to [-1, 1].
 
         box: left, upper, right, lower of that part in pixels of the image.
         """

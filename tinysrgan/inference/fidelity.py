@@ -1,12 +1,11 @@
 """Is an upscaled image still the image? Shrunk back, it should be.
 
-A generator that suits an image adds detail below the size of a pixel, so the means over scale x scale pixels of the
-result are the input. Two things are allowed for, since a generator for codes is trained to undo them: weak contrast
-and blur. So the input is also compared with
+A suitable generator adds detail below the size of a pixel, so the means over scale x scale pixels of the result are the
+input. Generators for codes are also trained to undo weak contrast and blur, so the input is compared with
 
     gain * shrunk + blur_gain * box3x3(shrunk) + offset
 
-where the three factors minimise the squared error, and the sum of the gains, which lowers contrast, is from 0 to 1.1.
+too. The three factors minimise the squared error; the sum of the gains must lie between 0 and 1.1.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ ROUNDING = 1e-5  # mean squared error of values in [-1, 1], about that of roundi
 
 
 class Fidelity(NamedTuple):
-    """How near a result, shrunk back, is to its input: ``psnr`` as it is, ``snr`` after the best fit; both in dB.
+    """Similarity of a result, shrunk back, to its input, in dB: ``psnr`` as it is, ``snr`` after the best fit.
 
     psnr: 10 log10(peak^2 / error). snr: 10 log10(variance of the input / error), which is independent of contrast.
     """
@@ -31,21 +30,21 @@ class Fidelity(NamedTuple):
 
     @property
     def suits(self) -> bool:
-        """Whether the generator suits the image: either number is as large as where generators do their work."""
+        """Whether the generator suits the image: either value reaches its threshold."""
         return self.psnr >= LEAST_PSNR or self.snr >= LEAST_SNR
 
 
 class Comparison:
-    """Collects sums over the tiles of an image, so that nothing of a tile need be kept."""
+    """Accumulates sums over the tiles of an image, so that no tile is kept."""
 
     def __init__(self, scale: int):
         self.scale = scale
         self.products = np.zeros((4, 4))  # sums over pixels of 1, shrunk, blurred, input, each times each
 
     def add(self, small: np.ndarray, large: np.ndarray) -> None:
-        """Take in a tile of the input, small: (H, W, C), and of the result, large: (scale H, scale W, C), in [-1, 1].
+        """Add a tile of the input, small: (H, W, C), and of the result, large: (scale H, scale W, C), in [-1, 1].
 
-        The blur sees no further than the tile.
+        The blur stays within the tile.
         """
         height, width, channels = small.shape
         cells = np.clip(large, -1, 1).reshape(height, self.scale, width, self.scale, channels)
@@ -57,7 +56,7 @@ class Comparison:
         self.products += rows @ rows.T
 
     def fidelity(self) -> Fidelity:
-        """The result of the comparison, once the whole image is taken in."""
+        """The result, once all tiles are added."""
         means = self.products / self.products[0, 0]
         covariance = (means - np.outer(means[0], means[0]))[1:, 1:]
         variance, with_input = covariance[2, 2], covariance[:2, 2]

@@ -1,18 +1,16 @@
-"""An equivalent net for inference: a trained generator with fewer and cheaper layers, and the same numbers.
+"""An equivalent net for inference: fewer and cheaper layers, the same output to rounding.
 
-    fast = fold(generator)
-    fast.forward(x)  # what generator.eval().forward(x) gives, to rounding
+    fast = fuse(generator)
+    fast.forward(x)  # what generator.eval().forward(x) returns, to rounding
 
-What is folded into what:
+* Batch-norm is folded into the convolution before it (``absorb_norm``).
+* An enlargement is folded into the convolution after it, which then works at half the resolution and computes all four
+  pixels of a 2x2 cell at once (``before_shuffle``, ``before_nearest``). The last 9x9 convolution becomes a 5x5.
+* PReLU moves before the enlargement, which only moves or repeats values.
+* Bias, PReLU and shortcut are fused into the convolution (``ops.conv.epilogue``).
 
-* batch-norm into the convolution before it (``absorb_norm``);
-* an enlargement into the convolution after it, which then works at half the resolution and makes all four pixels of a
-  2x2 cell at once (``over_shuffle``, ``over_nearest``). So the last 9x9 convolution becomes a 5x5;
-* PReLU goes before an enlargement, which only moves or repeats numbers;
-* bias, PReLU and shortcut into the convolutions, which do them on the way (``ops.epilogue``).
-
-The channels of a cell are (i, j, c) here: channel (2 i + j) C + c belongs in row i and column j of the cell, so that
-pixels move as runs of C numbers. ``PixelShuffle`` has them as (c, i, j).
+The channels of a cell have the order (i, j, c): channel (2 i + j) C + c is row i and column j of the cell, so that a
+pixel's C values are copied as one run. ``PixelShuffle`` has (c, i, j).
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from tinysrgan.ops.conv.frozen_filter import FrozenFilter
 
 
 class FusedConv(Layer):
-    """y = prelu(x * w + b) + shortcut, with "same" padding; only forward.
+    """y = prelu(x * w + b) + shortcut, with "same" padding and stride 1; forward only.
 
     x: (N, H, W, C), w: (R, S, C, K), b and slope: (K,), shortcut and y: (N, H, W, K).
     """
@@ -57,7 +55,7 @@ class FusedConv(Layer):
 
 
 class FusedResidual(Sequential):
-    """A chain whose last layer, a ``FusedConv``, adds the shortcut; only forward."""
+    """A chain whose last layer, a ``FusedConv``, adds the shortcut; forward only."""
 
     def forward(self, x: Array) -> Array:
         *inner, last = self.chain.values()
@@ -68,7 +66,7 @@ class FusedResidual(Sequential):
 
 
 class DepthToSpace(Layer):
-    """Cells to pixels: (N, H, W, 4 C) -> (N, 2 H, 2 W, C), with the channels as (i, j, c); only forward."""
+    """Cells to pixels: (N, H, W, 4 C) -> (N, 2 H, 2 W, C), with channels (i, j, c); forward only."""
 
     def forward(self, x: Array) -> Array:
         n, h, w, c = x.shape
@@ -77,44 +75,44 @@ class DepthToSpace(Layer):
         return y.reshape(n, 2 * h, 2 * w, c // 4)
 
 
-class Folded(Sequential):
-    """What ``fold`` makes of a generator: (N, H, W, 3) -> (N, scale H, scale W, 3); only forward."""
+class FusedGenerator(Sequential):
+    """(N, H, W, 3) -> (N, scale H, scale W, 3); forward only. Made by ``fuse``."""
 
     def __init__(self, scale: int, **layers: Layer):
         super().__init__(**layers)
         self.scale = scale
 
 
-def fold(generator: Generator) -> Folded:
-    """The net that gives what ``generator`` does in eval mode, with arrays of its own.
+def fuse(generator: Generator) -> FusedGenerator:
+    """Fuse the layers of a generator in eval mode; the result has arrays of its own.
 
-    Its layers have the generator's names, but that the tail is a part of ``upscale``; those around ``head``, ``body``,
-    ``upscale`` and ``tail`` are the generator's own.
+    Layers keep their names, except that ``tail`` becomes part of ``upscale``. Those that have nothing to fuse (rescale,
+    output) are copied.
     """
     layers: dict[str, Layer] = {}
     for name, layer in generator.chain.items():
         if name in ("head", "body"):
-            layers[name] = Sequential(*fuse([layer]))
+            layers[name] = Sequential(*fuse_layers([layer]))
         elif name == "upscale":
-            layers[name] = Sequential(*fold_upscale(fuse([layer, generator["tail"]])))
+            layers[name] = Sequential(*fuse_upscale(fuse_layers([layer, generator["tail"]])))
         elif name != "tail":
             layers[name] = copy(layer).eval()
-    return Folded(generator.scale, **layers)
+    return FusedGenerator(generator.scale, **layers)
 
 
-def fuse(layers: Iterable[Layer]) -> list[Layer]:
-    """Every convolution with the batch-norm and PReLU that follow it, every residual block with its shortcut.
+def fuse_layers(layers: Iterable[Layer]) -> list[Layer]:
+    """Fuse each convolution with the batch-norm and PReLU after it, and each residual block with its shortcut.
 
-    PReLU then comes before the enlargement that it followed, and ``DepthToSpace`` takes the place of pixel shuffles.
+    PReLU moves before the enlargement that it followed; ``DepthToSpace`` replaces ``PixelShuffle``.
     """
     result: list[Layer] = []
     conv: FusedConv
     for layer in layers:
         match layer:
             case Residual():
-                result.append(FusedResidual(*fuse(layer.children().values())))
+                result.append(FusedResidual(*fuse_layers(layer.children().values())))
             case Sequential():
-                result += fuse(layer.children().values())
+                result += fuse_layers(layer.children().values())
             case Conv2D():
                 conv = FusedConv(layer.w.value.copy(), layer.b.value.copy())
                 result.append(conv)
@@ -131,49 +129,47 @@ def fuse(layers: Iterable[Layer]) -> list[Layer]:
     return result
 
 
-def fold_upscale(layers: list[Any]) -> list[Layer]:
-    """Fused convolutions with enlargements between them, so that as little as possible is done at the larger sizes.
+def fuse_upscale(layers: list[Any]) -> list[Layer]:
+    """Move enlargements after the convolutions that follow them, where that saves time.
 
-    Nearest enlargements all move behind the convolution that follows them. Of shuffles only the last one does: between
-    two of them a convolution is cheaper at the larger size.
+    layers: fused convolutions with enlargements between them. All nearest enlargements move, but only the last shuffle:
+    a convolution between two shuffles is cheaper at the larger size.
     """
     result = layers[:1]
     for enlargement, conv in zip(layers[1::2], layers[2::2], strict=True):
         if isinstance(enlargement, Upsample):
-            result += [over_nearest(conv), DepthToSpace()]
+            result += [before_nearest(conv), DepthToSpace()]
         elif conv is layers[-1]:
-            result += [over_shuffle(conv), DepthToSpace()]
+            result += [before_shuffle(conv), DepthToSpace()]
         else:
             result += [enlargement, conv]
     return result
 
 
 def absorb_norm(w: Array, b: Array, norm: BatchNorm) -> tuple[Array, Array]:
-    """Weights and bias of the convolution that does batch-norm as well.
+    """Weights and bias of the convolution that includes batch-norm. For each output channel:
 
-        (x * w + b - mean) s + beta = x * (w s) + (b - mean) s + beta,  s = gamma / sqrt(variance + epsilon)
-
-    for every output channel. The zeros of the padding are in x and so stay what they are.
+    (x * w + b - mean) s + beta = x * (w s) + (b - mean) s + beta,  s = gamma / sqrt(variance + epsilon)
     """
     s = norm.gamma.value / (norm.running_variance.value + norm.epsilon) ** 0.5
     return w * s, (b - norm.running_mean.value) * s + norm.beta.value
 
 
 def cells_first(values: Array) -> Array:
-    """(..., 4 C) with the channels of a cell as (c, i, j), in the order (i, j, c)."""
+    """Reorder the channels (..., 4 C) of a cell from (c, i, j) to (i, j, c)."""
     cells = values.reshape(*values.shape[:-1], -1, 4)
     return cells.swapaxes(-1, -2).reshape(values.shape)
 
 
-def over_shuffle(conv: FusedConv) -> FusedConv:
-    """The convolution that gives, as cells, what ``conv`` makes of the pixels: conv(Spread(x)) = Spread(conv'(x)).
+def before_shuffle(conv: FusedConv) -> FusedConv:
+    """The convolution conv' on cells with conv(DepthToSpace(x)) = DepthToSpace(conv'(x)).
 
-    For pixel row 2 p + i, tap r of R takes the row 2 p + i + r - R // 2 = 2 (p + t) + a: row a of the cell that is t
-    cells further down, where t and a are (i + r - R // 2) / 2 rounded down and the remainder. Columns are alike, so
+    For pixel row 2 p + i, tap r of R reads row 2 p + i + r - R // 2 = 2 (p + t) + a: row a of the cell t cells further
+    down, where t and a are quotient and remainder of (i + r - R // 2) / 2. The same holds for columns, so
 
         w'[t, u, (a, b, c), (i, j, k)] = w[r, s, c, k]
 
-    and zero where no tap looks. Beyond the border of the image are zeros at both resolutions.
+    and zero elsewhere. The padding is zero at both resolutions.
     """
     w, b, slope = conv.w.value, conv.b.value, conv.slope
     size, _, channels, outputs = w.shape
@@ -186,12 +182,12 @@ def over_shuffle(conv: FusedConv) -> FusedConv:
     return FusedConv(folded, np.tile(b, 4), None if slope is None else np.tile(slope.value, 4))
 
 
-def over_nearest(conv: FusedConv) -> FusedConv:
-    """The convolution that gives, as cells, what ``conv`` makes of enlarged x: conv(Upsample(x)) = Spread(conv'(x)).
+def before_nearest(conv: FusedConv) -> FusedConv:
+    """The convolution conv' with conv(Upsample(x)) = DepthToSpace(conv'(x)).
 
-    To repeat a pixel is to spread a cell with four times the same: the taps of ``over_shuffle`` are summed over a, b.
+    Upsample is DepthToSpace of a cell of four equal pixels, so the weights of ``before_shuffle`` are summed over a, b.
     """
-    conv = over_shuffle(conv)
+    conv = before_shuffle(conv)
     w = conv.w.value
     conv.w.value = w.reshape(*w.shape[:2], 4, -1, w.shape[3]).sum(axis=2)
     return conv

@@ -1,12 +1,12 @@
-"""Upscale an image of any size in bounded memory: in tiles, with the result of the whole image.
+"""Upscale an image of any size in bounded memory: tile by tile, with the same result as for the whole image.
 
-A pixel of the result depends on the input only as far as the net's filters reach. So a tile is computed with a margin
-of that width around it, and what comes of the margin is dropped. At the image's border a tile ends where the image
-does: the zeros that "same" convolutions see there are those that the whole image would give them.
+A pixel of the result depends on the input only within the net's receptive field. So each tile is computed with a
+margin of that width, and the margin's results are dropped. At the image's border there is no margin: "same" padding
+there is the padding of the whole image.
 
-The generator's two halves need tiles of different sizes. Its residual blocks see far (37 pixels for 16 blocks), but
-at low resolution; its upscale blocks see 3 pixels and take 16 to 64 times the memory. So large tiles go through the
-first half, and their features, in small tiles, through the second.
+The generator's two halves need tiles of different sizes. Its residual blocks have a large receptive field (37 pixels
+to each side for 16 blocks) at low resolution; its upscale blocks have a small one (3 pixels) and take 16 to 64 times
+the memory. So large tiles go through the first half, and their feature maps, in small tiles, through the second.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy as np
 
 from tinysrgan.core.device import Array, to_device
 from tinysrgan.data.images import to_unit
-from tinysrgan.inference.fuse import DepthToSpace, Folded, FusedConv, FusedResidual
+from tinysrgan.inference.fuse import DepthToSpace, FusedConv, FusedGenerator, FusedResidual
 from tinysrgan.layers import Layer, Sequential
 from tinysrgan.ops.parallel import single_threaded_blas
 
-MEMORY = 200_000_000  # bytes that a tile's arrays may take together
-ARRAYS = 4  # as large as the largest, alive at once: input and output of a layer, and two shortcuts around it
+MEMORY = 200_000_000  # bytes for all arrays of a tile
+ARRAYS = 4  # alive at once, each at most as large as the largest: a layer's input and output, and two shortcuts
 
 
 class Box(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of an image, both without the last."""
+    """Rows ``top`` to ``bottom`` - 1 and columns ``left`` to ``right`` - 1 of an image."""
 
     top: int
     bottom: int
@@ -39,7 +39,7 @@ class Box(NamedTuple):
     right: int
 
     def grown(self, margin: int, limits: Box) -> Box:
-        """This box with a margin around it, as far as that lies within ``limits``."""
+        """This box with a margin around it, clipped to ``limits``."""
         return Box(
             max(self.top - margin, limits.top),
             min(self.bottom + margin, limits.bottom),
@@ -48,7 +48,7 @@ class Box(NamedTuple):
         )
 
     def shrunk(self, margin: int, limits: Box) -> Box:
-        """This box without a margin, except where it ends as ``limits`` does."""
+        """This box without a margin, except at the edges that it shares with ``limits``."""
         return Box(
             self.top + margin * (self.top > limits.top),
             self.bottom - margin * (self.bottom < limits.bottom),
@@ -57,17 +57,17 @@ class Box(NamedTuple):
         )
 
     def cut(self, side: int) -> Iterator[Box]:
-        """Boxes of like size, at most ``side`` on a side, that together make up this one."""
+        """Split into boxes of similar size, at most ``side`` wide and high."""
         for top, bottom in _cut(self.top, self.bottom, side):
             for left, right in _cut(self.left, self.right, side):
                 yield Box(top, bottom, left, right)
 
     def times(self, factor: int) -> Box:
-        """The same part of an image that is ``factor`` times as large."""
+        """The same part of an image enlarged by ``factor``."""
         return Box(*(factor * edge for edge in self))
 
     def of(self, x: Array, origin: Box) -> Array:
-        """What lies in this box of x: (..., H, W, C), the pixels of the box ``origin``."""
+        """This box of x: (..., H, W, C), the pixels of the box ``origin``."""
         rows = slice(self.top - origin.top, self.bottom - origin.top)
         columns = slice(self.left - origin.left, self.right - origin.left)
         return x[..., rows, columns, :]
@@ -80,14 +80,14 @@ def _cut(start: int, stop: int, side: int) -> list[tuple[int, int]]:
 
 
 class Piece(NamedTuple):
-    """Pixels x: (1, H, W, C) of the part ``box`` of an image that is as large as ``image``."""
+    """A feature map x: (1, H, W, C), the part ``box`` of that of the whole image, which is as large as ``image``."""
 
     x: Array
     box: Box
     image: Box
 
     def through(self, layer: Layer) -> Piece:
-        """What the layer makes of this piece, as far as it is what it would make of the whole image."""
+        """Apply the layer; keep only outputs that do not depend on pixels outside the piece."""
         match layer:
             case FusedResidual():
                 *inner, last = layer.chain.values()
@@ -102,18 +102,18 @@ class Piece(NamedTuple):
         return self._replace(x=layer.forward(self.x))
 
     def convolved(self, conv: Any, shortcut: Array | None = None) -> Piece:
-        """What a ``FusedConv`` makes, without the border within the image, where it looked for pixels beyond ours."""
+        """Apply a ``FusedConv``; drop the border, within the image, that depends on pixels outside the piece."""
         box = self.box.shrunk(reach([conv]), self.image)
         return Piece(box.of(conv.forward(self.x, shortcut), self.box), box, self.image)
 
 
 class Half:
-    """Layers that follow each other, and how wide a tile of theirs is: without the margin that they need around it."""
+    """Consecutive layers, and the side of their tiles without the margin."""
 
     def __init__(self, layers: Sequence[Layer], memory: int):
         self.layers = layers
         self.margin = reach(layers)
-        # A net too large for the memory gets tiles that are at least no smaller than their margins.
+        # Even a net too large for the memory gets tiles as wide as the margin.
         side = isqrt(memory // (4 * ARRAYS * largest(layers)))
         self.side = max(side - 2 * self.margin, self.margin, 1)
 
@@ -123,13 +123,13 @@ class Half:
 
 
 def upscale_in_tiles(
-    net: Folded, pixels: np.ndarray, module: ModuleType = np, memory: int = MEMORY
+    net: FusedGenerator, pixels: np.ndarray, module: ModuleType = np, memory: int = MEMORY
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Upscale pixels: uint8 (H, W, 3), tile by tile.
 
-    Yields boxes that together make up the image and, for each, what ``net.forward`` of the whole image gives there,
-    to rounding: float32 (scale h, scale w, 3). The net lies where ``module`` (numpy or cupy) keeps its arrays.
-    ``memory``, in bytes, is about what the nets' activations may take at a time.
+    Yields boxes that together cover the image and, for each, that part of ``net.forward`` of the whole image, to
+    rounding: float32 (scale h, scale w, 3). The net's arrays are those of ``module`` (numpy or cupy). ``memory``: the
+    approximate limit for the net's activations, in bytes.
     """
     layers = net.chain
     cut = list(layers).index("upscale")
@@ -148,10 +148,10 @@ def upscale_in_tiles(
 
 
 def reach(layers: Sequence[Layer]) -> int:
-    """How many pixels of the input, to each side, a pixel of the result depends on.
+    """The receptive field: the number of input pixels, to each side, that a pixel of the result depends on.
 
-    Walks back from the result: a filter of odd size R adds R // 2 pixels at its own resolution, and what is needed of
-    an enlarged image lies in half as many pixels, rounded up, of the image before.
+    Computed from the last layer back: a kernel of odd size R adds R // 2 pixels at its resolution, and an enlargement
+    halves the pixels, rounded up.
     """
     pixels = 0
     for layer in reversed(_inside(layers)):
@@ -163,7 +163,7 @@ def reach(layers: Sequence[Layer]) -> int:
 
 
 def largest(layers: Sequence[Layer]) -> int:
-    """The most numbers that any layer makes of one pixel of the input."""
+    """The largest number of elements that a layer outputs for each pixel of the input."""
     most, area = 0, 1
     for layer in _inside(layers):
         if isinstance(layer, FusedConv):

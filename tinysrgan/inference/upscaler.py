@@ -28,7 +28,7 @@ from tinysrgan.formats.hdf5 import reading
 from tinysrgan.formats.keras.nets import load_keras_generator
 from tinysrgan.inference.colour import Chroma
 from tinysrgan.inference.fidelity import Comparison, Fidelity
-from tinysrgan.inference.fuse import fold
+from tinysrgan.inference.fuse import fuse
 from tinysrgan.inference.image_modes import eight_bits, from_array, lay_on_white
 from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
@@ -42,12 +42,12 @@ UNLIKE = (
 
 
 def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
-    """Load a trained generator: the one that ships with tinysrgan, any file that training wrote, or Keras' (.h5).
+    """Load a trained generator: the shipped one (default), any file that training wrote, or a Keras .h5 file.
 
-    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for Keras' files that don't state it, "IN" or
-    "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" where
-    the net ends in one. Raises UserError (a ValueError) where the file is absent, damaged or no generator's, and where
-    "cuda" doesn't work.
+    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for Keras files that don't state it, "IN" or
+    "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" if the
+    net ends in one. Raises UserError (a ValueError) if the file is absent, damaged or holds no generator, or if "cuda"
+    doesn't work.
     """
     path = WEIGHTS / SHIPPED if weights is None else Path(weights)
     if weights is None and not path.exists():
@@ -59,7 +59,7 @@ def load(weights: str | Path | None = None, device: str = "auto", value_range: s
 
 
 def read_generator(path: Path, value_range: str | None = None) -> Generator:
-    """The generator in a file, whoever wrote it, with ``value_range`` as in ``load``. Raises UserError."""
+    """The generator in a file of tinysrgan or Keras. ``value_range`` and errors are as in ``load``."""
     with reading(path, CheckpointError) as file:
         is_ours = "format" in file.attrs
     if not is_ours:
@@ -70,24 +70,24 @@ def read_generator(path: Path, value_range: str | None = None) -> Generator:
 
 
 class Upscaler:
-    """A generator at work: call it with an image to get the image ``scale`` times as wide and as high.
+    """Upscales images: call it with an image to get one ``scale`` times as wide and as high.
 
-    The generator is put into eval mode. What runs, on the device ("auto", "cpu" or "cuda"), is a copy of it as it is
-    now, made fast by ``fold``; ``where`` says in words on which device. Raises UserError where "cuda" doesn't work.
+    Puts the generator into eval mode and runs a copy of it, fused by ``fuse``, on the device ("auto", "cpu" or
+    "cuda"); ``where`` names that device. Raises UserError if "cuda" doesn't work.
 
-    It can be pickled, as multiprocessing does: the other process chooses its device at the first image.
+    It can be pickled, for multiprocessing: the other process chooses its device at the first image.
     """
 
     def __init__(self, generator: Generator, device: str = "auto"):
         self.device = device
-        self.net = fold(generator.eval())
+        self.net = fuse(generator.eval())
         self.scale = generator.scale
-        self.grey = generator.config["grey"]  # whether the net knows no colour
-        _ = self._place  # an error belongs here, not to the first image
+        self.grey = generator.config["grey"]  # trained on grey images alone
+        _ = self._place  # raise an error now, not at the first image
 
     @cached_property
     def _place(self) -> tuple[ModuleType, str]:
-        """The array module that computes, after the net is moved there, and the device in words."""
+        """The array module, after the net is moved there, and the device in words."""
         module, where = choose_device(self.device)
         self.net.to(module)
         return module, where
@@ -108,23 +108,21 @@ class Upscaler:
     def __call__(
         self, image: np.ndarray | Image.Image, progress: Callable[[int], object] | None = None
     ) -> np.ndarray | Image.Image:
-        """Upscale an image; what comes back is new, the image is left as it is.
+        """Upscale an image; the image itself stays as it is.
 
         image: an array, uint8 (0..255) or uint16 (0..65535), of shape (H, W), (H, W, 1) for grey, (H, W, 3) for RGB,
         (H, W, 2) or (H, W, 4) with alpha as the last channel; the result is uint8 with as many channels, (scale H,
         scale W[, C]). Or a Pillow image of any mode; the result is of mode L, LA, RGB or RGBA, turned upright as
-        EXIF says. Any size from 1x1 on; a large one is done in tiles, with the same result.
+        EXIF says. Any size from 1x1 on; large images are computed in tiles, with the same result.
 
-        Grey stays grey: also an RGB image whose channels are equal. A generator that was trained on grey images alone
-        gets the luma of a colour image; its chroma is enlarged by bicubic interpolation. So is alpha, and
-        the colours are such that the image laid on white is what the generator makes of it laid on white.
-        ``progress`` is called with the number of pixels of ``image`` that are done since its last call.
+        Grey images, and RGB images whose channels are equal, give grey results. A generator trained on grey images
+        alone gets the luma of a colour image; the chroma is enlarged by bicubic interpolation. So is alpha; the colours
+        are chosen so that the result laid on white is the upscaled image laid on white. ``progress`` is called with the
+        number of pixels of ``image`` that are done since its last call.
 
-        Warns by ``errors.UnlikeWarning`` where the result, shrunk back, is not the image: the generator was trained
-        for others.
-
-        Raises UserError (a ValueError) for any other array or mode of image, and where the generator's numbers
-        overflow; OSError for a Pillow image whose file turns out to be damaged.
+        Warns by ``errors.UnlikeWarning`` if the result, shrunk back, is not the image. Raises UserError (a ValueError)
+        for any other array or mode, and if the generator's values overflow; OSError for a Pillow image whose file is
+        damaged.
         """
         if isinstance(image, Image.Image):
             picture = eight_bits(image)
@@ -142,9 +140,9 @@ class Upscaler:
     def upscale(
         self, image: Image.Image, progress: Callable[[int], object] | None = None
     ) -> tuple[Image.Image, Fidelity]:
-        """Upscale an image of mode L, LA, RGB or RGBA, and say how near it is to the image, instead of a warning.
+        """Upscale an image of mode L, LA, RGB or RGBA; return its fidelity instead of a warning.
 
-        ``progress`` and errors are as in calling.
+        ``progress`` and errors are as in ``__call__``.
         """
         size = (self.scale * image.width, self.scale * image.height)
         alpha = image.getchannel("A").resize(size, Image.Resampling.BICUBIC) if "A" in image.mode else None
@@ -158,7 +156,7 @@ class Upscaler:
         result = Image.new("L" if image.mode in ("L", "LA") else "RGB", size)
         for box, y in upscale_in_tiles(self.net, pixels, self._place[0]):
             if not np.isfinite(y).all():
-                raise UserError("The generator's numbers overflow on this image: its weights are no good.")
+                raise UserError("The generator's values overflow on this image: its weights are no good.")
             corner = (self.scale * box.left, self.scale * box.top)
             if grey or chroma:
                 y = y.mean(axis=2, keepdims=True)
