@@ -1,15 +1,15 @@
-"""``pytest --gpu`` runs the tests of the kernels on a GPU, with CuPy, instead of on the CPU."""
+"""``pytest --gpu`` runs the kernel tests on a GPU, with CuPy; without it they run on the CPU."""
 
 import pytest
 from cuda_on_cpu import cupy_on_cpu
 
 
 def pytest_addoption(parser):
-    parser.addoption("--gpu", action="store_true", help="run the tests of CUDA kernels on the GPU, with CuPy")
+    parser.addoption("--gpu", action="store_true", help="run the tests of the CUDA kernels on a GPU, with CuPy")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "cpu_only: about kernels that must fail, which only the CPU forgives")
+    config.addinivalue_line("markers", "cpu_only: runs faulty kernels, which only the CPU survives")
     cupy_on_cpu.use_gpu = config.getoption("--gpu")
 
 
@@ -17,4 +17,4 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--gpu"):
         for item in items:
             if item.get_closest_marker("cpu_only"):
-                item.add_marker(pytest.mark.skip(reason="planted faults and races are looked for on the CPU"))
+                item.add_marker(pytest.mark.skip(reason="faulty kernels run on the CPU only"))

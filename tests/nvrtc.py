@@ -1,6 +1,6 @@
-"""NVIDIA's run-time compiler, which CuPy uses too, without a GPU: ``pip install nvidia-cuda-nvrtc-cu12``.
+"""NVIDIA's run-time compiler, which CuPy uses too. It needs no GPU: ``pip install nvidia-cuda-nvrtc-cu12``.
 
-``TINYSRGAN_NVRTC`` names folders with more of its versions, separated as in ``PATH``; each is one that was filled by
+``TINYSRGAN_NVRTC`` lists folders with more versions, separated as in ``PATH``. Each folder comes from
 ``pip install --target FOLDER nvidia-cuda-nvrtc-cu12==VERSION``.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tinysrgan.ops.cuda.compile import OPTIONS
 
-# What CuPy 14 adds to our options; see compiler.py in its folder cupy/cuda.
-CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+# The options that CuPy 14 adds to ours (cupy/cuda/compiler.py).
+CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 
 
 class NVRTC:
@@ -31,27 +31,27 @@ class NVRTC:
         self.architectures = set(found)
 
     def compile(self, text: str, architecture: int, *options: str) -> tuple[bool, str]:
-        """Compile CUDA C++ for ``sm_<architecture>``, as CuPy does: whether that worked, and what the compiler says.
+        """Compile CUDA C++ for ``sm_<architecture>`` as CuPy does. Returns whether it succeeded, and the log.
 
-        That includes, of every kernel, its registers, shared memory and spills.
+        The log lists the registers, shared memory and spills of every kernel.
         """
         program = ctypes.c_void_p()
         assert self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"k.cu", 0, None, None) == 0
-        words = [*OPTIONS, *options, CUPYS_OPTIONS[0], f"-arch=sm_{architecture}", CUPYS_OPTIONS[1]]
-        words.append("--ptxas-options=-v")
-        given = (ctypes.c_char_p * len(words))(*[word.encode() for word in words])
-        worked = self.library.nvrtcCompileProgram(program, len(words), given)
+        args = [*OPTIONS, *options, CUPY_OPTIONS[0], f"-arch=sm_{architecture}", CUPY_OPTIONS[1]]
+        args.append("--ptxas-options=-v")
+        c_args = (ctypes.c_char_p * len(args))(*[arg.encode() for arg in args])
+        status = self.library.nvrtcCompileProgram(program, len(args), c_args)
         size = ctypes.c_size_t()
         self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
         log = ctypes.create_string_buffer(size.value)
         self.library.nvrtcGetProgramLog(program, log)
         self.library.nvrtcDestroyProgram(ctypes.byref(program))
-        return worked == 0, log.value.decode()
+        return status == 0, log.value.decode()
 
 
 @cache
 def versions() -> list[NVRTC]:
-    """The compilers that are installed, one of each version, the oldest first."""
+    """The installed compilers, one per version, oldest first."""
     folders = [Path(folder) for folder in os.environ.get("TINYSRGAN_NVRTC", "").split(os.pathsep) if folder]
     folders += [Path(folder) for folder in sys.path if folder]
     libraries = [path for folder in folders for path in folder.glob("nvidia/*/lib/libnvrtc.so.*")]

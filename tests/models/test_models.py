@@ -1,4 +1,4 @@
-"""The three nets are those of the papers: layers, names, sizes and numbers of parameters."""
+"""The three nets are those of the papers: layers, names, sizes and parameter counts."""
 
 import re
 
@@ -11,17 +11,17 @@ from tinysrgan.models.generator import RANGES
 from tinysrgan.models.vgg19 import Preprocess, layer_names
 
 
-def trained_numbers(net):
+def parameter_count(net):
     return sum(parameter.value.size for parameter in net.parameters().values())
 
 
-def conv(size, inputs, outputs):
-    """Numbers in a convolution: the filters and the biases."""
-    return size * size * inputs * outputs + outputs
+def conv(kernel_size, in_channels, out_channels):
+    """Parameter count of a convolution: weights and biases."""
+    return kernel_size**2 * in_channels * out_channels + out_channels
 
 
 def norm(channels):
-    """Numbers that batch-norm learns: scale and shift."""
+    """Parameter count of batch-norm: gamma and beta."""
     return 2 * channels
 
 
@@ -36,7 +36,7 @@ def of_kind(net, kind):
 # ---------------------------------------------------------------- generator
 
 
-def test_the_papers_generator_counted_by_hand():
+def test_parameter_count_of_the_papers_generator():
     """Ledig et al. 2017, figure 4: B = 16 blocks, 64 feature maps, x4."""
     prelu = 64
     head = conv(9, 3, 64) + prelu
@@ -45,27 +45,27 @@ def test_the_papers_generator_counted_by_hand():
     upscale = conv(3, 64, 256) + prelu
     tail = conv(9, 64, 3)
     assert head + 16 * block + after_blocks + 2 * upscale + tail == 1_550_659
-    assert trained_numbers(Generator(16, 64)) == 1_550_659
+    assert parameter_count(Generator(16, 64)) == 1_550_659
 
 
-def test_the_articles_generator_counted_by_hand():
-    """Its code: nearest upsampling leaves all 256 channels, and PReLU has a slope for each."""
+def test_parameter_count_of_the_articles_generator():
+    """Nearest upsampling keeps all 256 channels, and PReLU has a slope for each."""
     head = conv(9, 3, 64) + 64
     block = 2 * (conv(3, 64, 64) + norm(64)) + 64
     after_blocks = conv(3, 64, 64) + norm(64)
     upscales = conv(3, 64, 256) + 256 + conv(3, 256, 256) + 256
     tail = conv(9, 256, 3)
-    assert trained_numbers(Generator(16, 64, upscale="nearest")) == (head + 16 * block + after_blocks + upscales + tail)
+    assert parameter_count(Generator(16, 64, upscale="nearest")) == (head + 16 * block + after_blocks + upscales + tail)
 
 
-def test_the_generators_defaults_are_the_papers():
+def test_generator_defaults_are_the_papers():
     config = {"blocks": 16, "filters": 64, "scale": 4, "upscale": "shuffle", "output": "linear"}
     assert Generator().config == config | {"value_range": "signed:signed", "grey": False}
 
 
 @pytest.mark.parametrize("inside", RANGES)
 @pytest.mark.parametrize("outside", RANGES)
-def test_a_generator_of_another_value_range_is_the_same_net_between_two_rescalings(inside, outside):
+def test_value_range_only_rescales_input_and_output(inside, outside):
     low, high = RANGES[inside]
     x = np.random.default_rng(0).uniform(-1, 1, (1, 5, 4, 3)).astype(np.float32)
     plain = Generator(1, 4, 2, seed=1).eval().forward(low + (high - low) * (x + 1) / 2)
@@ -75,7 +75,7 @@ def test_a_generator_of_another_value_range_is_the_same_net_between_two_rescalin
     assert net.forward(x).dtype == np.float32
 
 
-def test_the_generators_layers_in_order():
+def test_generator_layers_are_the_papers():
     net = Generator(2, 8)
     block = ["Conv2D", "BatchNorm", "PReLU", "Conv2D", "BatchNorm"]
     kinds = [type(layer).__name__ for layer in net.layers() if not layer.children()]
@@ -93,14 +93,14 @@ def test_the_generators_layers_in_order():
 
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_the_generator_enlarges_by_its_scale(scale, upscale):
+def test_generator_upscales_by_its_scale(scale, upscale):
     net = Generator(1, 4, scale, upscale, seed=0)
     assert net.scale == scale
     assert net.eval().forward(images(2, 5, 3, 3)).shape == (2, 5 * scale, 3 * scale, 3)
     assert len(of_kind(net, PixelShuffle if upscale == "shuffle" else Upsample)) == {2: 1, 4: 2, 8: 3}[scale]
 
 
-def test_every_upscale_of_the_paper_starts_without_checkerboards():
+def test_upscale_convolutions_start_with_icnr():
     net = Generator(1, 4, 8)
     for i in "012":
         w = net["upscale"][i]["conv"].w.value
@@ -108,12 +108,12 @@ def test_every_upscale_of_the_paper_starts_without_checkerboards():
         assert (cells == cells[..., :1]).all()
 
 
-def test_a_generator_without_blocks_still_upscales():
+def test_generator_without_blocks_upscales():
     assert Generator(0, 4).forward(images(1, 3, 3, 3)).shape == (1, 12, 12, 3)
 
 
-def test_the_bodys_shortcut_goes_around_all_blocks():
-    """With the last batch-norm's scale at zero, the residual blocks have no say, but the image still has."""
+def test_skip_connection_spans_all_blocks():
+    """If the last batch-norm's gamma is zero, the residual blocks have no effect, but the image still has."""
     net, other = Generator(2, 4, seed=1), Generator(2, 4, seed=1)
     other["body"]["0"]["conv1"].w.value *= -1
     x = images(1, 4, 4, 3)
@@ -136,7 +136,7 @@ def test_tanh_keeps_the_output_in_range():
 @pytest.mark.parametrize(
     "make", [lambda seed: Generator(2, 4, seed=seed), lambda seed: Discriminator(16, 4, 8, seed=seed)]
 )
-def test_a_seed_gives_the_same_net_again(make):
+def test_same_seed_gives_the_same_net(make):
     first, same, other = (make(seed).parameters() for seed in (1, 1, 2))
     for name, parameter in first.items():
         np.testing.assert_array_equal(parameter.value, same[name].value)
@@ -144,7 +144,7 @@ def test_a_seed_gives_the_same_net_again(make):
             assert (parameter.value != other[name].value).any(), name
 
 
-def test_layers_of_one_net_start_different():
+def test_layers_of_one_net_start_with_different_weights():
     weights = [layer.w.value for layer in of_kind(Generator(3, 4, seed=1)["body"], Conv2D)]
     assert all((w != weights[0]).any() for w in weights[1:])
 
@@ -158,19 +158,19 @@ def test_layers_of_one_net_start_different():
         ({"output": "relu"}, "The generator's output is 'linear', 'tanh' or 'sigmoid', not 'relu'."),
     ],
 )
-def test_a_wrong_option_is_one_sentence(options, message):
+def test_wrong_option_raises_one_sentence(options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Generator(1, 4, **options)
 
 
-def test_an_image_with_the_wrong_channels_is_refused_by_name():
+def test_wrong_channels_raise_and_name_the_layer():
     with pytest.raises(ValueError, match=r"Conv2D 'head\.conv' takes \(N, H, W, 3\), not \(1, 8, 8, 4\)"):
         Generator(1, 4).forward(images(1, 8, 8, 4))
 
 
 # ---------------------------------------------------------------- discriminator
 
-# Inputs, outputs and stride of the paper's eight convolutions, figure 4.
+# In channels, out channels and stride of the paper's eight convolutions (figure 4).
 DISCRIMINATOR = [
     (3, 64, 1),
     (64, 64, 2),
@@ -183,14 +183,14 @@ DISCRIMINATOR = [
 ]
 
 
-def test_the_papers_discriminator_counted_by_hand():
-    convolutions = sum(conv(3, inputs, outputs) for inputs, outputs, _ in DISCRIMINATOR)
-    norms = sum(norm(outputs) for _, outputs, _ in DISCRIMINATOR[1:])  # the first has none
-    dense = 8 * 8 * 512 * 1024 + 1024  # 128 halved four times is 8
-    assert trained_numbers(Discriminator(128)) == convolutions + norms + dense + 1024 + 1 == 38_245_569
+def test_parameter_count_of_the_papers_discriminator():
+    convolutions = sum(conv(3, *channels) for *channels, _ in DISCRIMINATOR)
+    norms = sum(norm(channels) for _, channels, _ in DISCRIMINATOR[1:])  # the first has none
+    dense = 8 * 8 * 512 * 1024 + 1024  # four strides of 2: 128 / 16 = 8
+    assert parameter_count(Discriminator(128)) == convolutions + norms + dense + 1024 + 1 == 38_245_569
 
 
-def test_the_discriminators_layers_are_the_papers():
+def test_discriminator_layers_are_the_papers():
     net = Discriminator(16)
     found = [(*layer.w.value.shape[2:], layer.stride) for layer in of_kind(net, Conv2D)]
     assert found == DISCRIMINATOR
@@ -199,7 +199,7 @@ def test_the_discriminators_layers_are_the_papers():
     assert not of_kind(net, PReLU)
 
 
-def test_the_articles_slope_is_that_of_the_blocks_only():
+def test_slope_applies_only_after_convolutions():
     assert [layer.slope for layer in of_kind(Discriminator(16, 2, 2, slope=0.3), LeakyReLU)] == [0.3] * 8 + [0.2]
 
 
@@ -207,7 +207,7 @@ def test_the_articles_slope_is_that_of_the_blocks_only():
     ("size", "side"),
     [(128, 8), (96, 6), (32, 2), (40, 3), (64, 4), (127, 8), (129, 9), (33, 3), (17, 2), (16, 1), (1, 1)],
 )
-def test_a_discriminator_for_any_size(size, side):
+def test_discriminator_accepts_any_image_size(size, side):
     net = Discriminator(size, 2, 3, seed=0)
     logits = net.forward(images(2, size, size, 3))
     assert logits.shape == (2, 1)
@@ -215,14 +215,14 @@ def test_a_discriminator_for_any_size(size, side):
     assert net.backward(np.ones_like(logits)).shape == (2, size, size, 3)
 
 
-def test_the_discriminator_answers_with_logits():
-    """Neither bounded to 0..1 nor to one sign: the sigmoid is in the loss."""
+def test_discriminator_returns_logits():
+    """The output is not limited to 0..1, because the sigmoid is part of the loss."""
     net = Discriminator(16, 2, 3, seed=0)
     net["logit"].b.value[:] = -40
     assert (net.forward(images(2, 16, 16, 3)) < -30).all()
 
 
-def test_another_size_of_image_is_refused_by_name():
+def test_wrong_image_size_raises_and_names_the_layer():
     with pytest.raises(ValueError, match=r"Dense 'dense' takes \(N, 64\), not \(1, 144\)"):
         Discriminator(32, 2, 3).forward(images(1, 48, 48, 3))
 
@@ -249,17 +249,17 @@ VGG_CONVOLUTIONS = {
 }
 
 
-def test_vgg19_has_kerass_names():
+def test_vgg19_layers_have_the_names_of_keras():
     names = layer_names()
     assert [name for name in names if "conv" in name] == list(VGG_CONVOLUTIONS)
     assert [names.index(f"block{block}_pool") for block in range(1, 6)] == [2, 5, 10, 15, 20]
-    assert ["input", *names][10] == "block3_conv4", "the article's layer 10, as Keras counts"
+    assert ["input", *names][10] == "block3_conv4", "the article's layer 10, in Keras' numbering"
 
 
-def test_the_whole_of_vgg19_counted_by_hand():
-    """Keras says 20,024,384 parameters without the dense layers."""
+def test_parameter_count_of_vgg19():
+    """Keras gives 20,024,384 without the dense layers."""
     net = VGG19("block5_pool")
-    assert trained_numbers(net) == sum(conv(3, *channels) for channels in VGG_CONVOLUTIONS.values()) == 20_024_384
+    assert parameter_count(net) == sum(conv(3, *channels) for channels in VGG_CONVOLUTIONS.values()) == 20_024_384
     assert {name: layer.w.value.shape for name, layer in named_convolutions(net).items()} == {
         name: (3, 3, *channels) for name, channels in VGG_CONVOLUTIONS.items()
     }
@@ -270,7 +270,7 @@ def named_convolutions(net):
 
 
 @pytest.mark.parametrize("cut", layer_names()[:11])
-def test_vgg19_ends_with_the_layer_at_which_it_is_cut(cut):
+def test_vgg19_ends_at_the_cut(cut):
     net = VGG19(cut)
     assert list(net.children()) == ["preprocess", *layer_names()[: layer_names().index(cut) + 1]]
     halvings = int(cut[5]) - (0 if cut.endswith("pool") else 1)
@@ -280,7 +280,7 @@ def test_vgg19_ends_with_the_layer_at_which_it_is_cut(cut):
     assert (features > 0).any()
 
 
-def test_the_articles_features_by_default():
+def test_default_cut_is_the_articles():
     net = VGG19()
     assert net.cut == "block3_conv4"
     assert len(of_kind(net, MaxPool)) == 2
@@ -294,13 +294,13 @@ def test_vgg19_is_frozen():
 
 
 @pytest.mark.parametrize("cut", ["block3_conv5", "block6_conv1", "fc1", ""])
-def test_a_cut_that_is_not_there_is_answered_with_those_that_are(cut):
+def test_unknown_cut_raises_and_lists_the_layers(cut):
     with pytest.raises(ValueError, match=f"^VGG19 has no layer '{cut}'; it has block1_conv1, .*, block5_pool.$"):
         VGG19(cut)
 
 
-def test_preprocessing_of_one_pixel_by_hand():
-    """Red 1 is 255, green 0 is 127.5, blue -1 is 0; then BGR minus ImageNet's mean 103.939, 116.779, 123.68."""
+def test_preprocess_of_one_pixel():
+    """Red 1 becomes 255, green 0 becomes 127.5, blue -1 becomes 0. In BGR order, ImageNet's mean is subtracted."""
     pixel = np.array([1.0, 0.0, -1.0]).reshape(1, 1, 1, 3)
     layer = Preprocess()
     np.testing.assert_allclose(layer.forward(pixel)[0, 0, 0], [-103.939, 10.721, 131.32], atol=1e-12)

@@ -1,4 +1,4 @@
-"""Muon beside its definition by singular values, beside PyTorch's, and in whole runs."""
+"""Muon compared with its definition by singular values and with PyTorch's, and in whole runs."""
 
 import inspect
 import textwrap
@@ -14,7 +14,8 @@ from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import NEWTON_SCHULZ, Muon, is_matrix, orthogonal
 
 
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Standard normal elements, float64."""
     return np.random.default_rng(seed).standard_normal(shape)
 
 
@@ -22,8 +23,8 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (36, 4), (4, 36), (288, 32), (1, 7), (7, 1)])
-def test_the_directions_stay_and_the_singular_values_follow_the_polynomial(shape):
-    matrix = numbers(*shape)
+def test_orthogonal_keeps_singular_vectors_and_maps_singular_values_by_the_polynomial(shape):
+    matrix = normal(*shape)
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     s /= np.linalg.norm(matrix)
     a, b, c = NEWTON_SCHULZ
@@ -33,10 +34,10 @@ def test_the_directions_stay_and_the_singular_values_follow_the_polynomial(shape
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-9), ("float32", 1e-3)])
-@pytest.mark.parametrize("size", [1e-12, 1, 1e12])
-def test_singular_values_from_a_hundredth_up_come_near_one_whatever_the_size(dtype, tolerance, size):
-    u, vt = np.linalg.qr(numbers(60, 20))[0], np.linalg.qr(numbers(20, 20, seed=1))[0]
-    matrix = (u * np.geomspace(0.01, 1, 20) @ vt * size).astype(dtype)
+@pytest.mark.parametrize("scale", [1e-12, 1, 1e12])
+def test_singular_values_from_a_hundredth_up_become_about_1_at_any_scale(dtype, tolerance, scale):
+    u, vt = np.linalg.qr(normal(60, 20))[0], np.linalg.qr(normal(20, 20, seed=1))[0]
+    matrix = (u * np.geomspace(0.01, 1, 20) @ vt * scale).astype(dtype)
     y = orthogonal(matrix)
     assert y.dtype == dtype
     s = np.linalg.svd(y, compute_uv=False)
@@ -44,9 +45,9 @@ def test_singular_values_from_a_hundredth_up_come_near_one_whatever_the_size(dty
     np.testing.assert_allclose(y, orthogonal(matrix.astype(float)), atol=tolerance)
 
 
-def test_no_gradient_is_no_step():
+def test_zero_gradient_changes_nothing():
     assert not orthogonal(np.zeros((4, 3))).any()
-    parameter = Parameter(numbers(3, 3, 4, 4))
+    parameter = Parameter(normal(3, 3, 4, 4))
     before = parameter.value.copy()
     Muon({"w": parameter}).step()
     assert (parameter.value == before).all()
@@ -55,7 +56,7 @@ def test_no_gradient_is_no_step():
 # ---------------------------------------------------------------- the optimizer
 
 
-def test_what_is_a_matrix():
+def test_matrices_are_the_convolutions_between_feature_maps():
     generator = Generator(2, 8)
     assert sorted(Muon(generator.parameters()).matrices) == [
         "body.0.conv1.w",
@@ -66,17 +67,17 @@ def test_what_is_a_matrix():
         "upscale.0.conv.w",
         "upscale.1.conv.w",
     ]
-    assert not is_matrix(numbers(9, 9, 3, 64)) and not is_matrix(numbers(9, 9, 64, 3)) and not is_matrix(numbers(8, 8))
+    assert not is_matrix(normal(9, 9, 3, 64)) and not is_matrix(normal(9, 9, 64, 3)) and not is_matrix(normal(8, 8))
 
 
-def test_everything_else_is_left_to_adam():
+def test_adam_updates_all_other_parameters():
     ours, reference = Generator(1, 4, seed=1), Generator(1, 4, seed=1)
     optimizer, adam = Muon(ours.parameters(), 0.01), Adam(reference.parameters(), 0.01)
     for step in range(3):
         for i, (mine, other) in enumerate(
             zip(ours.parameters().values(), reference.parameters().values(), strict=True)
         ):
-            mine.grad += numbers(*mine.grad.shape, seed=100 * step + i).astype(np.float32)
+            mine.grad += normal(*mine.grad.shape, seed=100 * step + i).astype(np.float32)
             other.grad += mine.grad
         optimizer.step()
         adam.step()
@@ -86,36 +87,36 @@ def test_everything_else_is_left_to_adam():
         assert same == (name not in optimizer.matrices), name
 
 
-def steps_by_singular_values() -> None:
-    """Five steps beside their definition; momentum gathers, and what the optimizer moves is as large as Adam's step."""
-    parameter = Parameter(numbers(3, 3, 4, 8))
+def check_five_steps() -> None:
+    """Compare five steps with the formula in ``Muon``'s docstring."""
+    parameter = Parameter(normal(3, 3, 4, 8))
     optimizer = Muon({"w": parameter}, learning_rate=0.1, momentum=0.9)
-    expected, gathered = parameter.value.copy(), np.zeros((36, 8))
+    expected, momentum = parameter.value.copy(), np.zeros((36, 8))
     for step in range(5):
-        g = numbers(36, 8, seed=step) * 10.0**step
+        g = normal(36, 8, seed=step) * 10.0**step
         parameter.grad += g.reshape(3, 3, 4, 8)
         optimizer.step()
-        gathered = 0.9 * gathered + g
-        expected -= 0.1 * 0.2 * 6 * muon.orthogonal(g + 0.9 * gathered).reshape(expected.shape)
+        momentum = 0.9 * momentum + g
+        expected -= 0.1 * 0.2 * 6 * muon.orthogonal(g + 0.9 * momentum).reshape(expected.shape)
         np.testing.assert_allclose(parameter.value, expected, rtol=1e-12)
         assert not parameter.grad.any()
 
 
-def test_five_steps_are_what_the_formula_says():
-    steps_by_singular_values()
+def test_five_steps_follow_the_formula():
+    check_five_steps()
 
 
 FAULTS = {
-    "no look ahead": ("g + self.momentum * m", "m"),
+    "no Nesterov momentum": ("g + self.momentum * m", "m"),
     "no momentum": ("m *= self.momentum", "m *= 0"),
-    "the old gradient stays": ("g[...] = 0", "pass"),
-    "a step whose size doesn't grow with the matrix": ("max(update.shape) ** 0.5", "1"),
-    "uphill": ("value -= ", "value += "),
+    "the gradient is not cleared": ("g[...] = 0", "pass"),
+    "the step size does not grow with the matrix": ("max(update.shape) ** 0.5", "1"),
+    "the step follows the gradient": ("value -= ", "value += "),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_planted_faults_are_found(name, monkeypatch):
+def test_planted_fault_is_caught(name, monkeypatch):
     right, wrong = FAULTS[name]
     source = textwrap.dedent(inspect.getsource(Muon.step)).replace("super()", "super(Muon, self)")
     assert source.count(right) == 1
@@ -123,45 +124,45 @@ def test_planted_faults_are_found(name, monkeypatch):
     exec(source.replace(right, wrong), vars(muon), scope)
     monkeypatch.setattr(Muon, "step", scope["step"])
     with pytest.raises(AssertionError):
-        steps_by_singular_values()
+        check_five_steps()
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 16, 16), (3, 3, 8, 32), (1, 1, 12, 40)])
-def test_ten_steps_beside_pytorch(shape):
-    """PyTorch's iteration is in bfloat16, with 8 bits: hence the tolerance, in parts of the way gone."""
+def test_ten_steps_match_pytorch(shape):
+    """The tolerance is 3 % of the distance moved, because PyTorch iterates in bfloat16."""
     torch = pytest.importorskip("torch")
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this PyTorch has no Muon")
-    start = numbers(*shape)
+    start = normal(*shape)
     ours = Parameter(start.copy())
     leaf = torch.tensor(start.reshape(-1, shape[-1]), requires_grad=True)
     optimizer = Muon({"w": ours}, 0.01)
     reference = torch.optim.Muon([leaf], 0.01, weight_decay=0, adjust_lr_fn="match_rms_adamw")
     for step in range(10):
-        ours.grad += numbers(*shape, seed=1 + step)
+        ours.grad += normal(*shape, seed=1 + step)
         leaf.grad = torch.tensor(ours.grad.reshape(leaf.shape))
         optimizer.step()
         reference.step()
-    way = np.linalg.norm(ours.value - start)
-    assert np.linalg.norm(ours.value.reshape(leaf.shape) - leaf.detach().numpy()) < 0.03 * way
+    distance = np.linalg.norm(ours.value - start)
+    assert np.linalg.norm(ours.value.reshape(leaf.shape) - leaf.detach().numpy()) < 0.03 * distance
 
 
 # ---------------------------------------------------------------- in a run
 
 
-def test_four_steps_are_two_and_two_more(codes, tmp_path):  # noqa: F811
-    """Bit for bit, from a checkpoint that holds Muon's momentum. (The preset's rate doesn't change with the steps.)"""
+def test_resumed_run_equals_an_uninterrupted_one(codes, tmp_path):  # noqa: F811
+    """Bit for bit: the checkpoint holds Muon's momentum. The preset's learning rate is constant."""
     options = ["--preset", "article", "--content-loss", "pixels", *SMALL, "--optimizer", "muon"]
     assert train(codes, *options, "--steps", 4, "--out", tmp_path / "whole") == 0
     assert train(codes, *options, "--steps", 2, "--out", tmp_path / "parts") == 0
     assert train("--resume", tmp_path / "parts", "--steps", 4) == 0
     assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
     assert train(codes, *options, "--optimizer", "adam", "--steps", 4, "--out", tmp_path / "adam") == 0
-    of_both = [arrays(tmp_path / name / "generator.h5") for name in ("whole", "adam")]
-    assert not all((array == of_both[1][name]).all() for name, array in of_both[0].items())
+    muons, adams = [arrays(tmp_path / name / "generator.h5") for name in ("whole", "adam")]
+    assert not all((array == adams[name]).all() for name, array in muons.items())
 
 
-def test_the_discriminator_keeps_adam(codes, tmp_path):  # noqa: F811
+def test_discriminator_is_trained_by_adam(codes, tmp_path):  # noqa: F811
     options = [*SMALL, "--optimizer", "muon", "--pretrain-steps", 1, "--steps", 1]
     assert train(codes, *options, "--out", tmp_path / "run") == 0
     names = arrays(tmp_path / "run" / "checkpoint.h5").keys()

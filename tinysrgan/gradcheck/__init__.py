@@ -62,7 +62,7 @@ def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) ->
 def gradcheck_loss(
     function: Callable[[Array], tuple[Array, Array]], y: Array, rng: np.random.Generator | None = None
 ) -> float:
-    """The relative error of a loss function's gradient, infinity at a kink; ``function``: y -> (loss, gradient)."""
+    """The relative error of a loss function's gradient; infinity means a kink. ``function``: y -> (loss, gradient)."""
     y = y.astype(np.float64)
     gradient = function(y)[1]
     return _error(lambda: float(function(y)[0]), y, gradient, rng or np.random.default_rng(0))
@@ -151,7 +151,7 @@ def report() -> Iterator[tuple[str, float]]:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """The command: 0 if all gradients are right, 1 if one is wrong, 2 for a user's mistake."""
+    """Run the command. Returns 0 if all gradients are right, 1 if one is wrong, 2 for a user's mistake."""
     argparse.ArgumentParser(
         prog="python -m tinysrgan.gradcheck",
         description="Compare the gradients of every layer, loss and (small) net with finite differences, in float64 on "

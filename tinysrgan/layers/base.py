@@ -40,7 +40,7 @@ class Buffer:
 
 
 class Layer:
-    """Base of all layers and nets. Attributes that are layers are its children; those that are tensors, its own."""
+    """Base class of all layers and nets. Attributes that are layers are children; Parameters, Buffers are its own."""
 
     path = ""
     training = True
@@ -66,7 +66,7 @@ class Layer:
         self._saved = arrays if self.training else None
 
     def saved(self) -> tuple[Any, ...]:
-        """Return what ``forward`` saved, once. Raises RuntimeError, with the layer's name, if there is nothing."""
+        """Return and drop what ``forward`` saved. Raises RuntimeError with the layer's name if nothing is saved."""
         if self._saved is None:
             raise RuntimeError(f"{self}: backward() needs a forward() in train mode before it, one for each backward.")
         saved, self._saved = self._saved, None

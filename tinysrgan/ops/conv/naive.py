@@ -44,7 +44,7 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, w_shape: tuple[int, ...], stride: int = 1) -> np.ndarray:
-    """dw: (R, S, C, K). A weight sums, over all its uses, the input times the gradient of the output."""
+    """dw: (R, S, C, K). Each weight's gradient is the sum of input times output gradient over all of its uses."""
     dw = np.zeros(w_shape, dy.dtype)
     for p, q, i, j, row, column in taps(x.shape[1], x.shape[2], w_shape[0], w_shape[1], stride):
         dw[i, j] += x[:, row, column].T @ dy[:, p, q]

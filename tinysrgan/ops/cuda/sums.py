@@ -17,7 +17,7 @@ def sum_per_channel(x: Array) -> Array:
 
 
 def add_parts(parts: Array) -> Array:
-    """``sum_per_channel`` of few rows: one thread block adds up a group of channels alone."""
+    """``sum_per_channel`` for few rows: each thread block sums all rows of one group of channels."""
     rows, channels = sizes(parts)
     sums = array_module(parts).empty(parts.shape[-1], parts.dtype)
     run("sums.cu", "sum_rows", walk_alone(int(rows), int(channels)), parts, sums, rows, channels)
