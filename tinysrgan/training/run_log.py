@@ -109,6 +109,7 @@ class RunLog:
         self.total = options.pretrain_steps + options.steps
         self.steps_per_epoch = max(1, len(pairs) // options.batch_size)
         self.losses: dict[str, list[float]] = defaultdict(list)  # by name, since the last row
+        self.latest: dict[str, float] = {}  # of each phase
         self.unread: list[tuple[int, dict[str, Array]]] = []  # losses that may not be computed yet, with their step
         self.validation = Validation(held_out, limit=48)
         self.bicubic = self.validation.score(self.validation.bicubic).row()
@@ -174,7 +175,10 @@ class RunLog:
             values = finite(losses, done)
             for name, value in values.items():
                 self.losses[name].append(value)
-            self.bar.set_postfix_str(describe(values), refresh=False)
+            if not values.keys() & self.latest.keys():  # the adversarial phase begins
+                self.latest.clear()
+            self.latest |= values
+            self.bar.set_postfix_str(describe(self.latest), refresh=False)
             self.bar.update(self.options.batch_size)
         self.unread.clear()
 
