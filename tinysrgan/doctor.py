@@ -1,4 +1,4 @@
-"""What is here to compute with, and the one command that would mend what is missing: ``python -m tinysrgan.doctor``."""
+"""Say what there is to compute with, and which command installs what is missing: ``python -m tinysrgan.doctor``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinysrgan.core.cli import command, taken_by
 from tinysrgan.ops import parallel
 from tinysrgan.ops.device import choose_device
 
-# Packages beyond the core, and what they are for.
+# Optional packages and their use.
 EXTRAS = {
     "zxing-cpp": "reading QR codes",
     "matplotlib": "loss curves",
@@ -47,7 +47,7 @@ def show() -> int:
 
 
 def findings() -> dict[str, str]:
-    """Everything that is worth knowing, in words, and last the advice."""
+    """All findings by their labels, and last the advice."""
     driver = driver_version()
     module, where = choose_device("auto")
     return {
@@ -62,10 +62,10 @@ def findings() -> dict[str, str]:
 
 
 def advice(driver: int | None, works: bool, where: str = "") -> str:
-    """What to do to use the GPU, where that is possible: one line, mostly one command.
+    """How to use the GPU: one line, mostly one command.
 
-    driver: as ``driver_version`` gives it. works: whether a GPU is used. where: ``choose_device``'s words for that,
-    with the reason why not.
+    driver: as from ``driver_version``. works: whether a GPU is used. where: ``choose_device``'s sentence, with the
+    reason if not.
     """
     if works:
         return "nothing to mend: training and upscaling use the GPU by themselves"
@@ -80,7 +80,7 @@ def advice(driver: int | None, works: bool, where: str = "") -> str:
     pip, wanted = f"{sys.executable} -m pip", CUDA13 if driver >= 13000 else CUDA12
     install = " ".join([pip, "install", *(f'"{package}"' for package in wanted)])
     here, names = cupys(), [re.split("[<>=]", package)[0] for package in wanted]
-    if set(here) - {names[0]}:  # all kinds share one folder: the new one would be mixed with what is there
+    if set(here) - {names[0]}:  # all variants share one folder and would be mixed
         return f"{pip} uninstall --yes {' '.join(here)} && {install}"
     if any(installed(name) == "not installed" for name in names):
         return install
@@ -90,13 +90,13 @@ def advice(driver: int | None, works: bool, where: str = "") -> str:
 
 
 def cupys() -> list[str]:
-    """Every CuPy that is installed, by the names that pip knows."""
+    """The names of all installed CuPy packages."""
     names = {str(distribution.metadata["Name"]).lower() for distribution in distributions()}
     return sorted(name for name in names if re.fullmatch(r"cupy(-(cuda|rocm)[\w-]*)?", name))
 
 
 def driver_version() -> int | None:
-    """The newest CUDA that NVIDIA's driver takes, 12040 for 12.4; None without a driver."""
+    """The newest CUDA version that NVIDIA's driver supports, 12040 for 12.4; None without a driver."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             found = ctypes.c_int()
@@ -116,7 +116,7 @@ def blas() -> str:
 
 
 def extras() -> str:
-    """Which of the optional packages are here, and what those that aren't would be good for."""
+    """The missing optional packages and their use."""
     missing = [f"no {name} ({use})" for name, use in EXTRAS.items() if "not" in installed(name)]
     return ", ".join(missing) or "all here"
 

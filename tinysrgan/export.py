@@ -11,7 +11,7 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.formats.keras.nets import save_keras_generator
 from tinysrgan.inference.upscaler import read_generator
 
-# What a generator's value ranges are called where it is said what to feed it.
+# The value ranges in words.
 SPOKEN = {"signed": "-1 to 1", "unit": "0 to 1", "bytes": "0 to 255"}
 
 
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError or OSError where it can't be done."""
+    """Export as the arguments say. Raises UserError or OSError."""
     source, target = args.generator, args.output
     if target.suffix != ".h5" or target.name.endswith(".weights.h5"):
         raise UserError(f"{target} must end in .h5, and not in .weights.h5: by that, Keras knows the format.")
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when done, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """The command: 0 done, 2 an error of the user's, 130 after Ctrl-C."""
     return command(lambda: run(parser().parse_args(command_line(arguments))))
 
 

@@ -38,7 +38,7 @@ from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
 from tinysrgan.ops.device import DEVICES
 
-# What a summary calls the results that a warning is about.
+# The kinds of warnings, as the summary calls them.
 LOST, OTHER = "scanned before, not after", "unlike the input"
 
 
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError or OSError where it can't be done at all."""
+    """Upscale as the arguments say. Raises UserError or OSError if nothing can be done."""
     if args.scan and not qr_reader.available():
         raise UserError(qr_reader.MISSING)
     folder = args.input != STREAM and args.input.is_dir()
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_file(source: Path, target: Path, inputs: Collection[tuple[int, int]]) -> None:
-    """Raise UserError for all that is known to be wrong with one input and output before either is opened."""
+    """Raise UserError if the input or the output can't be used, before either is opened."""
     if source != STREAM:
         check_input(source)
     elif sys.stdin is None:
@@ -133,9 +133,9 @@ def check_file(source: Path, target: Path, inputs: Collection[tuple[int, int]]) 
 
 
 def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
-    """The images in a folder and where their results go: by the same names below ``out``, which is made.
+    """The images of a folder and the paths of their results: the same names below ``out``, which is created.
 
-    Raises UserError where there are none, or ``out`` won't do.
+    Raises UserError if there are no images, or if ``out`` can't be used.
     """
     if out == STREAM:
         raise UserError("A folder can't go to standard output: give a folder as OUT.")
@@ -145,7 +145,7 @@ def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
         raise UserError(f"{out} is IN itself, and inputs are never overwritten: give another folder as OUT.")
     left_out: list[str] = []
     sources = find_images(folder, tell=left_out.append)
-    if (results := out.resolve()).is_relative_to(folder.resolve()):  # what an earlier run left there is no input
+    if (results := out.resolve()).is_relative_to(folder.resolve()):  # earlier results are no inputs
         sources = [path for path in sources if not path.resolve().is_relative_to(results)]
     if not sources:
         raise UserError(f"{folder} holds no images but those in {out}.")

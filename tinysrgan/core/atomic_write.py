@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever lost or half written, by however many processes."""
+"""Atomic file writes and locked folders: nothing is lost or half written, whichever processes write or die."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tinysrgan.core.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows, which doesn't let anybody remove an open file
+except ImportError:  # Windows, where an open file can't be removed
     fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that at any moment ``path`` is all of the old one or all of the new one.
+    """Replace a file atomically: at any moment ``path`` is the whole old file or the whole new one.
 
-    The content goes to a temporary file in the same folder first; what a killed process left of such is removed the
-    next time. Raises OSError.
+    The content is first written to a temporary file in the same folder. Temporary files of killed processes are removed
+    at the next call. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     remove_leftovers(target.parent, target.name)
@@ -33,11 +33,11 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
             if os.name == "nt":
-                file.close()  # Windows doesn't rename an open file; elsewhere its lock lasts until it has its name
+                file.close()  # Windows can't rename an open file; elsewhere it stays locked until it is renamed
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # not every system can sync a folder, and the file is whole in any case
+    with suppress(OSError):  # not every system can sync a folder; the file is whole anyway
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -48,15 +48,15 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove the temporary files of killed processes from a folder: those of the file ``name``, or of all files.
 
-    A process that lives holds a lock on its temporary file, which also shows across containers and, where the file
-    system has locks, across machines. Where it has none, nothing is removed.
+    A running process holds a lock on its temporary file, visible across containers and, if the file system has locks,
+    across machines. On a file system without locks nothing is removed.
     """
     for path in folder.glob(f".{glob.escape(name) if name else '*'}.????????.tmp"):
         with suppress(OSError):
             if fcntl is None:
                 path.unlink()
                 continue
-            with path.open("r+b") as file:  # some systems lock only what is open for writing
+            with path.open("r+b") as file:  # some systems only lock files that are open for writing
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
@@ -71,16 +71,15 @@ def _temporary(target: Path) -> tuple[Path, BinaryIO]:
                 fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return path, file
-        file.close()  # another process took it for a leftover before it was locked
+        file.close()  # another process removed it before it was locked
 
 
 @contextmanager
 def claimed(folder: Path, numbered: bool = False) -> Iterator[Path]:
-    """Make a folder if need be and hold it for the ``with`` block against other processes; yields its path.
+    """Create a folder if it is missing and lock it for the ``with`` block; yields its path.
 
-    numbered: the name is a number, and the next one that is free is taken where the folder exists. A folder that was
-    made here and is still empty at the end is removed, and so are those above it. Raises UserError where another
-    process holds the folder, OSError where it can't be made.
+    numbered: the name is a number; if the folder exists, the next free number is used. Folders created here that are
+    empty at the end are removed. Raises UserError if another process holds the folder, OSError if it can't be created.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = None
@@ -89,7 +88,7 @@ def claimed(folder: Path, numbered: bool = False) -> Iterator[Path]:
             try:
                 folder.mkdir(parents=True)
                 break
-            except FileExistsError:  # be it since this very moment
+            except FileExistsError:  # possibly created just now by another process
                 made = [path for path in made if path != folder]
                 if not numbered:
                     break
@@ -110,21 +109,21 @@ def claimed(folder: Path, numbered: bool = False) -> Iterator[Path]:
 
 
 def _hold(folder: Path) -> int | None:
-    """Lock a folder; the lock ends with the returned descriptor, or the process. None where folders have no locks.
+    """Lock a folder until the returned descriptor is closed. Returns None where folders can't be locked.
 
-    Raises BlockingIOError where another process holds it.
+    Raises BlockingIOError if another process holds the lock.
     """
     if fcntl is None:
         return None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # a folder that may be written but not listed
+    except OSError:  # the folder is writable but not readable
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise
-    except OSError:  # a network drive, for one
+    except OSError:  # such as a network drive
         pass
     return descriptor

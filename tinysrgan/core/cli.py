@@ -1,4 +1,4 @@
-"""What the commands share: how they end, what they say, what they check before they write, how they read numbers."""
+"""What the commands share: exit codes, messages, checks before they write, parsers of options."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def command(
     stopped: str = "stopped; nothing was written.",
     no_memory: str = "There is too little memory for this.",
 ) -> int:
-    """Run a command to its exit code: its own, 2 for a mistake of the user's, 130 after Ctrl-C, with one sentence."""
+    """Run a command; return its exit code, or 2 after an error and 130 after Ctrl-C, each with one sentence."""
     with own_standard_error():
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
                 stream.reconfigure(errors="backslashreplace")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; then there is an error too
-                warnings.simplefilter("ignore", UnlikeWarning)  # upscale names each file, others judge results
+                warnings.simplefilter("ignore", RuntimeWarning)  # overflowing values raise an error too
+                warnings.simplefilter("ignore", UnlikeWarning)  # upscale says it itself, with the file's name
                 warnings.showwarning = lambda message, *_, **__: say(str(message))
                 return run()
         except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def sentence(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, without what a terminal would obey."""
+    """Escape line breaks and all else that a terminal would obey."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
@@ -111,7 +111,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def identities(paths: Iterable[Path | None]) -> set[tuple[int, int]]:
-    """The identities of those of the files that exist."""
+    """The identities of those files that exist."""
     found = set()
     for path in paths:
         with suppress(OSError):
@@ -120,13 +120,13 @@ def identities(paths: Iterable[Path | None]) -> set[tuple[int, int]]:
 
 
 def spare_inputs(path: Path, inputs: Collection[tuple[int, int]]) -> None:
-    """Raise UserError where an output file is, by whatever name, one of the inputs with these identities."""
+    """Raise UserError if an output file is, under any name, one of the inputs with these identities."""
     if path.exists() and identity(path) in inputs:
         raise UserError(f"{path} is an input too, and inputs are never overwritten: let the output go elsewhere.")
 
 
 def check_target(path: Path, inputs: Collection[tuple[int, int]], example: str = "") -> None:
-    """Raise UserError now for what is known to be wrong with an output file, not after the work is done.
+    """Raise UserError before the work is done if an output file can't be written.
 
     inputs: the identities of the files that the command reads.
     """
@@ -142,7 +142,7 @@ def check_target(path: Path, inputs: Collection[tuple[int, int]], example: str =
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all. Raises UserError where that fails."""
+    """Write a file whole or not at all. Raises UserError if that fails."""
     try:
         write_whole(path, content)
     except OSError as error:
@@ -151,7 +151,7 @@ def write(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def taken_by(stream: TextIO | None, name: str = "standard output") -> Iterator[None]:
-    """Raise UserError where nobody takes what the ``with`` block prints to a standard stream."""
+    """Raise UserError if what the ``with`` block prints to a standard stream can't be written."""
     try:
         yield
         if stream is not None:
@@ -163,7 +163,7 @@ def taken_by(stream: TextIO | None, name: str = "standard output") -> Iterator[N
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A reader of whole numbers from ``low`` to ``high`` for argparse."""
+    """A parser of integers from ``low`` to ``high`` for argparse."""
 
     def read(text: str) -> int:
         try:

@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend. Commands print their one sentence, without a traceback, and exit with 2."""
+"""Errors that a user can cause and mend. Commands print their one sentence, without a traceback, and exit with 2."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class UnlikeWarning(UserWarning):
-    """An upscaled image, shrunk back, is not the image: the generator doesn't suit it. Silence it as any warning."""
+    """An upscaled image, shrunk back, differs from the image: the generator doesn't suit it."""

@@ -1,4 +1,4 @@
-"""Where the folders lie that are no Python: kernels/ and weights/."""
+"""Paths of the folders that hold no Python: kernels/ and weights/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def _folder(name: str) -> Path:
-    """A wheel carries the folder inside the package; in a checkout it lies beside the package."""
+    """The folder is inside the package in a wheel, beside it in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 

@@ -1,4 +1,4 @@
-"""Keeps what C libraries print off standard error, without losing our own messages."""
+"""Silence what C libraries print to standard error, but not our own messages."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def own_standard_error() -> Iterator[None]:
 
 
 class _Silence:
-    """While any thread is in its ``with`` block, descriptor 2 leads nowhere."""
+    """Redirects descriptor 2 to the null device while any thread is in the ``with`` block."""
 
     def __init__(self) -> None:
         self.lock, self.threads = threading.Lock(), 0
-        self.kept: int | None = None
+        self.saved: int | None = None
 
     def __enter__(self) -> None:
         with self.lock:
             if not self.threads:
                 with suppress(OSError):  # it is closed
-                    self.kept = os.dup(2)
+                    self.saved = os.dup(2)
                     nowhere = os.open(os.devnull, os.O_WRONLY)
                     os.dup2(nowhere, 2)
                     os.close(nowhere)
@@ -46,26 +46,26 @@ class _Silence:
     def __exit__(self, *exception: object) -> None:
         with self.lock:
             self.threads -= 1
-            if not self.threads and self.kept is not None:
-                os.dup2(self.kept, 2)
-                os.close(self.kept)
-                self.kept = None
+            if not self.threads and self.saved is not None:
+                os.dup2(self.saved, 2)
+                os.close(self.saved)
+                self.saved = None
 
 
 _silence = _Silence()
 
 
 def quiet_decoders() -> AbstractContextManager[None]:
-    """Keep what libtiff and libjpeg print about a damaged file off standard error.
+    """Silence what libtiff and libjpeg print about a damaged file.
 
-    They write to descriptor 2, which all threads share. So this does something only where Python's own messages take
-    another descriptor, which ``own_standard_error`` sees to; elsewhere a message of another thread could be lost.
+    They write to descriptor 2, which all threads share. So this only works inside ``own_standard_error``, where our own
+    messages use another descriptor; elsewhere it does nothing, so that no other thread's message is lost.
     """
     return nullcontext() if uses_descriptor_2(sys.stderr) else _silence
 
 
 def uses_descriptor_2(stream: TextIO | None) -> bool:
-    """Whether what is printed to a stream goes straight to the process's standard error."""
+    """Whether a stream writes to descriptor 2, the process's standard error."""
     with suppress(OSError, ValueError):  # a stream without a descriptor
         return stream is not None and stream.fileno() == 2
     return False

@@ -1,1 +1,1 @@
-"""Files on disk: checkpoints, HDF5, and the weights that others publish."""
+"""Files on disk: checkpoints, HDF5, published weights, image metadata."""

@@ -1,14 +1,14 @@
-"""A run in one HDF5 file: nets, optimizers and how far it got. Written whole or not at all.
+"""A training run in one HDF5 file: nets, optimizers and progress. Written whole or not at all.
 
-    /                          format "tinysrgan", version 1, state (JSON: whatever the caller wants back)
+    /                          format "tinysrgan", version 1, state (JSON: any data of the caller's)
     /generator                 config (JSON: the arguments that rebuild the net)
-    /generator/body/3/conv1/w  and so on: every tensor by its path, running statistics included
+    /generator/body/3/conv1/w  and so on: every tensor by its path, buffers included
     /adam_generator            steps
     /adam_generator/m/body/3/conv1/w, /adam_generator/v/body/3/conv1/w  and so on; Muon's matrices have no v
     /discriminator, /adam_discriminator  likewise
 
-A generator by itself is such a file with its own group only. A file may come from anywhere, so it isn't trusted: only
-what lies plainly in the file itself is read, and an array only once its shape is known to be the net's.
+A generator alone is such a file with only its own group. Files are untrusted input: only plain datasets of the file
+itself are read, and only after their shapes are known to be the net's.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from tinysrgan.optimizers.adam import Adam
 
 FORMAT, VERSION = "tinysrgan", 1
 
-# Batch-norm's tensors keep the names of the first files, so that all versions of tinysrgan read each other's.
+# Batch-norm's tensors keep their original names, so that all versions of tinysrgan read each other's files.
 STORED_NAMES = {"gamma": "scale", "beta": "shift", "running_mean": "mean", "running_variance": "variance"}
 
-# What a generator may be: a hostile config could otherwise ask for a net larger than memory.
+# The allowed configs: a hostile file could otherwise ask for a net larger than memory.
 GENERATOR_CONFIG: dict[str, Any] = {
     "blocks": range(1, 65),
     "filters": range(1, 513),
@@ -46,7 +46,7 @@ GENERATOR_CONFIG: dict[str, Any] = {
     "value_range": VALUE_RANGES,
     "grey": (False, True),
 }
-# What files say that were written before there were these entries: the only value, or "not known".
+# The values of entries that older files lack.
 EARLIER = {"value_range": "signed:signed", "grey": False}
 
 
@@ -55,10 +55,10 @@ class CheckpointError(UserError):
 
 
 def save(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam], state: dict[str, Any]) -> None:
-    """Write nets and optimizers under their names, bit for bit, and ``state``: anything that JSON can say.
+    """Write nets and optimizers under their names, bit for bit, and ``state``: any JSON data.
 
-    Whatever happens on the way, a kill or a full disk included, ``path`` then holds the whole new checkpoint or still
-    the whole old one. Raises CheckpointError if it can't be written, or shouldn't be: a number in it isn't finite.
+    ``path`` holds the whole old or the whole new checkpoint at any moment, even after a kill or on a full disk. Raises
+    CheckpointError if it can't be written, or if a value isn't finite.
     """
     values = {name: to_device(array, np) for name, array in _arrays(nets, optimizers).items()}
     _check_finite(values, path)
@@ -81,10 +81,10 @@ def save(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam], 
 
 
 def load(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) -> dict[str, Any]:
-    """Fill nets and optimizers, in place, with what ``save`` stored under their names; return its ``state``.
+    """Load nets and optimizers, in place, from what ``save`` stored under their names; return its ``state``.
 
-    What the file holds under other names is left out. Raises CheckpointError before anything is changed: if the file
-    can't be read, or doesn't fit; then one message lists all missing, unexpected and misshapen tensors.
+    Other names in the file are ignored. Raises CheckpointError, before anything is changed, if the file can't be read
+    or doesn't fit; one message lists all missing, unexpected and misshapen tensors.
     """
     arrays = _arrays(nets, optimizers)
     with reading(path, CheckpointError) as file:
@@ -94,7 +94,7 @@ def load(path: Path, nets: Mapping[str, Layer], optimizers: Mapping[str, Adam]) 
         steps = {name: int(attribute(file[f"adam_{name}"], "steps")) for name in optimizers}
     _fill(arrays, values)
     for generator, config in generators:
-        generator.config["grey"] = config["grey"]  # what it has seen; the form is in the shapes
+        generator.config["grey"] = config["grey"]  # not told by the shapes
     for name, adam in optimizers.items():
         adam.steps = steps[name]
     return state
@@ -122,7 +122,7 @@ def load_generator(path: Path) -> Generator:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what ``save`` got as ``state``, or ``save_generator`` as ``info``, without reading any array."""
+    """The ``state`` given to ``save``, or the ``info`` given to ``save_generator``, without reading any array."""
     with reading(path, CheckpointError) as file:
         return _state(file, path)
 
@@ -150,7 +150,7 @@ def _fill(arrays: dict[str, Array], values: dict[str, np.ndarray]) -> None:
 
 
 def _read(file: h5py.File, arrays: dict[str, Array], path: Path) -> dict[str, np.ndarray]:
-    """Read what belongs into ``arrays``, if the file has exactly these tensors, shapes and dtypes."""
+    """Read the values for ``arrays``. Raises CheckpointError unless the file has exactly these tensors and shapes."""
     stored = objects(file)
     groups = {name.split("/")[0] for name in arrays}
     if absent := sorted(groups - stored.keys()):
@@ -177,7 +177,7 @@ def _check_finite(values: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _config(group: h5py.Group, path: Path) -> dict[str, Any]:
-    """The config of a generator's group. Raises CheckpointError where it is none."""
+    """The config of a generator's group. Raises CheckpointError if it is invalid."""
     config = json.loads(attribute(group, "config"))
     if isinstance(config, dict):
         config = EARLIER | config
@@ -195,7 +195,7 @@ def _check_config(config: Any, path: Path) -> None:
 
 
 def _state(file: h5py.File, path: Path) -> dict[str, Any]:
-    """Check that this is one of our files, and of a version that is known here; return its state."""
+    """Check the format and its version; return the state."""
     if attribute(file, "format") != FORMAT:
         raise CheckpointError(f"{path} is an HDF5 file, but not one that tinysrgan wrote.")
     version = attribute(file, "version")

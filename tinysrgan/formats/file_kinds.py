@@ -1,4 +1,4 @@
-"""What a file is that is not HDF5, by its first bytes or its name, and how to get an HDF5 file from it."""
+"""Identify a file that is not HDF5 by its first bytes, and say how to get an HDF5 file from it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIGNATURES: list[tuple[bytes, str, str]] = [
 
 
 def not_hdf5(path: Path) -> str:
-    """One sentence on a folder, or on a file that isn't HDF5. Raises OSError where it can't be read."""
+    """One sentence on a folder, or a file that isn't HDF5. Raises OSError if it can't be read."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return f"{path} is a folder, a SavedModel of TensorFlow: {RELOAD}."

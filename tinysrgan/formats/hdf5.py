@@ -1,4 +1,4 @@
-"""Reading HDF5 files with care: they may come from anywhere, so they are not trusted."""
+"""Read HDF5 files as untrusted input."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ import h5py
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.file_kinds import not_hdf5
 
-LARGEST_NAMES = 300_000_000  # bytes that a list of names may take at worst; of 64 blocks, some 200 MB
-
-DEEPEST = 20  # groups within groups; Keras has some six
+LARGEST_NAMES = 300_000_000  # bytes of a list of names at worst; about 200 MB for 64 blocks
+DEEPEST = 20  # levels of nested groups; Keras uses about six
 
 
 @contextmanager
 def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
-    """Open an HDF5 file; whatever is wrong with it, here or in the ``with`` block, is raised as one ``error``."""
+    """Open an HDF5 file; any fault of it, here or in the ``with`` block, is raised as one ``error``."""
     try:
         if not path.is_dir() and not path.is_file():
             raise error(f"There is no file {path}.")
         if path.is_dir():
             raise error(not_hdf5(path))
         with path.open("rb"):
-            pass  # what the system forbids, it says more clearly than HDF5
+            pass  # the system's error is clearer than HDF5's
         if not h5py.is_hdf5(path):
             raise error(not_hdf5(path))
         if any(size is None for size in heaps(path)):
@@ -47,9 +46,9 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
 
 
 def objects(file: h5py.File) -> dict[str, Any]:
-    """All groups and datasets of the file by path. Soft and external links are not followed, nor anything twice.
+    """All groups and datasets of the file by path, each once. Soft and external links are not followed.
 
-    Raises ValueError for groups nested deeper than ``DEEPEST``: HDF5 would take minutes to find its way.
+    Raises ValueError for groups nested deeper than ``DEEPEST``, which HDF5 would take minutes to walk.
     """
     found: dict[str, Any] = {}
     seen = {h5py.h5o.get_info(file.id).addr}
@@ -71,7 +70,7 @@ def objects(file: h5py.File) -> dict[str, Any]:
 
 
 def attribute(item: h5py.HLObject, name: str) -> Any:
-    """One text or whole number, None where it is absent. Raises ValueError for anything else."""
+    """A text or an integer; None if it is absent. Raises ValueError for anything else."""
     if name not in item.attrs:
         return None
     about = item.attrs.get_id(name)
@@ -82,9 +81,9 @@ def attribute(item: h5py.HLObject, name: str) -> Any:
 
 
 def texts(item: h5py.HLObject, name: str, largest: int) -> list[str]:
-    """A list of short texts, as Keras stores names; empty where it is absent. Raises ValueError for anything else.
+    """A list of short texts, as Keras stores names; empty if it is absent. Raises ValueError for anything else.
 
-    ``largest`` is ``largest_heap`` of the file: so much, at worst, is each text that has no fixed length.
+    ``largest``, the file's ``largest_heap``, bounds the size of each text of variable length.
     """
     if name not in item.attrs:
         return []
@@ -98,11 +97,11 @@ def texts(item: h5py.HLObject, name: str, largest: int) -> list[str]:
 
 
 def heaps(path: Path) -> Iterator[int | None]:
-    """The sizes in bytes of the file's global heaps, where its texts of variable length lie; None for one without end.
+    """The sizes in bytes of the file's global heaps, which hold texts of variable length; None for an endless heap.
 
-    HDF5 (1.14) walks a heap from object to object, for ever where one has no size, and doesn't tell how long a text
-    is. A heap begins with GCOL, its version and its size; then come objects: a number, eight bytes on their size, and
-    what they hold, filled up to a multiple of 8. The last, number 0, is what is free, and its size counts all of it.
+    HDF5 (1.14) walks a heap from object to object and never ends at an object of size 0. A heap begins with GCOL, its
+    version and its size. Its objects follow: a number, a size of eight bytes, and the content, padded to a multiple of
+    8. The last object, number 0, is the free space, and its size includes its header.
     """
     with open(path, "rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as content:
         for heap in re.finditer(rb"GCOL\x01\0\0\0", content):
@@ -118,9 +117,9 @@ def heaps(path: Path) -> Iterator[int | None]:
 
 
 def largest_heap(file: h5py.File) -> int:
-    """The size of the largest heap, in bytes: so long may each text be.
+    """The size of the largest heap, in bytes: the limit for a text.
 
-    Thousands of names can be one and the same long text in the file, and only in memory each a copy.
+    Thousands of names can share one long text in the file, and each becomes a copy in memory.
     """
     return max(filter(None, heaps(Path(file.filename))), default=0)
 
@@ -128,7 +127,7 @@ def largest_heap(file: h5py.File) -> int:
 def misfit(dataset: h5py.Dataset, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> str | None:
     """Say why a dataset can't be read as an array of this shape and one of these dtypes; None if it can.
 
-    One that was compressed, or lies in another file, is refused: there is no telling what reading it would bring in.
+    Compressed or external datasets are refused: their size in memory is unbounded.
     """
     if dataset.shape != shape:
         return f"has shape {dataset.shape}, not {shape}"

@@ -1,4 +1,4 @@
-"""What an image file carries beside its pixels: read from one, written with what was made of it."""
+"""An image file's metadata: read from the input, written with the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 TAG = ExifTags.Base
 
-# Of the tags, those that tell of the picture and not of how a file stores it.
+# Tags that describe the picture, not how a file stores it.
 DESCRIPTIVE = (
     TAG.ImageDescription,
     TAG.Make,
@@ -27,7 +27,7 @@ DESCRIPTIVE = (
     TAG.XPKeywords,
     TAG.XPSubject,
 )
-# Of EXIF's own, those that count the old pixels, or point into the old file.
+# EXIF tags that refer to the old pixels or the old file.
 STALE = {
     TAG.ExifImageWidth,
     TAG.ExifImageHeight,
@@ -42,7 +42,7 @@ XMP_TAG = 700  # in a TIFF
 XMP_KEY = "XML:com.adobe.xmp"  # in a PNG
 LARGEST_BLOCK = 65_000  # bytes of EXIF, XMP or comment in a JPEG
 
-# What each format holds, as far as Pillow writes it.
+# What Pillow can write into each format.
 HELD = {
     "PNG": {"icc_profile", "dpi", "exif", "xmp", "comment", "text"},
     "TIFF": {"icc_profile", "dpi", "exif", "xmp"},
@@ -52,14 +52,14 @@ HELD = {
     "GIF": {"comment"},
     "JPEG2000": {"comment"},
 }
-# What is told where it can't be kept; a comment mostly names the program that wrote the file.
+# Metadata whose loss is said. A comment mostly names the program that wrote the file.
 SPOKEN = {"icc_profile": "colour profile", "dpi": "resolution", "exif": "EXIF", "xmp": "XMP", "text": "texts"}
 
 
 def carried(file: Image.Image, turned: bool) -> dict[str, Any]:
-    """What a file that is open and loaded carries, by the names in ``HELD``; EXIF is None where it is damaged.
+    """The metadata of an open, loaded file, by the names in ``HELD``; EXIF is None if it is damaged.
 
-    turned: whether EXIF's rotation exchanges width and height. Once it is done, the rotation is left out.
+    turned: whether EXIF's rotation exchanges width and height. The rotation itself is left out.
     """
     texts = {key: text for key, text in getattr(file, "text", {}).items() if not key.startswith("Raw profile type")}
     xmp = file.info.get("xmp") or texts.pop(XMP_KEY, b"")
@@ -84,7 +84,7 @@ def carried(file: Image.Image, turned: bool) -> dict[str, Any]:
 
 
 def _dpi(file: Image.Image) -> tuple[float, float] | None:
-    """Pixels an inch, across and down; None where the file states none that makes sense."""
+    """Pixels per inch, (horizontal, vertical); None if the file states none, or none that makes sense."""
     exif = file.getexif()
     dpi = file.info.get("dpi")
     if dpi is None and (inches := {2: 1, 3: 2.54}.get(exif.get(TAG.ResolutionUnit, 0))):
@@ -95,7 +95,7 @@ def _dpi(file: Image.Image) -> tuple[float, float] | None:
 
 
 def _exif(source: Image.Exif) -> Image.Exif:
-    """What EXIF says of the picture, without its rotation, its size and its thumbnail."""
+    """EXIF's description of the picture, without rotation, size and thumbnail."""
     exif = Image.Exif()
     for tag in DESCRIPTIVE:
         if tag in source:
@@ -107,7 +107,7 @@ def _exif(source: Image.Exif) -> Image.Exif:
 
 
 def save_options(about: dict[str, Any], name: str, mode: str) -> tuple[dict[str, Any], list[str]]:
-    """Pillow's options that write what was ``carried`` to an image of a format and mode; and in words what is lost."""
+    """Pillow's options that write ``about`` into an image of a format and mode; and what is lost, in words."""
     kept = {key: value for key, value in about.items() if key in HELD.get(name, ())}
     lost = [SPOKEN[key] for key in about if key in SPOKEN and key not in kept]
     if (profile := kept.get("icc_profile")) and (space := profile[16:20]) != (b"GRAY" if mode[0] == "L" else b"RGB "):

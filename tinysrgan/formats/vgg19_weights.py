@@ -1,4 +1,4 @@
-"""Finds VGG19's ImageNet weights: where the user says, in ``weights/``, in the user's cache; or downloads them once."""
+"""Find VGG19's ImageNet weights: at a given path, in ``weights/`` or in the user's cache; else download them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MD5 = "253f8cb515780f3b799900260a226db6"
 
 
 class DownloadError(WeightsError):
-    """The weights are nowhere on this machine and can't be downloaded: training can still go on without them."""
+    """The weights are not on this machine and can't be downloaded; training can go on without them."""
 
 
 def vgg19_or_reason(cut: str, path: Path | None = None) -> tuple[VGG19 | None, str]:
-    """VGG19 up to layer ``cut``, or None and one sentence on why there are no weights for it here.
+    """VGG19 up to layer ``cut``; or None and one sentence that says why there are no weights.
 
-    Raises WeightsError where there is a file and it won't do.
+    Raises WeightsError if a file is found that can't be used.
     """
     try:
         return load_vgg19(find_vgg19(path), cut), ""
@@ -65,9 +65,9 @@ def cache_folder() -> Path:
 
 
 def download(target: Path, url: str = URL, size: int = SIZE, md5: str = MD5, timeout: float = 5) -> None:
-    """Download a file whose ``size`` in bytes and checksum are known; ``target`` is then that, or as it was before.
+    """Download a file of known ``size`` in bytes and checksum to ``target``, whole or not at all.
 
-    Raises DownloadError, also when nothing comes for ``timeout`` seconds.
+    Raises DownloadError, also if no data arrives for ``timeout`` seconds.
     """
     print(f"Downloading VGG19's weights ({size / 1e6:.0f} MB) to {target}", file=sys.stderr)
     content = bytearray()
@@ -90,6 +90,6 @@ def download(target: Path, url: str = URL, size: int = SIZE, md5: str = MD5, tim
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, if possible in the system's words."""
+    """The system's message, if there is one."""
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
     return getattr(cause, "strerror", None) or str(cause)

@@ -45,7 +45,7 @@ def printed_name(source: Path) -> str:
 
 
 def check_input(source: Path) -> None:
-    """Raise UserError where there is no file; to open a pipe by its name might wait for ever."""
+    """Raise UserError if there is no regular file; opening a named pipe could block for ever."""
     if not source.is_file():
         raise UserError(f"{source} is not a file; - reads a pipe." if source.exists() else f"There is no {source}.")
 

@@ -1,1 +1,1 @@
-"""Keras' HDF5 files: its weights, the order of its layers, its model description, whole nets."""
+"""Keras' HDF5 files: weights, layer order, model config, value ranges, whole nets."""

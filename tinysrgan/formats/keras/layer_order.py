@@ -4,8 +4,8 @@
     model_weights                  a whole model: the same in a group
     layers/conv2d_7/vars/0         Keras 3 (.weights.h5): layers are numbered among those of their class
 
-The last has no order between the classes. So layers are sorted by kind, and a net that is known by its kind of layers
-is put together again from the order within each. The names don't count, and nothing in the file is ever executed.
+The last has no order between classes. So layers are sorted by kind, and a net is rebuilt from the order within each
+kind. Names are ignored, and nothing in the file is executed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import h5py
 from tinysrgan.formats.hdf5 import largest_heap, objects, texts
 from tinysrgan.formats.keras.weights import WeightsError, keras_layers
 
-# The ranks of a layer's arrays tell what it is.
+# A layer's kind by the ranks of its arrays.
 KINDS = {
     (4, 1): "convolution",
     (4,): "convolution",
@@ -41,7 +41,7 @@ class Weights(NamedTuple):
 
 
 def layers_by_kind(file: h5py.File) -> dict[str, list[Weights]]:
-    """All layers that have weights, by kind, each kind in forward order. Raises ValueError where names lead nowhere."""
+    """The layers with weights, by kind, each kind in forward order. Raises ValueError for names of missing layers."""
     found: dict[str, list[Weights]] = {}
     for weights in _named_layers(file) or _numbered_layers(file):
         ranks = tuple(array.ndim for array in weights.arrays)
@@ -50,7 +50,7 @@ def layers_by_kind(file: h5py.File) -> dict[str, list[Weights]]:
 
 
 def _named_layers(file: h5py.File) -> list[Weights]:
-    """The layers in the order that the attributes give; none where there are no such attributes."""
+    """The layers in the order of the attributes; empty without attributes."""
     stored, heap = objects(file), largest_heap(file)
     root, group = ("model_weights/", stored["model_weights"]) if "model_weights" in stored else ("", file)
     layers: dict[PurePosixPath, Weights] = {}

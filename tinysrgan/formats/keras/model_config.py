@@ -1,11 +1,11 @@
-"""The graph of a whole Keras model, read from the JSON text in its ``model_config``; nothing in it is ever executed.
+"""The graph of a whole Keras model, read from the JSON in its ``model_config``; nothing in it is executed.
 
     Keras 1 and 2   "inbound_nodes": [[["conv2d_3", 0, 0, {}]]]       for each call: layer, number of its call, output
     Keras 3         "inbound_nodes": [{"args": [{... "keras_history": ["conv2d_3", 0, 0] ...}], "kwargs": {}}]
     Sequential      no nodes: each layer takes the output of the one before
 
-The result is one list of steps in forward order. Models within the model are laid flat. Layers that do nothing at
-inference are left out. An activation that a layer has as an option becomes a step of its own.
+The result is a list of steps in forward order. Nested models are flattened. Layers that do nothing at inference are
+left out. A layer's ``activation`` becomes a step of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import h5py
 from tinysrgan.formats.hdf5 import attribute
 from tinysrgan.formats.keras.weights import WeightsError
 
-IMAGE = -1  # stands for the net's input among the inputs of a step
-LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks takes some 100,000
+IMAGE = -1  # the net's input, among the inputs of a step
+LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks has about 100,000
 
 SHUFFLE = "pixel shuffle"  # Keras has no such layer, so users write their own
 OWN_SHUFFLE = re.compile("shuffle|subpixel|depth_?to_?space", re.IGNORECASE)
@@ -44,7 +44,7 @@ KERAS_1_VALUES = {"tf": "channels_last", "th": "channels_first"}
 
 
 class Step(NamedTuple):
-    """One call of a layer. ``inputs`` are the numbers of the steps whose outputs it takes; IMAGE is the net's input."""
+    """One call of a layer. ``inputs`` are the indices of the steps whose outputs it takes, or IMAGE."""
 
     kind: str
     layer: str
@@ -56,15 +56,15 @@ class Step(NamedTuple):
 
 
 def is_whole_model(file: h5py.File) -> bool:
-    """A whole model states its graph; weights alone don't."""
+    """Whether the file holds a whole model, with its graph, rather than weights alone."""
     return "model_config" in file.attrs
 
 
 def steps(file: h5py.File) -> list[Step]:
-    """All steps of a whole model; none for a file of weights alone.
+    """The steps of a whole model; empty for a file of weights alone.
 
-    Raises WeightsError for a graph that no SRGAN has, and LookupError, TypeError, ValueError or RecursionError for JSON
-    that is no model's.
+    Raises WeightsError for a graph that can't be an SRGAN's, and LookupError, TypeError, ValueError or RecursionError
+    for JSON that describes no model.
     """
     if not is_whole_model(file):
         return []
@@ -87,7 +87,7 @@ class _Reader:
         self.steps: list[Step] = []
 
     def model(self, model: dict[str, Any], inputs: list[int]) -> list[int]:
-        """Read a model that is called on ``inputs``, as step numbers; return the numbers of its outputs."""
+        """Read a model that is called on ``inputs``, indices of steps; return the indices of its outputs."""
         config = model["config"]
         if isinstance(config, list) or "input_layers" not in config:
             for layer in config if isinstance(config, list) else config["layers"]:
@@ -116,7 +116,7 @@ class _Reader:
         return [values[call][output] for call, output in references(config["output_layers"])]
 
     def layer(self, layer: dict[str, Any], inputs: list[int]) -> list[int]:
-        """Read a layer that is called on ``inputs``; return the numbers of its outputs."""
+        """Read a layer that is called on ``inputs``; return the indices of its outputs."""
         if _is_model(layer):
             return self.model(layer, inputs)
         options = dict(layer["config"])
@@ -143,7 +143,7 @@ def _is_model(layer: dict[str, Any]) -> bool:
 
 
 def _references(nodes: Any) -> Iterator[tuple[str, int, int]]:
-    """Layer, number of its call and output: all of them in a node, in any spelling."""
+    """Layer, call and output of all references in a node, in any spelling."""
     if isinstance(nodes, dict):
         nodes = list(nodes.values())
     if not isinstance(nodes, list):
@@ -170,7 +170,7 @@ def _kind(name: str, options: dict[str, Any], inputs: list[int]) -> str:
 
 
 def _activation(activation: Any) -> tuple[str, dict[str, Any]]:
-    """Kind and options of an activation: Keras names it, or describes a function or a layer."""
+    """Kind and options of an activation, given as a name, a function or a layer."""
     if isinstance(activation, dict):
         inner = activation["config"]
         return (str(activation["class_name"]), inner) if isinstance(inner, dict) else (str(inner), {})

@@ -1,7 +1,7 @@
-"""SRGAN's nets from Keras' HDF5 files, and back: generators and discriminators, whatever their layers are called.
+"""Read SRGAN's nets from Keras' HDF5 files, whatever their layers are called, and write generators.
 
-A file's layers are sorted by kind (see ``keras_model``). How many there are of each kind, and their shapes, say which
-generator it is; then the first convolution there is the first here, and so on.
+Layers are sorted by kind (``layer_order``). The number of each kind and the shapes determine the net; the first
+convolution in the file is then the first here, and so on.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tinysrgan.core.atomic_write import write_whole
+from tinysrgan.core.cli import write
 from tinysrgan.core.device import to_device
-from tinysrgan.core.errors import UserError
 from tinysrgan.formats.checkpoint import GENERATOR_CONFIG
 from tinysrgan.formats.hdf5 import misfit, reading
 from tinysrgan.formats.keras.layer_order import OTHER, Weights, layers_by_kind
@@ -31,7 +30,7 @@ from tinysrgan.models import Discriminator, Generator
 
 MOST = 50  # problems in one message
 
-# Our layers by Keras' kinds, and their tensors in Keras' order.
+# Our layer of each kind, and its tensors in Keras' order.
 TENSORS: dict[str, tuple[type[Layer], tuple[str, ...]]] = {
     "convolution": (Conv2D, ("w", "b")),
     "batch-norm": (BatchNorm, ("gamma", "beta", "running_mean", "running_variance")),
@@ -50,7 +49,7 @@ KERAS_NAMES = {
 
 
 class UnknownWiring(UserWarning):
-    """A file of weights alone is read, so nothing says whether its net is wired as ours."""
+    """The file holds weights alone, so the connections of its net are unknown."""
 
     def __init__(self, path: Path):
         super().__init__(
@@ -60,15 +59,14 @@ class UnknownWiring(UserWarning):
 
 
 def load_keras_generator(path: Path, value_range: str | None = None) -> Generator:
-    """The generator in a Keras file, on the CPU and in eval mode, with images in [-1, 1] whatever Keras' net takes.
+    """The generator in a Keras file, on the CPU and in eval mode; its images are in [-1, 1] whatever Keras' net takes.
 
-    It may be of the paper's form (pixel shuffle by ``tf.nn.depth_to_space``, PReLU shared over space) or the article's
-    (nearest upsampling, 4 x filters channels). ``value_range``, as in ``read_range``, is needed where the file doesn't
-    state it. Weights alone don't tell how the layers are connected: an UnknownWiring warning says so.
+    It may have the paper's form (pixel shuffle by ``tf.nn.depth_to_space``, PReLU shared over space) or the article's
+    (nearest upsampling, 4 x filters channels). ``value_range``, as in ``read_range``, is needed if the file doesn't
+    state it. Warns by UnknownWiring for weights alone.
 
-    Raises WeightsError if the value range is missing or contradicts the file; at the first layer in which a whole
-    model's wiring differs; and if the file can't be read or doesn't fit: then one message lists all layers that are
-    missing, extra or misshapen.
+    Raises WeightsError if the file can't be read; if the value range is missing or contradicts the file; if a whole
+    model's wiring differs, at the first layer; and if layers are missing, extra or misshapen, all in one message.
     """
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
@@ -86,11 +84,11 @@ def load_keras_generator(path: Path, value_range: str | None = None) -> Generato
 
 
 def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
-    """The discriminator in a Keras file, on the CPU and in eval mode; it gives logits, without Keras' sigmoid.
+    """The discriminator in a Keras file, on the CPU and in eval mode; its output is logits, without Keras' sigmoid.
 
-    A whole model states the slope of each LeakyReLU. For weights alone ``slope`` is that of those behind convolutions
-    (0.3 in the article's code), and the one behind the dense layer has 0.2. The values that it takes are those that its
-    first convolution was trained on, without the rescaling before it. Warns and raises as ``load_keras_generator``.
+    A whole model states the slope of each LeakyReLU. For weights alone, ``slope`` is that of the LeakyReLUs after
+    convolutions (0.3 in the article's code); the one after the dense layer has 0.2. Its input has the range of the
+    first convolution's: rescalings before it are dropped. Warns and raises as ``load_keras_generator``.
     """
     with reading(path, WeightsError) as file:
         layers = _layers(file, path)
@@ -124,8 +122,8 @@ def load_keras_discriminator(path: Path, slope: float = 0.2) -> Discriminator:
 def save_keras_generator(path: Path, generator: Generator) -> None:
     """Write a generator as Keras' weights (.h5), for ``load_weights`` of a Keras model of the same form.
 
-    All convolutions have biases, and batch-norm's epsilon is Keras' default. ``load_keras_generator`` brings back
-    every bit. Raises UserError where the file can't be written; what was there before is then intact.
+    All convolutions have biases, and batch-norm's epsilon is Keras' default. ``load_keras_generator`` restores every
+    bit. Raises UserError if the file can't be written; the old file is then intact.
     """
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
@@ -145,10 +143,7 @@ def save_keras_generator(path: Path, generator: Generator) -> None:
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
         ends = {key: generator.config[key] for key in ("value_range", "output")}
         file.attrs[STATEMENT] = json.dumps(ends)
-    try:
-        write_whole(path, image.getbuffer())
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}. What was there before is intact.") from error
+    write(path, image.getbuffer())
 
 
 # ---------------------------------------------------------------- which net it is
@@ -162,7 +157,7 @@ def _layers(file: h5py.File, path: Path) -> dict[str, list[Weights]]:
 
 
 def _architecture(layers: dict[str, list[Weights]], path: Path) -> tuple[int, int, int, str]:
-    """What the arrays tell: the generator's blocks, filters, scale and way to upscale."""
+    """The generator's blocks, filters, scale and upscale, from the shapes of its arrays."""
     kernels = [weights.arrays[0].shape for weights in layers.get("convolution", [])]
     norms = len(layers.get("batch-norm", []))
     filters = kernels[0][3] if kernels else 0
@@ -183,13 +178,13 @@ def _architecture(layers: dict[str, list[Weights]], path: Path) -> tuple[int, in
 
 
 def _our_layers(net: Sequential) -> list[tuple[str, str, Layer]]:
-    """Kind, path and layer of all that has weights, in forward order."""
+    """Kind, path and layer of all layers with weights, in forward order."""
     kinds = {layer: kind for kind, (layer, _) in TENSORS.items()}
     return [(kinds[type(layer)], layer.path, layer) for layer in net.layers() if type(layer) in kinds]
 
 
 def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsilons: list[float], path: Path) -> None:
-    """Bring the file's numbers into the net. Raises WeightsError before that if anything doesn't fit."""
+    """Copy the file's arrays into the net. Raises WeightsError before that if anything doesn't fit."""
     problems = [f"{weights} is extra" for weights in layers.get(OTHER, [])]
     chosen: list[tuple[str, Layer, str, h5py.Dataset]] = []
     for kind, (_, tensors) in TENSORS.items():
@@ -218,20 +213,22 @@ def _fill(net: Generator | Discriminator, layers: dict[str, list[Weights]], epsi
         with np.errstate(over="ignore"):
             value = array[()].astype(np.float32)
         if not np.isfinite(value).all() or (tensor == "running_variance" and (value < 0).any()):
-            raise WeightsError(f"{path} is damaged: {array.name} holds numbers that are none, or a negative variance.")
+            raise WeightsError(
+                f"{path} is damaged: {array.name} has values that are not finite or a negative variance."
+            )
         if isinstance(net, Generator) and _shuffled(name, net):
             value = _from_tensorflow(value)
         target = getattr(layer, tensor).value
         target[...] = value.reshape(target.shape)
     norms = [layer for layer in net.layers() if isinstance(layer, BatchNorm)]
     for layer, epsilon in zip(norms, epsilons, strict=False):
-        if epsilon != layer.epsilon:  # gamma makes up for the difference
+        if epsilon != layer.epsilon:  # gamma compensates
             variance = layer.running_variance.value
             layer.gamma.value *= np.sqrt((variance + layer.epsilon) / (variance + epsilon))
 
 
 def _shuffled(path: str, generator: Generator) -> bool:
-    """Is the layer of this path the convolution before a pixel shuffle?"""
+    """Whether the layer at this path is the convolution before a pixel shuffle."""
     return generator.config["upscale"] == "shuffle" and path.startswith("upscale.") and path.endswith(".conv")
 
 
@@ -241,5 +238,5 @@ def _from_tensorflow(value: np.ndarray) -> np.ndarray:
 
 
 def _to_tensorflow(value: np.ndarray) -> np.ndarray:
-    """The way back."""
+    """The inverse of ``_from_tensorflow``."""
     return value.reshape(*value.shape[:-1], -1, 4).swapaxes(-1, -2).reshape(value.shape)

@@ -1,7 +1,7 @@
 """The value ranges at both ends of a Keras generator, and its last activation.
 
-The arrays don't tell them. A whole model does, by its Rescaling layers and activations, and so do our own exports;
-for other files the user says.
+The arrays don't tell them. Whole models (by Rescaling layers and activations) and our own exports do; for other files
+the user gives them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tinysrgan.formats.keras.weights import WeightsError
 from tinysrgan.formats.keras.wiring import Parts
 from tinysrgan.models.generator import OUTPUTS, RANGES, VALUE_RANGES, rescale
 
-STATEMENT = "tinysrgan"  # the attribute in which our own exports state what the arrays don't tell
+STATEMENT = "tinysrgan"  # the attribute of our own exports
 
 
 class Ends(NamedTuple):
-    """The value ranges at both ends of a generator, and its last activation; None for what isn't known."""
+    """A generator's input and output value ranges, and its last activation; None if unknown."""
 
     inside: str | None = None
     outside: str | None = None
@@ -46,9 +46,9 @@ def read_range(text: str) -> Ends:
 
 
 def stated(file: h5py.File, model: Parts, path: Path) -> Ends:
-    """What the file itself says of the ends: an export of ours, or a whole model's rescalings and last activation.
+    """The ends that the file states: our own export's, or a whole model's rescalings and last activation.
 
-    Raises WeightsError where a Rescaling goes between no known ranges.
+    Raises WeightsError for a Rescaling between unknown ranges.
     """
     statement = attribute(file, STATEMENT)
     if statement is not None:
@@ -66,7 +66,7 @@ def stated(file: h5py.File, model: Parts, path: Path) -> Ends:
 
 
 def _through(chain: list[Step], path: Path) -> tuple[str | None, str | None]:
-    """The ranges before and after a chain of layers; None where it is empty, or holds Python code."""
+    """The ranges before and after a chain of layers; None if it is empty or contains other layers than Rescaling."""
     if not chain or any(step.kind != "Rescaling" for step in chain):
         return None, None
     ranges = [_ranges(step, path) for step in chain]
@@ -77,7 +77,7 @@ def _through(chain: list[Step], path: Path) -> tuple[str | None, str | None]:
 
 
 def _ranges(step: Step, path: Path) -> tuple[str, str]:
-    """The ranges between which a Rescaling goes; its two numbers tell both."""
+    """A Rescaling's input and output range, from its scale and offset."""
     factor, offset = step.options.get("scale"), step.options.get("offset")
     if isinstance(factor, int | float) and isinstance(offset, int | float):
         for source, target in permutations(RANGES, 2):
@@ -94,7 +94,7 @@ def _checked(ends: Ends, path: Path) -> Ends:
 
 
 def settle(stated: Ends, given: Ends, path: Path) -> Ends:
-    """Both together. Raises WeightsError where they contradict each other, or leave a range open."""
+    """Combine both. Raises WeightsError if they contradict each other, or leave a range open."""
     for known, wanted in zip(stated, given, strict=True):
         if known and wanted and known != wanted:
             raise WeightsError(

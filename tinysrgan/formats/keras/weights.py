@@ -1,14 +1,14 @@
-"""Reads Keras' HDF5 weights: of any Keras since 1.0, weights alone or whole models.
+"""Read Keras' HDF5 weights: of any Keras since 1.0, weights alone or whole models.
 
-The spellings differ, but in all of them a layer's arrays lie in a group of their own:
+The spellings differ, but a layer always has a group of its own:
 
     block1_conv1/block1_conv1_W_1:0                         Keras 1, and the published VGG19
     block1_conv1/block1_conv1/kernel:0                      Keras 2
     model_weights/block1_conv1/vgg19/block1_conv1/kernel    a whole model, sometimes with its name on the way
     layers/conv2d/vars/0                                    Keras 3; the attribute "name" of vars says "block1_conv1"
 
-So the group tells the layer, and the rank tells a kernel from a bias: the names of the arrays aren't needed. Kernels
-are (R, S, C, K), just as here.
+So the group identifies the layer, and the rank distinguishes kernel and bias; the arrays' names aren't needed. Kernels
+are (R, S, C, K), as here.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FLOATS = ("float32", "float64", "float16")
 
 
 class WeightsError(UserError):
-    """A weights file can't be read, or is not of the net that it is meant for."""
+    """A weights file can't be read, or doesn't fit the net."""
 
 
 def keras_layers(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Each layer's datasets by the layer's name, sorted by path with numbers as numbers: conv2d_2 before conv2d_10."""
+    """Each layer's datasets by the layer's name, sorted by path in natural order: conv2d_2 before conv2d_10."""
     stored = objects(file)
     found: dict[str, list[h5py.Dataset]] = {}
     for path in sorted(stored, key=lambda path: [int(x) if x.isdecimal() else x for x in re.split("([0-9]+)", path)]):
@@ -53,8 +53,8 @@ def _layer_of(path: str, stored: dict[str, Any]) -> str:
 def load_vgg19(path: Path, cut: str = "block3_conv4") -> VGG19:
     """VGG19 up to the layer ``cut``, frozen, in float32 on the CPU, with the weights of a Keras file.
 
-    Raises WeightsError if the file can't be read, or, in one message, for all layers up to ``cut`` that are missing
-    or misshapen; it also says up to which layer the file would do.
+    Raises WeightsError if the file can't be read, or if layers up to ``cut`` are missing or misshapen; the message
+    lists them all and names the last layer that the file can serve.
     """
     net = VGG19(cut)
     convolutions = [name for name in layer_names() if "conv" in name]

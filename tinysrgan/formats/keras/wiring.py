@@ -1,7 +1,7 @@
-"""Compares the graph of a whole Keras model with one of our nets: the same layers, options and connections.
+"""Check that the graph of a whole Keras model has the layers, options and connections of one of our nets.
 
-The arrays alone can't tell this. A generator without skip connections, with bilinear upsampling or with scaled
-residuals has the same arrays as SRGAN's, and gives other pictures.
+The arrays alone can't tell: a generator without skip connections, with bilinear upsampling or with scaled residuals has
+the same arrays as SRGAN's and gives different images.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KERAS_KINDS: dict[type[Layer], str] = {
     Sigmoid: "sigmoid",
 }
 
-# Options that change what a layer computes, with the values that compute what ours does.
+# Options that change what a layer computes, with the values that match ours.
 SAME_HERE: dict[str, dict[str, tuple[Any, ...]]] = {
     "Conv2D": {"padding": ("same",), "dilation_rate": ((1, 1),), "groups": (1,), "data_format": ("channels_last",)},
     "UpSampling2D": {"interpolation": ("nearest",), "size": ((2, 2),), "data_format": ("channels_last",)},
@@ -59,7 +59,7 @@ EPSILON = 1e-3  # Keras' default for batch-norm, and ours
 
 
 class Parts(NamedTuple):
-    """A net, and the rescalings before and after it. The image is the input of the net's first step."""
+    """A net, and the rescalings before and after it."""
 
     before: list[Step]
     net: list[Step]
@@ -67,7 +67,7 @@ class Parts(NamedTuple):
 
 
 def parts(steps: list[Step]) -> Parts:
-    """Split off, at both ends, the chains of layers that may rescale the values."""
+    """Split off the chains of layers at both ends that may rescale values."""
     chained = [step.kind in ("Rescaling", CODE, OPERATION) and step.inputs == (i - 1,) for i, step in enumerate(steps)]
     start = chained.index(False) if False in chained else len(steps)
     end = max((i + 1 for i in range(start, len(steps)) if not chained[i]), default=start)
@@ -76,7 +76,7 @@ def parts(steps: list[Step]) -> Parts:
 
 
 def check(steps: list[Step], net: Sequential, path: Path) -> None:
-    """Raise WeightsError at the first step that differs from ``net``'s: in its layer, its inputs or its options.
+    """Raise WeightsError at the first step that differs from ``net``'s in its layer, inputs or options.
 
     Neither ``steps`` nor ``net`` have rescalings at their ends.
     """
@@ -93,30 +93,28 @@ def check(steps: list[Step], net: Sequential, path: Path) -> None:
             )
         layer, inputs = ours
         if sorted(step.inputs) != sorted(inputs):
-            taken, wanted = (
-                " and ".join(_name(i, steps) for i in sorted(numbers)) for numbers in (step.inputs, inputs)
-            )
+            taken, wanted = (" and ".join(_name(i, steps) for i in sorted(both)) for both in (step.inputs, inputs))
             raise WeightsError(f"{path} is not wired as {form}: {step} takes {taken} instead of {wanted}; {WAY_OUT}")
         _check_options(step, layer, path)
         before = str(step)
 
 
 def epsilons(steps: list[Step]) -> list[float]:
-    """What each batch-norm adds to the variance, in forward order."""
+    """Each batch-norm's epsilon, in forward order."""
     return [float(step.options.get("epsilon", EPSILON)) for step in steps if step.kind == "BatchNormalization"]
 
 
 def slopes(steps: list[Step]) -> list[float]:
-    """The slopes of the LeakyReLUs in forward order; Keras 1 and 2 call them alpha. Keras' default is 0.3."""
+    """Each LeakyReLU's slope, in forward order; alpha in Keras 1 and 2. Keras' default is 0.3."""
     found = [step.options for step in steps if step.kind == "LeakyReLU"]
     return [float(options.get("negative_slope", options.get("alpha", 0.3))) for options in found]
 
 
-Ours = tuple[Layer, tuple[int, ...]]  # a layer and the numbers of the steps whose outputs it takes
+Ours = tuple[Layer, tuple[int, ...]]  # a layer and the indices of the steps whose outputs it takes
 
 
 def _lay_out(layer: Layer, source: int, found: list[Ours]) -> int:
-    """Append the steps of a layer that takes step ``source``; return the last's number. A Residual ends in an Add."""
+    """Append the steps of a layer whose input is step ``source``; return the last index. A Residual ends in an Add."""
     inputs: tuple[int, ...] = (source,)
     if isinstance(layer, Sequential):
         for child in layer.chain.values():
@@ -133,8 +131,8 @@ def _same_kind(ours: Ours, step: Step) -> bool:
     return step.kind == kind or (kind == SHUFFLE and step.kind == CODE)
 
 
-def _name(number: int, steps: list[Step]) -> str:
-    return str(steps[number]) if number >= 0 else "the image"
+def _name(index: int, steps: list[Step]) -> str:
+    return str(steps[index]) if index >= 0 else "the image"
 
 
 def _check_options(step: Step, layer: Layer, path: Path) -> None:
