@@ -16,6 +16,14 @@ from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
 
 OPTIMIZERS = {"adam": Adam, "muon": Muon}
+# What --augment varies; "camera" photographs some of the synthetic codes and varies the others as "hard" does.
+AUGMENTATIONS = {
+    "none": Augment(),
+    "shift": Augment(shift=0.5),
+    "hard": HARD,
+    "camera": HARD,
+    "article": ARTICLE,
+}
 
 # What each preset changes in the defaults of ``Options``.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -94,7 +102,7 @@ class Options:
         "shift",
         "none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: synthetic codes as photographs show "
         "them; the article's",
-        ("none", "shift", "hard", "camera", "article"),
+        tuple(AUGMENTATIONS),
     )
     synthetic: bool = _data(False, "train on new QR codes without end; the folder's images only judge")
     flip: bool = _data(False, "mirror half of the images; a mirrored QR code is not a QR code")
@@ -140,15 +148,10 @@ class Options:
 
 def augmentation(options: Options) -> Augment | None:
     """How ``--augment`` and ``--flip`` vary the training images at every draw. Raises UserError."""
-    if options.augment == "none" and not options.flip:
-        return None
-    if options.augment == "article":
-        return replace(ARTICLE, flip=options.flip)
     if options.augment == "camera" and not options.synthetic:
         raise UserError(
             "--augment camera photographs synthetic codes: add --synthetic, or take --augment hard for a folder."
         )
-    if options.augment in ("hard", "camera"):
-        return replace(HARD, flip=options.flip)
-    shift = 0.5 if options.augment == "shift" else 0.0
-    return Augment(flip=options.flip, shift=shift)
+    if options.augment == "none" and not options.flip:
+        return None
+    return replace(AUGMENTATIONS[options.augment], flip=options.flip)
