@@ -1,7 +1,7 @@
 """tinysrgan: an SRGAN from scratch on NumPy, small enough to be read in an afternoon.
 
 Start with ``train.py`` (the idea), then ``layers/`` (the mathematics) and ``models/`` (the nets). To use a trained
-generator from Python: ``tinysrgan.load()``, see ``api.py``; to read a photograph's codes: ``tinysrgan.rescue()``, see
+generator from Python: ``tinysrgan.load()``, see ``inference/upscaler.py``; to read a photograph's codes: ``tinysrgan.rescue()``, see
 ``rescue.py``.
 """
 

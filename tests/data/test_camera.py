@@ -99,9 +99,9 @@ def test_the_share_of_photographs():
 
 
 def test_a_folder_of_images_cannot_be_photographed():
-    with pytest.raises(UserError, match="--augment camera photographs synthetic codes: add --fresh-codes"):
+    with pytest.raises(UserError, match="--augment camera photographs synthetic codes: add --synthetic"):
         augmentation(Options(augment="camera"))
-    assert augmentation(Options(augment="camera", fresh_codes=True)) == HARD
+    assert augmentation(Options(augment="camera", synthetic=True)) == HARD
 
 
 # ---------------------------------------------------------------- printed
