@@ -1,8 +1,8 @@
 """tinysrgan: an SRGAN from scratch on NumPy, small enough to be read in an afternoon.
 
 Start with ``train.py`` (the idea), then ``layers/`` (the mathematics) and ``models/`` (the nets). To use a trained
-generator from Python: ``tinysrgan.load()``, see ``inference/upscaler.py``; to read a photograph's codes: ``tinysrgan.rescue()``, see
-``rescue.py``.
+generator from Python: ``tinysrgan.load()``, see ``inference/upscaler.py``; to read a photograph's codes:
+``tinysrgan.rescue()``, see ``rescue.py``.
 """
 
 import importlib
