@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from photographs import corners, photograph
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 import tinysrgan
 from tinysrgan.core.errors import UserError
@@ -87,21 +87,28 @@ def test_a_large_picture_is_searched_in_parts(photo):
 def test_the_generator_reads_on_where_the_camera_gives_up(photo, monkeypatch):
     monkeypatch.setattr(search, "without_generator", lambda pixels, grid: iter(()))
     monkeypatch.setattr(search, "CHEAP", 0)
-    used = []
     generator = tinysrgan.load()
-
-    def upscaler(image):
-        used.append(image.shape)
-        return generator(image)
-
-    upscaler.scale = generator.scale
-    [code] = read(photo, upscaler).codes
-    assert code.text == TEXT and used and "upscaled" in code.how
+    seen = []
+    upscale = generator.upscale
+    monkeypatch.setattr(generator, "upscale", lambda image: seen.append(image.size) or upscale(image))
+    [code] = read(photo, generator).codes
+    assert code.text == TEXT and seen and "upscaled" in code.how
 
 
 def test_noise_has_no_code_and_nothing_is_made_up():
     result = read(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))
     assert result.codes == [] and result.picture is None and result.complete
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["waves", "writing"])
+def test_textures_have_no_code_and_give_no_warning(kind):
+    y, x = np.mgrid[:48, :48]
+    waves = 128 + 60 * np.sin(x * 1.3 + 0.3 * y) * np.cos(0.9 * y)
+    writing = Image.new("L", (48, 48), 230)
+    ImageDraw.Draw(writing).multiline_text((2, 2), "8 o B e 0\noe 86 BQ\n@ O D 9 a\n6 8 B o e", fill=30, spacing=1)
+    picture = Image.fromarray(waves.astype(np.uint8)) if kind == "waves" else writing
+    assert read(picture).codes == []
 
 
 def test_tries_that_disagree_count_for_nothing(monkeypatch):

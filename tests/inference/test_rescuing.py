@@ -15,7 +15,7 @@ from tinysrgan.inference.rescuing.locate import located
 from tinysrgan.inference.rescuing.plane import homography, sampled, square, through
 from tinysrgan.inference.rescuing.redraw import completed, drawn
 from tinysrgan.inference.rescuing.symbol import VERSIONS, format_places, format_words, function_patterns
-from tinysrgan.inference.rescuing.windows import SIDE, windows
+from tinysrgan.inference.rescuing.windows import windows
 from tinysrgan.metrics.qr_reader import read_code
 
 pytest.importorskip("zxingcpp")
@@ -125,11 +125,29 @@ def test_places_where_texts_disagree_count_for_nothing():
     assert result.picture.size == (8, 4) and Findings().result(True).picture is None
 
 
+def test_a_text_that_used_up_error_correction_counts_once_it_is_read_twice():
+    found, place = Findings(), square(20)
+    weak = Rescued("a", place, "", Image.new("L", (4, 4)), sure=False)
+    found.add(weak)
+    assert not found and not found.covers(place) and found.result(True).texts == []
+    assert found.result(True).disputed == []
+    found.add(weak)
+    assert found and found.covers(place) and found.result(True).texts == ["a"]
+
+
+def test_a_text_that_used_up_error_correction_may_be_disputed():
+    found = Findings()
+    for text, sure in (("a", False), ("b", True)):
+        found.add(Rescued(text, square(20), "", Image.new("L", (4, 4)), sure))
+    assert found.result(True).texts == [] and found.result(True).disputed == [("a", "b")]
+
+
 def test_a_large_picture_is_searched_where_finder_patterns_are():
     rng = np.random.default_rng(0)
     page = np.full((700, 900), 170.0) + rng.normal(0, 4, (700, 900))
     page[420:500, 610:690] = np.asarray(photograph(TEXT, 2, corners(25, 1.2, 10)))
-    parts = windows(Image.fromarray(page.clip(0, 255).astype(np.uint8)))
-    assert all(max(part.pixels.shape) <= SIDE or part.pixels.size <= 150_000 for part in parts)
-    first = parts[0]
-    assert first.reduced == 1 and (first.corner < (610, 420)).all() and (first.corner + SIDE > (690, 500)).all()
+    parts = [part for part in windows(Image.fromarray(page.clip(0, 255).astype(np.uint8))) if part]
+    first = next(part for part in parts if part.reduced == 1)
+    middle = np.array([(650, 460)])
+    assert ((first.corner < middle) & (first.corner + first.pixels.shape[::-1] > middle)).all()
+    assert max(first.pixels.shape) < 120

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tinysrgan.inference.rescuing.camera import aligned, explained, size, view
 from tinysrgan.inference.rescuing.contrast import stretched
@@ -37,8 +38,8 @@ def without_generator(picture: np.ndarray, grid: Grid) -> Iterator[Try]:
 def with_generator(picture: np.ndarray, grid: Grid, upscaler: Upscaler) -> Iterator[Try]:
     """What the generator makes of a grey picture (H, W), alone and with a camera's model."""
     part, corner = around(picture, grid, MARGIN)
-    clear = upscaler(np.rint(255 * stretched(part)).astype(np.uint8))
-    signed = 1 - clear.astype(np.float32) / 127.5
+    clear, _ = upscaler.upscale(Image.fromarray(np.rint(255 * stretched(part)).astype(np.uint8)))
+    signed = 1 - np.asarray(clear, np.float32) / 127.5
     grid = fitted(signed, grid.moved(upscaler.scale, -corner), FINE_STEPS)
     seen = evidence(signed, grid)
     grid = grid.moved(1 / upscaler.scale).moved(1, corner)

@@ -6,11 +6,13 @@ picture is compared with blurred finder patterns; how bright and how contrasty i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
+
+from tinysrgan.inference.rescuing.contrast import box_mean
 
 PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels a module; the last is twice 1.5 times the first
 ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern is the same after a quarter turn
@@ -18,6 +20,8 @@ RADIUS = 4.4  # modules of the pattern and of its surroundings that count
 BLUR = 0.45  # pixels, a standard deviation: what the filters expect of a camera
 FLAT = 8  # grey levels; a standard deviation below that is noise
 LEAST = 0.36  # correlation below which nothing is a finder
+BETWEEN = 22.5  # degrees: as far from upright as from diagonal
+NEAR = 5  # pixels
 FINE = 5  # points across a pixel where a filter is drawn
 
 
@@ -40,37 +44,75 @@ class Finder:
         return replace(self, x=float(x), y=float(y), pitch=self.pitch * scale)
 
 
-def finders(
-    picture: np.ndarray, most: int = 12, pitches: tuple[float, ...] = PITCHES, angles: tuple[float, ...] = ANGLES
-) -> tuple[list[Finder], list[Finder]]:
+def finders(picture: np.ndarray, most: int = 12) -> tuple[list[Finder], list[Finder]]:
     """The ``most`` likely finder patterns of a grey picture (H, W), dark on light and light on dark, likeliest first.
 
     The picture should be enlarged: at less than 1.5 pixels a module, half a pixel's shift hides a pattern.
     """
-    height, width = picture.shape
-    reach = len(filters(pitches[-1], angles)[1]) // 2
-    # The border goes on around the picture, so that every filter sees all that it looks at.
-    x = np.pad(picture.astype(np.float32) - np.float32(picture.mean()), reach, mode="edge")
-    shape = (_fast(x.shape[0]), _fast(x.shape[1]))
+    x, reach = _bordered(picture, PITCHES, ANGLES)
+    shape = _shape(x)
     spectrum, squares = np.fft.rfft2(x, shape), np.fft.rfft2(x * x, shape)
 
-    def correlated(spectrum: np.ndarray, pattern: np.ndarray, half: int) -> np.ndarray:
-        rows, columns = (slice(reach - half, reach - half + size) for size in (height, width))
-        return np.fft.irfft2(spectrum * pattern, shape)[rows, columns]
-
-    best, worst = np.full((2, height, width), -1.0, np.float32)
-    size, other = np.zeros((2, height, width), np.int8)
-    for number, pitch in enumerate(pitches):
-        patterns, disc, count, half = _spectra(pitch, angles, shape)
-        mean = correlated(spectrum, disc, half) / count
-        energy = correlated(squares, disc, half) - count * mean * mean
+    def likeness(pitch: float) -> tuple[np.ndarray, np.ndarray]:
+        patterns, disc, count, half = _spectra(pitch, ANGLES, shape)
+        cut = _inner(picture, reach - half)
+        mean = np.fft.irfft2(spectrum * disc, shape)[cut] / count
+        energy = np.fft.irfft2(squares * disc, shape)[cut] - count * mean * mean
         scale = 1 / np.sqrt(np.maximum(energy, count * FLAT**2))
-        for pattern in patterns:
-            likeness = correlated(spectrum, pattern, half) * scale
-            for top, which, sign in ((best, size, 1), (worst, other, -1)):
-                better = sign * likeness > top
-                top[better], which[better] = sign * likeness[better], number
+        every = [np.fft.irfft2(spectrum * pattern, shape)[cut] for pattern in patterns]
+        return scale * np.maximum.reduce(every), scale * np.minimum.reduce(every)
+
+    return _both(likeness, PITCHES, most)
+
+
+def marks(picture: np.ndarray, most: int, pitches: tuple[float, ...]) -> tuple[list[Finder], list[Finder]]:
+    """As ``finders``, in a third of the time and roughly: at one angle, and with one measure of contrast.
+
+    That is as far from upright as from diagonal; the contrast is that of the square of 2 NEAR + 1 pixels.
+    """
+    x, reach = _bordered(picture, pitches, (BETWEEN,))
+    shape = _shape(x)
+    spectrum = np.fft.rfft2(x, shape)
+    inner = x[_inner(picture, reach)]
+    mean = box_mean(inner, NEAR)
+    scale = 1 / np.sqrt(np.maximum(box_mean(inner * inner, NEAR) - mean * mean, FLAT**2)).astype(np.float32)
+
+    def likeness(pitch: float) -> tuple[np.ndarray, np.ndarray]:
+        [pattern], _, count, half = _spectra(pitch, (BETWEEN,), shape)
+        found = np.fft.irfft2(spectrum * pattern, shape)[_inner(picture, reach - half)] * (scale / np.sqrt(count))
+        return found, found
+
+    return _both(likeness, pitches, most)
+
+
+def _both(
+    likeness: Callable[[float], tuple[np.ndarray, np.ndarray]], pitches: tuple[float, ...], most: int
+) -> tuple[list[Finder], list[Finder]]:
+    """The highest maxima, then the lowest minima, of what ``likeness`` gives for the pitches: maps of each, (H, W)."""
+    high, low = likeness(pitches[0])
+    best, worst = high.copy(), -low
+    size, other = np.zeros((2, *best.shape), np.int8)
+    for number, pitch in enumerate(pitches[1:], 1):
+        high, low = likeness(pitch)
+        for top, which, new in ((best, size, high), (worst, other, -low)):
+            which[new > top] = number
+            np.maximum(top, new, out=top)
     return _peaks(best, size, pitches, most), _peaks(worst, other, pitches, most)
+
+
+def _bordered(picture: np.ndarray, pitches: tuple[float, ...], angles: tuple[float, ...]) -> tuple[np.ndarray, int]:
+    """A picture, float32, whose border goes on around it so that every filter sees all that it looks at; how far."""
+    reach = len(filters(pitches[-1], angles)[1]) // 2
+    return np.pad(picture.astype(np.float32) - np.float32(picture.mean()), reach, mode="edge"), reach
+
+
+def _shape(x: np.ndarray) -> tuple[int, int]:
+    return _fast(x.shape[0]), _fast(x.shape[1])
+
+
+def _inner(picture: np.ndarray, start: int) -> tuple[slice, slice]:
+    height, width = picture.shape
+    return slice(start, start + height), slice(start, start + width)
 
 
 def _peaks(likeness: np.ndarray, size: np.ndarray, pitches: tuple[float, ...], most: int) -> list[Finder]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -18,13 +18,15 @@ class Rescued:
     """A code that was read.
 
     text: what it says. corners: float (4, 2), its top left, top right, bottom right and bottom left in the picture, as
-    (x, y) in pixels. how: what made it readable, in words. picture: a clear picture of it, which scans.
+    (x, y) in pixels. how: what made it readable, in words. picture: a clear picture of it, which scans. sure: whether
+    the reader had some of its error correction left.
     """
 
     text: str
     corners: np.ndarray
     how: str
     picture: Image.Image
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,49 @@ class Result:
 
 
 class Findings:
-    """The codes read so far, each place once; texts that disagree about a place count for nothing."""
+    """The codes read so far, each place once; texts that disagree about a place count for nothing.
+
+    Where the reader used up its error correction, a wrong text is the likeliest: such a text counts once it was read
+    twice.
+    """
 
     def __init__(self) -> None:
-        self.places: list[tuple[np.ndarray, dict[str, Rescued]]] = []
+        self._places: list[tuple[np.ndarray, dict[str, Rescued]]] = []
+
+    def __bool__(self) -> bool:
+        """Whether any code was read that counts."""
+        return any(map(_settled, self._texts()))
 
     def add(self, code: Rescued) -> None:
         """Take in a code, unless it was read before."""
-        for corners, texts in self.places:
+        for corners, texts in self._places:
             if _overlap(code.corners, corners):
-                texts.setdefault(code.text, code)
+                before = texts.get(code.text)
+                texts[code.text] = replace(before, sure=True) if before else code
                 return
-        self.places.append((code.corners, {code.text: code}))
+        self._places.append((code.corners, {code.text: code}))
 
     def show(self, picture: Image.Image, times: float, how: str) -> None:
         """Show the reader a picture, ``times`` as large as the one that is searched, and take in what it reads."""
         pixels = np.asarray(picture)
         for code in qr_reader.located_codes(pixels):
-            self.add(Rescued(code.text, code.corners / times, how, _cut(picture, code)))
+            self.add(Rescued(code.text, code.corners / times, how, _cut(picture, code), code.unused != 0))
 
     def covers(self, corners: np.ndarray) -> bool:
-        """Whether something was read at a place (4, 2)."""
-        return any(_overlap(corners, others) for others, _ in self.places)
+        """Whether something that counts, or that is disputed, was read at a place (4, 2)."""
+        return any(_settled(texts) and _overlap(corners, others) for others, texts in self._places)
 
     def result(self, complete: bool) -> Result:
-        every = [texts for _, texts in self.places]
-        codes = [next(iter(texts.values())) for texts in every if len(texts) == 1]
-        return Result(codes, [tuple(texts) for texts in every if len(texts) > 1], complete)
+        every = [list(texts.values()) for texts in self._texts()]
+        codes = [codes[0] for codes in every if len(codes) == 1 and codes[0].sure]
+        return Result(codes, [tuple(code.text for code in codes) for codes in every if len(codes) > 1], complete)
+
+    def _texts(self) -> list[dict[str, Rescued]]:
+        return [texts for _, texts in self._places]
+
+
+def _settled(texts: dict[str, Rescued]) -> bool:
+    return len(texts) > 1 or any(code.sure for code in texts.values())
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:

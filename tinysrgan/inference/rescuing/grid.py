@@ -52,6 +52,13 @@ def around(picture: np.ndarray, grid: Grid, modules: float) -> tuple[np.ndarray,
     return picture[top:bottom, left:right], np.array([left, top])
 
 
+def alike(one: Grid, other: Grid) -> bool:
+    """Whether two grids have about the same place and size."""
+    first, second = abs(area(one.corners)) ** 0.5, abs(area(other.corners)) ** 0.5
+    apart = np.hypot(*(one.corners.mean(axis=0) - other.corners.mean(axis=0)))
+    return bool(apart < 0.25 * min(first, second) and max(first, second) < 1.5 * min(first, second))
+
+
 def area(corners: np.ndarray) -> float:
     """The area of a quadrilateral (4, 2), positive where its corners go clockwise as seen (y points down)."""
     x, y = corners.T

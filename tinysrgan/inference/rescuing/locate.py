@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from heapq import nlargest
 
 import numpy as np
 
@@ -14,14 +14,16 @@ from tinysrgan.inference.rescuing.symbol import VERSIONS, side
 
 SLANT = 0.6  # largest cosine of the angle between the two edges that meet at the top left finder
 STRETCH = 1.8  # largest ratio of the edges' lengths, and of the finders' sizes
+A_CORNER = 8  # triples that share their top left
 TRIPLES = 6  # of finders that are looked at
+NEAREST, FARTHEST = 5, 100  # modules between two finders of a symbol, generously
 GUESS = 0.3  # how far, as a part, the number of modules may be from what the finders' sizes say
 FAR = np.array([-3.0, -1.5, 0.0, 1.5, 3.0])  # modules by which the bottom right may be off a parallelogram
 
 
 def located(picture: np.ndarray, found: list[Finder], most: int = 4) -> list[Grid]:
     """The likeliest grids of symbols in a grey picture (H, W) with these finder patterns, the best first."""
-    rough = [guess for triple in triples(found)[:TRIPLES] for guess in _versions(picture, *triple)]
+    rough = [guess for triple in triples(found, TRIPLES) for guess in versions(picture, *triple)]
     rough.sort(key=lambda grid: -grid.score)
     grids = []
     for grid in rough[:most]:
@@ -32,28 +34,41 @@ def located(picture: np.ndarray, found: list[Finder], most: int = 4) -> list[Gri
     return grids
 
 
-def triples(found: list[Finder]) -> list[tuple[Finder, Finder, Finder]]:
-    """Finders that may be a symbol's top left, top right and bottom left, the likeliest first."""
-    rated = []
-    for corner, right, below in permutations(found, 3):
-        pitches = [corner.pitch, right.pitch, below.pitch]
-        u, v = right.centre - corner.centre, below.centre - corner.centre
-        lengths = np.hypot(*u), np.hypot(*v)
-        cross = u[0] * v[1] - u[1] * v[0]
-        if cross <= 0 or max(pitches) > STRETCH * min(pitches) or max(lengths) > STRETCH * min(lengths):
-            continue
-        slant = abs(u @ v) / (lengths[0] * lengths[1])
-        apart = np.sqrt(cross) / np.exp(np.mean(np.log(pitches)))
-        if slant > SLANT or not (side(VERSIONS[0]) - 7) / 1.4 < apart < (side(VERSIONS[-1]) - 7) * 1.4:
-            continue
-        uneven = abs(np.log(lengths[0] / lengths[1])) + np.ptp(np.log(pitches))
-        rating = corner.likeness + right.likeness + below.likeness - 0.4 * slant - 0.3 * uneven
-        rated.append((rating, (corner, right, below)))
-    rated.sort(key=lambda item: -item[0])
-    return [triple for _, triple in rated]
+def triples(found: list[Finder], most: int) -> list[tuple[Finder, Finder, Finder]]:
+    """Finders that may be a symbol's top left, top right and bottom left, the ``most`` likely, the likeliest first."""
+    if len(found) < 3:
+        return []
+    places = np.array([finder.centre for finder in found])
+    sizes = np.log([finder.pitch for finder in found])
+    likeness = np.array([finder.likeness for finder in found])
+    rated: list[tuple[float, int, int, int]] = []
+    for corner, finder in enumerate(found):
+        to_other = places - finder.centre
+        lengths = np.hypot(*to_other.T)
+        similar = abs(sizes - sizes[corner]) <= np.log(STRETCH)
+        near = np.flatnonzero(similar & (lengths > NEAREST * finder.pitch) & (lengths < FARTHEST * finder.pitch))
+        x, y = to_other[near].T
+        length, size = np.log(lengths[near]), sizes[near]
+        across, down = np.meshgrid(np.arange(len(near)), np.arange(len(near)), indexing="ij")
+        cross = x[across] * y[down] - y[across] * x[down]
+        area = np.exp(length[across] + length[down])
+        slant = abs(x[across] * x[down] + y[across] * y[down]) / area
+        longer = abs(length[across] - length[down])
+        largest = np.maximum(np.maximum(size[across], size[down]), sizes[corner])
+        spread = largest - np.minimum(np.minimum(size[across], size[down]), sizes[corner])
+        apart = np.sqrt(np.maximum(cross, 0)) / np.exp((size[across] + size[down] + sizes[corner]) / 3)
+        fits = (apart > (side(VERSIONS[0]) - 7) / 1.4) & (apart < (side(VERSIONS[-1]) - 7) * 1.4)
+        fits &= (slant <= SLANT) & (longer <= np.log(STRETCH)) & (spread <= np.log(STRETCH))
+        rating = likeness[near][across] + likeness[near][down] - 0.4 * slant - 0.3 * (longer + spread)
+        rating[~fits] = -np.inf
+        for which in np.argsort(-rating, axis=None)[:A_CORNER]:
+            i, j = divmod(int(which), len(near))
+            if fits[i, j]:
+                rated.append((float(rating[i, j]) + finder.likeness, corner, int(near[i]), int(near[j])))
+    return [(found[a], found[b], found[c]) for _, a, b, c in nlargest(most, rated)]
 
 
-def _versions(picture: np.ndarray, corner: Finder, right: Finder, below: Finder) -> list[Grid]:
+def versions(picture: np.ndarray, corner: Finder, right: Finder, below: Finder) -> list[Grid]:
     """Grids of the two versions that fit best, roughly, given the finders of a symbol."""
     a, b, c = corner.centre, right.centre, below.centre
     pitch = float(np.mean([corner.pitch, right.pitch, below.pitch]))

@@ -6,14 +6,14 @@
 3. Where nothing was read, a small picture is upscaled whole.
 
 No text is made up: the reader's own error correction has to accept it. Where two tries read different texts at the same
-place, neither counts.
+place, neither counts. Where the reader's error correction is used up, a second try has to read the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ ENLARGED = 2  # times, for the finders' filters
 LIKELY = 0.45  # score of a grid that is tried though other codes were read
 POSSIBLE = 0.38  # score below which no grid is tried
 TRIED = 12  # grids at most
+SAME = 0.5  # modules by which the corners of one grid differ at most, where it is found twice
 HOPELESS = 3  # grids after which nothing is expected of the others, where none was read
 TOGETHER = 4  # windows between two looks at the clock
 
@@ -58,6 +59,12 @@ class Candidate(NamedTuple):
     def corners(self) -> np.ndarray:
         """Its corners in the picture."""
         return self.window.outside(self.grid).corners
+
+    def repeats(self, other: Candidate) -> bool:
+        """Whether it is the same grid, but for less than a module, perhaps found at another size."""
+        near = self.grid.pitch * self.window.reduced * SAME
+        alike = self.inverted == other.inverted and self.grid.version == other.grid.version
+        return alike and bool(abs(self.corners - other.corners).max() < near)
 
 
 def search(
@@ -84,25 +91,27 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
     found.show(picture, 1, "as it is")
     yield 0.02
     small = picture.width * picture.height <= SMALL
-    if small and not found.places:
+    if small and not found:
         for large, times, sharpened in variants(picture, VARIANTS[:CHEAP], LARGEST):
             ways = "enlarged and sharpened" if sharpened else "enlarged"
             found.show(large, times, f"{ways}, without the generator")
             yield 0.1
-    candidates: list[Candidate] = []
-    parts = windows(picture)
-    for start in range(0, len(parts), TOGETHER):
-        for some in parallel_map(_candidates, parts[start : start + TOGETHER]):
-            candidates += some
-        yield 0.1 + 0.4 * start / len(parts)
-    candidates.sort(key=lambda candidate: -candidate.grid.score)
-    for number, candidate in enumerate(candidates[:TRIED]):
-        if candidate.grid.score < (LIKELY if found.places or number >= HOPELESS else POSSIBLE):
-            break
-        for _ in _tried(candidate, upscaler, found):
-            yield 0.5 + 0.4 * number / TRIED
-    if small and not found.places:
-        clear = upscaler()(Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8)))
+    waiting: list[Candidate] = []
+    tried: list[Candidate] = []
+    parts, part = windows(picture), 0.1
+    while some := list(islice(parts, TOGETHER)):
+        for candidates in parallel_map(_candidates, [window for window in some if window]):
+            waiting += candidates
+        part += (0.9 - part) / 10
+        yield part
+        for _ in _tries(waiting, LIKELY, TRIED, tried, upscaler, found):
+            yield part
+    if not found:
+        for _ in _tries(waiting, POSSIBLE, HOPELESS, tried, upscaler, found):
+            yield part
+    if small and not found:
+        clear = Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8))
+        clear, _ = upscaler().upscale(clear)
         found.show(clear, upscaler().scale, "the whole picture upscaled by the generator")
         yield 1
 
@@ -122,16 +131,32 @@ def _candidates(parts: Sequence[Window]) -> list[Candidate]:
     return found
 
 
+def _tries(
+    candidates: list[Candidate],
+    least: float,
+    most: int,
+    tried: list[Candidate],
+    upscaler: Callable[[], Upscaler],
+    found: Findings,
+) -> Iterator[None]:
+    """Try to read candidates with this score at least, the best first; ``tried`` grows to ``most`` at most."""
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.grid.score):
+        if candidate.grid.score < least or len(tried) >= most:
+            return
+        if not found.covers(candidate.corners) and not any(map(candidate.repeats, tried)):
+            tried.append(candidate)
+            yield from _tried(candidate, upscaler, found)
+
+
 def _tried(candidate: Candidate, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[None]:
     """Try to read a candidate, until something is read where it lies; yields between the tries."""
-    if found.covers(candidate.corners):
-        return
     pixels, grid = candidate.pixels, candidate.grid
     later = (tries for make in (upscaler,) for tries in with_generator(pixels, grid, make()))
     for modules, fitted, how in chain(without_generator(pixels, grid), later):
         picture = drawn(completed(modules, fitted.version))
-        if text := qr_reader.read_code(picture):
+        for code in qr_reader.located_codes(picture)[:1]:
             corners = candidate.window.outside(fitted).corners
-            found.add(Rescued(text, corners, how, Image.fromarray(picture)))
-            return
+            found.add(Rescued(code.text, corners, how, Image.fromarray(picture), code.unused != 0))
+            if found.covers(corners):
+                return
         yield
