@@ -26,8 +26,11 @@ def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def through(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., N, 2) mapped by homographies (..., 3, 3)."""
-    mapped = points @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2]
-    return mapped[..., :2] / mapped[..., 2:]
+    x, y = points[..., 0], points[..., 1]
+    # By rows, which is quicker than a product of many small matrices.
+    rows = np.moveaxis(matrix, (-2, -1), (0, 1))[..., None]
+    u, v, w = (a * x + b * y + c for a, b, c in rows)
+    return np.stack([u / w, v / w], axis=-1)
 
 
 def square(side: float) -> np.ndarray:
