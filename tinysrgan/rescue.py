@@ -39,6 +39,7 @@ from tinysrgan.core.cli import (
 )
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
 from tinysrgan.inference.image_files import check_input, read, write
@@ -51,6 +52,7 @@ from tinysrgan.ops.device import DEVICES
 from tinysrgan.upscale import folder_jobs
 
 SECONDS = 60.0
+CAMERA = "qr_x4_camera.h5"  # of those in weights/ the one trained on photographs of codes
 
 
 def rescue(
@@ -86,7 +88,7 @@ def rescue(
 
 @cache
 def _shipped() -> Upscaler:
-    return load()
+    return load(WEIGHTS / CAMERA)
 
 
 class _Callable(ModuleType):
@@ -120,7 +122,12 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="picture, folder of them, or - for standard input")
     add("output", type=Path, metavar="OUT", nargs="?", help="picture, or folder where IN is one, or - for a PNG")
-    add("--weights", type=Path, metavar="FILE", help="generator.h5 of a training run (default: the shipped one)")
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="generator.h5 of a training run (default: qr_x4_camera.h5)",
+    )
     add("--seconds", type=real(0), default=SECONDS, metavar="S", help="stop a picture's search then (%(default)g)")
     add("--json", type=Path, metavar="FILE", help="write what was found for programs; - is standard output")
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
@@ -146,7 +153,7 @@ def run(words: argparse.Namespace) -> int:
         check(words.input, words.output, inputs)
     if words.json and words.json != STREAM:
         check_target(words.json, inputs, example="found.json")
-    upscaler = load(words.weights, words.device)
+    upscaler = load(words.weights or WEIGHTS / CAMERA, words.device)
     texts = sys.stderr if STREAM in (words.output, words.json) else sys.stdout
     report, empty = [], 0
     with progress(len(jobs), "file", hidden=not folder) as done:

@@ -22,9 +22,11 @@ import tinysrgan
 from tinysrgan.core.cli import command, progress, say, whole
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import decode
 from tinysrgan.inference.rescuing.classical import variants
 from tinysrgan.metrics import qr_reader
+from tinysrgan.rescue import CAMERA
 
 Read = Callable[[Image.Image], list[str]]  # of a grey picture
 
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.qr.photographs", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("folder", type=Path, help="pictures and photos.json, which says what they show")
-    add("--weights", type=Path, metavar="FILE", help="another generator than the one that ships")
+    add("--weights", type=Path, metavar="FILE", help="another generator than qr_x4_camera.h5")
     add("--versions", type=whole(1, 40), default=40, metavar="N", help="only codes up to this version")
     add("--every", type=whole(1), default=1, metavar="N", help="only every Nth photograph (1)")
     add("--only", nargs="+", metavar="WAY", help="only these ways of reading, by the first word of their names")
@@ -92,7 +94,7 @@ def entries(folder: Path, versions: int, every: int) -> list[dict[str, Any]]:
 
 def all_ways(words: argparse.Namespace) -> dict[str, Read]:
     """The ways of reading by their names; WeChat's reader only where OpenCV has it."""
-    upscaler = tinysrgan.load(words.weights)
+    upscaler = tinysrgan.load(words.weights or WEIGHTS / CAMERA)
     ways: dict[str, Read] = {
         "lanczos (x1, x2, x4)": lanczos,
         "classical (20 variants)": classical,

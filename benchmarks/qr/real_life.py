@@ -19,9 +19,11 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 import tinysrgan
 from benchmarks.qr.photographs import enlarged
 from tinysrgan.core.cli import command, command_line, progress, whole
+from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
 from tinysrgan.metrics.qr_reader import read_codes
+from tinysrgan.rescue import CAMERA
 
 FINE = 16  # pixels per module of the large symbol
 SEED = 11
@@ -31,10 +33,12 @@ Scene = Callable[[np.random.Generator, Image.Image], Image.Image]  # from the la
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.qr.real_life", description=__doc__.split("\n\n")[0])
     parser.add_argument("--count", type=whole(1), default=20, metavar="N", help="pictures of each scene (20)")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="another generator than the one that ships")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="another generator than the one trained on photographs"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results", metavar="DIR")
     args = parser.parse_args(command_line(arguments))
-    upscaler = tinysrgan.load(args.weights)
+    upscaler = tinysrgan.load(args.weights or WEIGHTS / CAMERA)
     lines = [
         "| scene | scan as they are | enlarged (Lanczos) | rescued | misread |",
         "| --- | ---: | ---: | ---: | ---: |",
