@@ -151,7 +151,9 @@ def test_a_run_can_move_between_cpu_and_gpu(tmp_path, capsys):
 
     def losses(run: str) -> list[list[float]]:
         with open(tmp_path / run / "log.csv", newline="") as file:
-            return [[float(row[name] or 0) for name in ("pixel", "content", "D(fake)")] for row in csv.DictReader(file)]
+            return [
+                [float(row[name] or 0) for name in ("pixel", "content", "adversarial")] for row in csv.DictReader(file)
+            ]
 
     assert main([data, *size, "--out", str(tmp_path / "cpu"), "--device", "cpu"]) == 0
     assert main([data, *size, "--out", str(tmp_path / "mixed"), "--device", "cpu", "--steps", "0"]) == 0
