@@ -50,7 +50,7 @@ def measure(options: Options, folder: Path, rounds: int, seconds: float) -> Time
     pairs = ImagePairs(training, options.hr_size, options.scale, augmentation(options), options.seed)
     for path in training:
         pairs.sources.get(path)
-    vgg = None if options.content == "pixels" else VGG19(options.content)
+    vgg = None if options.content_loss == "pixels" else VGG19(options.content_loss)
     srgan = SRGAN.build(options, vgg, np)
     steps = count()
 

@@ -7,6 +7,7 @@
 import ctypes
 import os
 import sys
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -40,13 +41,27 @@ class NVRTC:
         args = [*OPTIONS, *options, CUPY_OPTIONS[0], f"-arch=sm_{architecture}", CUPY_OPTIONS[1]]
         args.append("--ptxas-options=-v")
         c_args = (ctypes.c_char_p * len(args))(*[arg.encode() for arg in args])
-        status = self.library.nvrtcCompileProgram(program, len(args), c_args)
+        with same_locale():
+            status = self.library.nvrtcCompileProgram(program, len(args), c_args)
         size = ctypes.c_size_t()
         self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
         log = ctypes.create_string_buffer(size.value)
         self.library.nvrtcGetProgramLog(program, log)
         self.library.nvrtcDestroyProgram(ctypes.byref(program))
         return status == 0, log.value.decode()
+
+
+@contextmanager
+def same_locale():
+    """NVRTC 12.0 leaves its thread in the locale "C", in which Python's text files and pipes are ASCII."""
+    uselocale = getattr(ctypes.CDLL(None), "uselocale", None)
+    if uselocale is None:
+        yield
+        return
+    uselocale.argtypes, uselocale.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = uselocale(None)
+    yield
+    uselocale(before)
 
 
 @cache
