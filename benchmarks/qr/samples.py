@@ -42,6 +42,7 @@ STILL = Camera(
     contrast=255,
     around_share=0,
     inverted_share=0,
+    resampled_share=0,
     blur_share=0,
     motion_share=0,
     falloff_share=0,

@@ -123,7 +123,8 @@ def test_most_originals_of_photographs_scan(photographs):
     for code in photographs:
         side = len(code.lr)
         assert code.lr.shape == (side, side) and code.hr.shape == (4 * side, 4 * side) and code.centres is None
-        assert code.hr[0].min() == code.hr[-1].min() == code.hr[:, 0].min() == code.hr[:, -1].min() == 255
+        border = np.concatenate([code.hr[0], code.hr[-1], code.hr[:, 0], code.hr[:, -1]])
+        assert set(border) in ({255}, {0})  # 0 around an inverted code
         assert read_code(code.hr) in (code.text, None)
     assert np.mean([read_code(code.hr) == code.text for code in photographs]) > 0.9
 
@@ -372,7 +373,8 @@ def test_rows_of_scene_optics_and_sensor_change_only_lr():
     plain = swept("none")
     for name in ("noise 16", "inverted", "JPEG 40", "blur 0.5", "light falls off by half"):
         code = swept(name)
-        np.testing.assert_array_equal(code.hr, plain.hr)
+        hr = 255.0 - code.hr if name == "inverted" else code.hr
+        np.testing.assert_allclose(hr, plain.hr, atol=name == "inverted")
         assert np.abs(code.lr.astype(int) - plain.lr).max() > 20
     light = [swept(name).lr.mean() for name in ("ink +0.2", "ink +0.1", "none", "ink -0.1", "ink -0.2")]
     assert light == sorted(light)

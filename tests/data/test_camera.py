@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("qrcode")
 pytest.importorskip("zxingcpp")
@@ -15,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmark is no part o
 from benchmarks.qr.samples import STILL, photographed
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.augment import HARD
-from tinysrgan.data.camera import FINE, MODULE, Camera
-from tinysrgan.data.qr_codes import is_reserved, modules
+from tinysrgan.data.camera import FILTERS, FINE, MODULE, Camera
+from tinysrgan.data.qr_codes import capacity, is_reserved, modules
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.metrics.qr_reader import read_code
 from tinysrgan.training.config import Options, augmentation
@@ -80,13 +81,12 @@ def test_originals_scan_in_versions_1_to_6():
 
 
 def test_no_text_of_the_benchmark_is_photographed():
-    small = replace(WHOLE, pitch=(0.7, 0.8), bend_share=0)  # so that the whole code is in the frame
+    small = replace(WHOLE, pitch=(0.5, 0.55), bend_share=0)  # so that the whole code is in the frame
     stream = SyntheticCodes(seed=7, camera=small, camera_share=1)
-    texts = [stream.code(np.random.default_rng([7, 3, draw]))[0] for draw in range(40)]
-    assert not any(map(is_reserved, texts))
     found = [read_code(stream.pair(draw)[1]) for draw in range(40)]
-    assert all(one in (text, None) for one, text in zip(found, texts, strict=True))
-    assert sum(one is not None for one in found) > 35
+    texts = [text for text in found if text is not None]
+    assert len(texts) > 35 and not any(map(is_reserved, texts))
+    assert max(map(len, texts)) > capacity(4, "L", "address")  # of larger codes, too
 
 
 def test_the_share_of_photographs():
@@ -217,17 +217,18 @@ def test_ink_and_paper_have_their_levels():
     assert all(int(lr.max()) - lr.min() >= 54 for lr in drawn) and max(lr.min() for lr in drawn) > 80
 
 
-def test_an_inverted_code_is_bright_on_dark_and_hr_is_not():
-    (lr, hr), (inverted, same) = shot(STILL), shot(replace(STILL, inverted_share=1))
-    assert np.abs(255 - lr.astype(int) - inverted).max() <= 1
-    np.testing.assert_array_equal(hr, same)
+def test_an_inverted_code_is_bright_on_dark_in_lr_and_hr():
+    (lr, hr), (inverted_lr, inverted_hr) = shot(STILL), shot(replace(STILL, inverted_share=1))
+    assert np.abs(255 - lr.astype(int) - inverted_lr).max() <= 1
+    np.testing.assert_allclose(255.0 - hr, inverted_hr, atol=1)
+    assert read_code(inverted_hr) == "CAMERA"
 
 
 def test_clutter_begins_where_the_quiet_zone_ends():
     for share, quiet in ((0, 2), (1, 0)):
-        camera = replace(STILL, around_share=1, quiet=(2, 2), no_quiet_share=share, contrast=130, white=130)
+        camera = replace(STILL, around_share=1, quiet=(2, 2), no_quiet_share=share)
         u, v = np.meshgrid(*[np.linspace(-6, SIDE + 6, 400)] * 2)
-        scene = camera.scene(np.zeros_like(u), u, v, SIDE, rng(5))
+        scene = camera.scene(np.full_like(u, 130), u, v, SIDE, rng(5))
         inside = (np.minimum(u, v) >= -quiet) & (np.maximum(u, v) <= SIDE + quiet)
         assert (scene[inside] == 130).all() and (scene[~inside] == 130).mean() < 0.01
         assert scene.min() >= 0 and scene.max() <= 255
@@ -268,6 +269,15 @@ def test_noise_has_its_standard_deviation():
     for noise in (4, 12):
         noisy = replace(STILL, noise=(noise, noise)).sensor(grey, rng(0))
         assert noisy.std() == pytest.approx(noise, rel=0.04) and noisy.mean() == pytest.approx(128, abs=0.6)
+
+
+def test_software_shrinks_with_its_own_filters():
+    scene = rng(0).uniform(0, 255, (64, 64)).astype(np.float32)
+    camera = replace(STILL, resampled_share=1)
+    shrunk = [camera.pixels(scene, 8, rng(seed)) for seed in range(12)]
+    filters = [Image.fromarray(scene).resize((8, 8), one) for one in FILTERS]
+    assert {next(i for i, one in enumerate(filters) if np.array_equal(one, lr)) for lr in shrunk} == {0, 1, 2}
+    np.testing.assert_allclose(STILL.pixels(scene, 8, rng(0)), scene.reshape(8, 8, 8, 8).mean(axis=(1, 3)), rtol=1e-5)
 
 
 def test_light_falls_off_from_one_side_to_the_other():

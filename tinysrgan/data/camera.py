@@ -1,13 +1,14 @@
 """Photographs of QR codes: random effects of printing, a camera and a file format.
 
 Each draw starts from a flat plane that shows the code. The result is two images with the same geometry: LR is what a
-camera would store, HR is the code alone, pure black on white. The stages, in order:
+camera would store, HR is the code alone, pure black on white (white on black for an inverted code). The stages, in
+order:
 
     printed    ink spreads or shrinks; modules are squares, rounded or dots; a logo may cover the middle
     pose       quarter turns, rotation, tilt with perspective, gentle curvature, any place in the frame
     scene      grey levels of ink and paper, the width of the quiet zone, clutter around it, inverted codes
     optics     defocus and motion blur
-    sensor     the average over a pixel, uneven light, sharpening with halos, noise, 8 bits, JPEG
+    sensor     pixels, uneven light, sharpening with halos, noise, 8 bits, JPEG
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tinysrgan.data.images import quantize
 
 MODULE = 12  # pixels of the plane per module, in both directions
 FINE = 8  # samples per LR pixel, in both directions
+FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Camera:
     black: tuple[float, float] = (0, 120)
     contrast: float = 55  # paper is at least this much brighter than ink,
     white: float = 255  # and at most this bright
-    inverted_share: float = 0.05
+    inverted_share: float = 0.1
     quiet: tuple[float, float] = (1, 4)  # modules
     no_quiet_share: float = 0.06
     around_share: float = 0.6  # clutter begins where the quiet zone ends
@@ -75,6 +77,7 @@ class Camera:
     motion: tuple[float, float] = (0, 1.3)  # in LR pixels, or in modules if these are larger
     motion_share: float = 0.15
     # sensor
+    resampled_share: float = 0.5  # of photographs that software has shrunk; pixels of the others are averages
     falloff: tuple[float, float] = (0, 0.5)  # the part of the light that is missing at the dark side of the frame
     falloff_share: float = 0.4
     sharpening: tuple[float, float] = (0, 1.5)  # weight of the unsharp mask
@@ -98,9 +101,10 @@ class Camera:
         last = len(printed) - 1
         at = np.clip((v * MODULE).astype(int), 0, last), np.clip((u * MODULE).astype(int), 0, last)
         hr = 255 * (1 - _block_means(inside * _plane(symbol)[at], lr_size * scale))
-        scene = self.scene(inside * printed[at], u, v, count, rng)
-        lr = self.sensor(_block_means(self.optics(scene, pitch, rng), lr_size), rng)
-        return lr, quantize(hr)
+        ink, paper = self.levels(rng)
+        scene = self.scene(paper + (ink - paper) * inside * printed[at], u, v, count, rng)
+        lr = self.sensor(self.pixels(self.optics(scene, pitch, rng), lr_size, rng), rng)
+        return lr, quantize(hr if ink < paper else 255 - hr)
 
     def printed(self, symbol: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The code in ink, from 0 (paper) to 1, float32 (MODULE n, MODULE n)."""
@@ -149,21 +153,24 @@ class Camera:
             x, y = (x, y + bend * x * x) if rng.random() < 0.5 else (x + bend * y * y, y)
         return x + count / 2, y + count / 2
 
-    def scene(self, ink: np.ndarray, u: np.ndarray, v: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Grey levels of the samples: the code, its paper, and the clutter beyond the quiet zone."""
+    def levels(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Grey levels of ink and paper; ink is the brighter one in an inverted code."""
         if rng.random() < self.clean_share:
             black, white = 0.0, 255 * float(rng.uniform(*self.clean_white))
         else:
             black = float(rng.uniform(*self.black))
             white = float(rng.uniform(black + self.contrast, self.white))
-        if rng.random() < self.inverted_share:
-            black, white = white, black
-        scene = white + (black - white) * ink
-        if rng.random() < self.around_share:
-            quiet = 0.0 if rng.random() < self.no_quiet_share else rng.uniform(*self.quiet)
-            outside = (np.minimum(u, v) < -quiet) | (np.maximum(u, v) > count + quiet)
-            scene = np.where(outside, self.clutter(len(scene), rng), scene)
-        return scene
+        return (white, black) if rng.random() < self.inverted_share else (black, white)
+
+    def scene(
+        self, printed: np.ndarray, u: np.ndarray, v: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Grey levels of the samples: the printed code with its paper, and the clutter beyond the quiet zone."""
+        if rng.random() >= self.around_share:
+            return printed
+        quiet = 0.0 if rng.random() < self.no_quiet_share else rng.uniform(*self.quiet)
+        outside = (np.minimum(u, v) < -quiet) | (np.maximum(u, v) > count + quiet)
+        return np.where(outside, self.clutter(len(printed), rng), printed)
 
     def clutter(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Grey levels of what surrounds a code, (size, size): smooth shades, and bars in a share of the draws."""
@@ -190,6 +197,13 @@ class Camera:
             shifted = [np.roll(scene, (round(s * np.sin(way)), round(s * np.cos(way))), (0, 1)) for s in steps]
             scene = np.stack(shifted).mean(axis=0)
         return scene
+
+    def pixels(self, scene: np.ndarray, lr_size: int, rng: np.random.Generator) -> np.ndarray:
+        """Real grey levels (lr_size, lr_size): averages over a pixel, or what a filter for shrinking makes."""
+        if rng.random() >= self.resampled_share:
+            return _block_means(scene, lr_size)
+        fine = Image.fromarray(scene.astype(np.float32))
+        return np.asarray(fine.resize((lr_size, lr_size), FILTERS[rng.integers(len(FILTERS))]))
 
     def sensor(self, lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Real grey levels (lr_size, lr_size) as uint8, with uneven light, sharpening, noise and JPEG."""

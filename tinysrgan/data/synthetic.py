@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tinysrgan.data.images import DataError, quantize, to_unit
 from tinysrgan.data.qr_codes import KINDS, LEVELS, VERSIONS, modules, number, payload, straight, turned
 
 SHARES = (0.1, 0.25, 0.4, 0.25)  # of versions 1 to 4
+CAMERA_SHARES = (0.1, 0.22, 0.32, 0.24, *6 * [0.02])  # of versions 1 to 10; a camera may come closer to a large code
 
 
 class SyntheticCodes:
@@ -24,8 +26,8 @@ class SyntheticCodes:
     depends only on the seed and the step.
 
     ``augment`` rotates and shifts codes, and blurs, darkens and adds noise to LR. With ``camera``, a share of the codes
-    (``camera_share``) is photographed by it instead. Raises DataError if ``augment`` has other changes or if the sizes
-    don't fit, UserError without the package qrcode.
+    (``camera_share``), of versions 1 to 10, is photographed by it instead. Raises DataError if ``augment`` has other
+    changes or if the sizes don't fit, UserError without the package qrcode.
     """
 
     EPOCH = 10_000  # codes; as many as the article's public set has images
@@ -54,10 +56,10 @@ class SyntheticCodes:
     def __len__(self) -> int:
         return self.EPOCH
 
-    def code(self, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """A random text that is not reserved for the benchmark, and its modules."""
-        version = int(rng.choice(VERSIONS, p=SHARES))
-        if rng.random() < 0.1:
+    def code(self, rng: np.random.Generator, shares: Sequence[float] = SHARES) -> tuple[str, np.ndarray]:
+        """A random text that is not reserved for the benchmark, and its modules; ``shares``: of versions 1, 2, ..."""
+        version = 1 + int(rng.choice(len(shares), p=shares))
+        if version <= VERSIONS[-1] and rng.random() < 0.1:
             text, level = number(rng), "M"
         else:
             level, kind = str(rng.choice(list(LEVELS))), str(rng.choice(KINDS))
@@ -68,9 +70,10 @@ class SyntheticCodes:
     def pair(self, draw: int) -> tuple[np.ndarray, np.ndarray]:
         """LR and HR of a code, uint8 (lr_size, lr_size) and (hr_size, hr_size); ``draw`` seeds it."""
         rng = np.random.default_rng([self.seed, 3, draw])
-        _, symbol = self.code(rng)
         if self.camera and rng.random() < self.camera_share:
+            _, symbol = self.code(rng, CAMERA_SHARES)
             return self.camera.photograph(symbol, self.lr_size, self.scale, rng)
+        _, symbol = self.code(rng)
         angle = self.augment.angle(rng)
         shift = self.scale * rng.uniform(-self.augment.shift, self.augment.shift, 2)
         if angle:
