@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tinysrgan.inference.upscaler import Upscaler, load
     from tinysrgan.rescue import rescue
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Upscaler", "load", "rescue"]
 
 

@@ -4,4 +4,4 @@ import sys
 
 from tinysrgan.gradcheck import main
 
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))
