@@ -29,18 +29,21 @@ from tinysrgan.core.cli import (
 )
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
-from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.dataset import ImagePairs, JudgedPairs
 from tinysrgan.data.division import Division, name_below, split
 from tinysrgan.data.listing import find_images, some
+from tinysrgan.data.photographs import WholePhotographs, ready_versions
 from tinysrgan.formats.checkpoint import CheckpointError, read_state
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
+from tinysrgan.metrics.evaluation import Evaluation, baselines
 from tinysrgan.metrics.figures import encode
+from tinysrgan.metrics.folder_kind import are_photographs
 from tinysrgan.metrics.psnr_ssim import WINDOW
-from tinysrgan.metrics.scores import Evaluation, baselines
 from tinysrgan.ops import exact
 from tinysrgan.ops.device import DEVICES
 
+PROTOCOLS = ("paper", "squares")
 LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes about a gigabyte
 
 
@@ -55,11 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tinysrgan.evaluate",
-        description="Judge a generator on a folder of images. Each is resized to a square of --hr-size, whatever its "
-        "shape, shrunk by area averaging, upscaled again, and compared with that square: PSNR and SSIM, of RGB and of "
-        "luminance Y without a border as wide as the scale; and whether its QR code still scans, with exactly the "
-        "right text. Beside it: nearest, bicubic and Lanczos. Papers shrink whole images by bicubic interpolation, so "
-        "their numbers can't be compared with these.",
+        description="Judge a generator on a folder of images, beside nearest, bicubic and Lanczos. Protocol paper, for "
+        "photographs: at their own size, shrunk by bicubic interpolation; PSNR and SSIM of luminance Y without a "
+        "border as wide as the scale. Protocol squares, for codes: resized to a square, shrunk by area averaging; "
+        "scores of RGB and of Y. Both: whether a QR code still scans, with exactly the right text.",
         epilog="Example: python -m tinysrgan.evaluate data/qr --held-out --weights runs/1/generator.h5 --picture "
         "figure.png. Exit code: 0 done (files that can't be read are named and left out), 2 a mistake, 130 stopped "
         "by Ctrl-C.",
@@ -83,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="use only so many of the images, as training does",
     )
+    add("--protocol", choices=PROTOCOLS, help="default: paper where the images are photographs")
+    add("--lr", type=Path, metavar="DIR", help="ready LR images, such as babyx4.png for baby.png")
     add(
         "--hr-size",
         type=whole(1),
@@ -107,12 +111,12 @@ def run(args: argparse.Namespace) -> int:
     if any(upscaler.scale != scale for upscaler in upscalers):
         scales = ", ".join(f"{path} x{upscaler.scale}" for path, upscaler in zip(weights, upscalers, strict=True))
         raise UserError(f"Only generators of one scale can be compared: {scales}.")
-    pairs = ImagePairs(paths, large_side(args.hr_size, weights[0], scale), scale)
+    pairs = judged_pairs(args, paths, weights[0], scale)
     if not qr_reader.available():
         say(f"{qr_reader.MISSING} Until then scan rates are not measured.")
 
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
-    evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale)
+    evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale, pairs.papers)
     with exact(args.exact), progress(len(pairs), "image") as done:
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
@@ -123,18 +127,33 @@ def run(args: argparse.Namespace) -> int:
         "data": str(args.data),
         "held_out": args.held_out,
         "skipped": {str(path): reason for path, reason in pairs.skipped.items()},
-        "lr_size": pairs.lr_size,
-        "hr_size": pairs.hr_size,
+        "protocol": PROTOCOLS[not pairs.papers],
+        "lr_size": getattr(pairs, "lr_size", None),
+        "hr_size": getattr(pairs, "hr_size", None),
         "weights": files,
         "device": upscalers[0].where,
         "qr_reader": qr_reader.available(),
         **evaluation.report(),
     }
     which = f"{evaluation.count} images of {args.data}" + ", held out" * args.held_out
-    sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
+    if isinstance(pairs, ImagePairs):
+        sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
+    else:
+        sizes = f"at their own size, x{scale}"
     heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
     deliver(args, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
     return 0
+
+
+def judged_pairs(args: argparse.Namespace, paths: list[Path], weights: Path, scale: int) -> JudgedPairs:
+    """The images in the protocol that is asked for, or in the one that suits them. Raises UserError."""
+    if (args.lr or args.protocol == "paper") and (args.hr_size or args.protocol == "squares"):
+        raise UserError("--lr and --protocol paper judge images at their own size: leave out --hr-size and squares.")
+    asked = args.protocol or ("paper" if args.lr else "squares" if args.hr_size else None)
+    if asked == "paper" or (asked is None and are_photographs(paths)):
+        ready = ready_versions(paths, args.lr, scale) if args.lr else None
+        return WholePhotographs([*ready] if ready else paths, scale, ready=ready)
+    return ImagePairs(paths, large_side(args.hr_size, weights, scale), scale)
 
 
 def held_out(paths: list[Path], args: argparse.Namespace, weights: Sequence[Path]) -> list[Path]:
@@ -207,8 +226,9 @@ def check_outputs(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     taken = identities(inputs)
     for path in files:
         check_target(path, taken)
-        if path.resolve().is_relative_to(args.data.resolve()):
-            raise UserError(f"{path} lies in {args.data}, which stays as it is: put it elsewhere.")
+        for folder in filter(None, (args.data, args.lr)):
+            if path.resolve().is_relative_to(folder.resolve()):
+                raise UserError(f"{path} lies in {folder}, which stays as it is: put it elsewhere.")
     if len({path.resolve() for path in files}) < len(files):
         raise UserError(f"--json and --picture both go to {args.picture}: give two names.")
     if args.picture:

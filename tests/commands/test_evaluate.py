@@ -25,9 +25,10 @@ from tinysrgan.data.listing import find_images
 from tinysrgan.evaluate import main
 from tinysrgan.formats.checkpoint import save, save_generator
 from tinysrgan.inference import upscaler as upscaler_module
+from tinysrgan.metrics.evaluation import Evaluation, baselines
 from tinysrgan.metrics.figures import GREEN, RED
-from tinysrgan.metrics.psnr_ssim import crop_border, luma
-from tinysrgan.metrics.scores import Evaluation, Sample, baselines
+from tinysrgan.metrics.psnr_ssim import crop_border, luma, ssim
+from tinysrgan.metrics.scores import Sample
 from tinysrgan.models import Discriminator, Generator
 
 ROOT = Path(__file__).parents[2]
@@ -245,6 +246,102 @@ def test_photos_among_codes_are_counted_apart(here, reader, capsys):
     assert report["methods"]["nearest"]["psnr"] is None and report["methods"]["nearest"]["ssim"] < 1
 
 
+# ---------------------------------------------------------------- the papers' protocol
+
+
+@pytest.fixture
+def photos(here):
+    """Two photographs of odd sizes in photos/, 451x300 and 199x199 pixels, the smaller one grey."""
+    data = pytest.importorskip("skimage.data")
+    Path("photos").mkdir()
+    Image.fromarray(data.chelsea()).save("photos/cat.png")
+    Image.fromarray(data.camera()[:199, :199]).save("photos/man.png")
+    return Path("photos")
+
+
+def bicubic_on_y(paths) -> list[float]:
+    """PSNR of bicubic interpolation by the definition: crop to a multiple of 4, Y, no border of 4 pixels."""
+    found = []
+    for path in paths:
+        image = Image.open(path).convert("RGB")
+        width, height = image.width // 4 * 4, image.height // 4 * 4
+        image = image.crop((0, 0, width, height))
+        lr = image.resize((width // 4, height // 4), Image.Resampling.BICUBIC)
+        y, y_hr = (16 + np.asarray(x) @ [65.481, 128.553, 24.966] / 255 for x in (lr.resize(image.size, 3), image))
+        error = np.mean((y - y_hr)[4:-4, 4:-4] ** 2)
+        found.append(10 * np.log10(255**2 / error))
+    return found
+
+
+def test_photographs_are_judged_as_in_papers(photos, capsys):
+    report = scores(photos, "--weights", "random.h5")
+    assert report["protocol"] == "paper" and report["images"] == 2 and report["images_enlarged"] == 0
+    bicubic = report["methods"]["bicubic"]
+    assert bicubic.keys() == {"psnr_y", "ssim_y", "scans"}
+    assert bicubic["psnr_y"] == pytest.approx(np.mean(bicubic_on_y(sorted(photos.iterdir()))), abs=1e-6)
+    printed = capsys.readouterr().out
+    assert "2 images of photos, at their own size, x4" in printed and "PSNR of Y, dB" in printed
+    assert "As in papers" in printed and "PSNR, dB" not in printed
+
+
+def test_codes_are_judged_as_squares(here, monkeypatch):
+    assert scores("images", "--weights", "generator.h5")["protocol"] == "squares"
+    assert scores("images", "--weights", "generator.h5", "--protocol", "paper")["protocol"] == "paper"
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    assert scores("images", "--weights", "generator.h5")["protocol"] == "squares"
+
+
+def test_photographs_as_squares(photos):
+    report = scores(photos, "--weights", "generator.h5", "--protocol", "squares")
+    assert (report["protocol"], report["hr_size"]) == ("squares", 128)
+
+
+def test_codes_at_their_own_size_scan(here, reader):
+    codes = scores("images", "--weights", "generator.h5", "--protocol", "paper")["methods"]["nearest"]["scans"]["all"]
+    assert codes["codes"] == 4
+
+
+def test_small_versions_that_exist_are_taken(photos):
+    """Whatever LR holds is enlarged: here versions by another filter, whose bicubic enlargement is worse."""
+    own = scores(photos, "--weights", "random.h5")
+    for folder, names in (("x4", "{}x4.png"), ("both", "{}_LR.png")):
+        Path(folder).mkdir()
+        for path in photos.iterdir():
+            image = Image.open(path)
+            lr = image.crop((0, 0, image.width // 4 * 4, image.height // 4 * 4))
+            lr = lr.resize((lr.width // 4, lr.height // 4), Image.Resampling.BOX)
+            lr.save(Path(folder) / names.format(path.stem))
+            if folder == "both":
+                shutil.copy(path, Path(folder) / f"{path.stem}_HR.png")
+    given = scores(photos, "--weights", "random.h5", "--lr", "x4")
+    assert given["images"] == 2 and given["methods"]["bicubic"] != own["methods"]["bicubic"]
+    assert scores("both", "--weights", "random.h5", "--lr", "both")["methods"] == given["methods"]
+
+
+def test_the_figure_shows_the_middle_of_photographs(photos):
+    assert run(photos, "--weights", "generator.h5", "--picture", "figure.png") == 0
+    with Image.open("figure.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] == 6 + 3 * (256 + 12)
+    cat = np.asarray(Image.open("photos/cat.png"))[:300, :448]
+    left, top = (112 - 64) // 2 * 4, (75 - 64) // 2 * 4
+    middle = cat[top : top + 256, left : left + 256]
+    start = 6 + 2 * (256 + 12) + 3
+    rows = pixels[-2 * (256 + 12) :, start : start + 256]
+    assert any(np.array_equal(rows[i : i + 256], middle) for i in range(len(rows) - 255))
+
+
+def test_ssim_of_many_rows_is_that_of_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0, 255, (600, 40))
+    b = a + rng.normal(0, 20, a.shape)
+    expected = metrics.structural_similarity(
+        a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-9)
+
+
 # ---------------------------------------------------------------- which images, at which size
 
 
@@ -381,7 +478,7 @@ def test_the_figure_prefers_codes_and_low_versions(reader):
 
 
 def test_the_figure_without_codes(colours):
-    assert run(colours, "--weights", "random.h5", "--picture", "figure.png") == 0
+    assert run(colours, "--weights", "random.h5", "--hr-size", 128, "--picture", "figure.png") == 0
     with Image.open("figure.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] == 6 + 3 * (128 + 12)
@@ -411,8 +508,19 @@ def test_help_is_read_in_a_minute(capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     text = capsys.readouterr().out
-    assert stop.value.code == 0 and len(text.split()) < 300 and len(text.splitlines()) <= 45
-    for option in ("--weights", "--held-out", "--limit", "--hr-size", "--json", "--picture", "--device", "Exit code"):
+    assert stop.value.code == 0 and len(text.split()) < 320 and len(text.splitlines()) <= 45
+    for option in (
+        "--weights",
+        "--held-out",
+        "--limit",
+        "--protocol",
+        "--lr",
+        "--hr-size",
+        "--json",
+        "--picture",
+        "--device",
+        "Exit code",
+    ):
         assert option in text
 
 
@@ -536,6 +644,16 @@ BAD = {
     "no size at all": (nothing, ["images", W, "generator.h5", "--hr-size", 0], "'0' is not a whole number"),
     "no number": (nothing, ["images", W, "generator.h5", "--limit", "few"], "'few' is not a whole number"),
     "no images to use": (nothing, ["images", W, "generator.h5", "--limit", -1], "'-1' is not a whole number"),
+    # protocols
+    "papers and squares": (nothing, ["images", W, "generator.h5", "--protocol", "paper", "--hr-size", 64], "leave out"),
+    "LR of squares": (nothing, ["images", W, "generator.h5", "--lr", "images", "--protocol", "squares"], "leave out"),
+    "no LR folder": (nothing, ["images", W, "generator.h5", "--lr", "small"], "small doesn't exist"),
+    "no LR of an image": (nothing, ["images", W, "generator.h5", "--lr", "images"], "no 72x72 version of images/1101"),
+    "JSON among LR": (
+        lambda: Path("small").mkdir(),
+        ["images", W, "generator.h5", "--lr", "small", "--json", "small/a.json"],
+        "lies in small",
+    ),
     # outputs
     "a folder as JSON": (nothing, ["images", W, "generator.h5", "--json", "images"], "images is a folder"),
     "JSON in no folder": (nothing, ["images", W, "generator.h5", "--json", "no/a.json"], "There is no folder no"),

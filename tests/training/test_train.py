@@ -339,6 +339,46 @@ def test_old_spellings_of_options_are_accepted(codes, tmp_path):
     assert paths.init_from == first / "generator.h5"
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """Six photographs, 160 x 120 pixels, of two scenes."""
+    data = pytest.importorskip("skimage.data")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("coffee", "chelsea"):
+        image = Image.fromarray(getattr(data, name)())
+        for i in range(3):
+            image.crop((60 * i, 50, 60 * i + 160, 170)).save(folder / f"{name}_crop{i}.png")
+    return folder
+
+
+PHOTO = "--blocks 1 --filters 4 --batch-size 2 --seed 3 --device cpu --hr-size 32 --save-every 2".split()
+
+
+@pytest.mark.parametrize("preset", ["photo", "paper"])
+def test_a_run_on_photographs_and_one_that_was_stopped(photos, tmp_path, capsys, preset):
+    line = [photos, "--preset", preset, *PHOTO, "--content-loss", "pixels", "--steps", 0]
+    for run, steps in (("whole", 4), ("stopped", 2)):
+        assert train(*line, "--pretrain-steps", steps, "--out", tmp_path / run) == 0
+    assert train("--resume", tmp_path / "stopped", "--pretrain-steps", 4, "--device", "cpu") == 0
+    printed = capsys.readouterr()
+    assert "PSNR of Y, dB  SSIM of Y" in printed.out and "give --preset" not in printed.err
+    assert "are of 2 sources" in printed.err
+    if preset == "paper":  # whose learning rate is constant
+        assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "stopped" / "checkpoint.h5")
+    with Image.open(tmp_path / "whole" / "pictures" / "step-000004.png") as picture:
+        assert picture.width == 6 + 4 * (160 + 12)  # whole photographs, not squares
+
+
+def test_photographs_and_the_default_preset_are_one_sentence_that_names_the_other(photos, codes, tmp_path, capsys):
+    line = [*SMALL, "--pretrain-steps", 1, "--steps", 0, "--out"]
+    assert train(photos, *line, tmp_path / "a") == 0
+    said = f"tinysrgan: {photos} holds photographs, and the preset qr is for QR codes: give --preset photo.\n"
+    assert capsys.readouterr().err.count(said) == 1
+    assert train(codes, *line, tmp_path / "b") == 0
+    assert "photographs" not in capsys.readouterr().err
+
+
 def test_presets_name_options_with_allowed_values():
     allowed = {option.name: option.metadata["allowed"] for option in fields(Options)}
     for preset in [asdict(Options()), *PRESETS.values()]:

@@ -304,6 +304,7 @@ BAD = {
     "weights that nothing uses": (nothing, [*VGG, "--content-loss", "pixels"], "--content-loss pixels doesn't use it"),
     "mirrored codes": (nothing, [*NEW, "--synthetic", "--flip"], "without --flip"),
     "codes turned as photos": (nothing, [*NEW, "--synthetic", "--augment", "article"], "take --augment hard"),
+    "synthetic crops": (nothing, [*NEW, "--synthetic", "--augment", "crops"], "leave --synthetic and --flip out"),
     # checkpoints to go on from
     "no run": (nothing, ["--resume", "nowhere"], "no file nowhere"),
     "an empty folder as run": (folder("empty"), ["--resume", "empty"], "no file empty/checkpoint.h5"),

@@ -76,6 +76,15 @@ def read_image(path: Path) -> Image.Image:
     return decode(path).convert("RGB")
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, as stored, without decoding it. Raises DataError."""
+    try:
+        with quiet_decoders(), Image.open(str(path), formats=FORMATS) as file:
+            return file.size
+    except Exception as error:  # Pillow raises nearly anything for a damaged file
+        raise DataError(f"{path}: can't be read as an image.") from error
+
+
 def decode(path: Path) -> Image.Image:
     """Like ``read_image``, but a grey image keeps mode "L", which takes a quarter of the memory and time."""
     try:

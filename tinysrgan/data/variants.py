@@ -24,9 +24,9 @@ SERIES = 100  # a folder with more numbered images is a collection, not variants
 _WORD = "(?:{})".format(
     "|".join(
         "aug augmented bicubic block blur blurred blurry bright brightness contrast copy crop cropped dark edited flip "
-        "flip[-_]?[hv] flipped frame gamma gt hflip hq hr jitter jpeg large lq lr mirror mirrored noise noisy orig "
-        "original part patch piece resized roi rot rotate rotated rotation scale scaled shear shift shifted slice "
-        "small sr thumb thumbnail tile turned ud var variant vflip warp warped zoom zoomed".split()
+        "flip[-_]?[hv] flipped frame gamma gt hflip hq hr jitter jpeg large lq lr lrbi mirror mirrored noise noisy "
+        "orig original part patch piece resized roi rot rotate rotated rotation scale scaled shear shift shifted "
+        "slice small sr thumb thumbnail tile turned ud var variant vflip warp warped zoom zoomed".split()
     )
 )
 _GAP = r"[-_. @]+"
@@ -61,7 +61,7 @@ def _shared(first: tuple[str, ...], last: tuple[str, ...]) -> int:
 @lru_cache(maxsize=1024)
 def _folder(path: str) -> tuple[str, ...]:
     """The parts of a folder's path, without marks."""
-    return tuple(part for part in map(_without_marks, path.split("/")) if part)
+    return tuple(part for part in map(without_marks, path.split("/")) if part)
 
 
 def _source(folder: tuple[str, ...], stem: str, present: set[tuple[tuple[str, ...], str]]) -> str:
@@ -69,10 +69,12 @@ def _source(folder: tuple[str, ...], stem: str, present: set[tuple[tuple[str, ..
     for pattern in _BESIDE:
         if (match := pattern.fullmatch(stem)) and (folder, match[1]) in present:
             stem = match[1]
-    return _without_marks(stem)
+    return without_marks(stem)
 
 
-def _without_marks(name: str) -> str:
+def without_marks(name: str) -> str:
+    """A name without the marks at its end: baby for babyx4 or baby_LR, in lower case."""
+    name = name.casefold()
     while match := _SUFFIX.search(name):
         name = name[: match.start()]
     return name

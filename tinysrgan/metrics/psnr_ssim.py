@@ -12,6 +12,7 @@ import numpy as np
 
 WINDOW = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
 WINDOW /= WINDOW.sum()
+ROWS = 256  # of SSIM at a time, which bounds its memory
 
 
 def psnr(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
@@ -36,11 +37,19 @@ def ssim(a: np.ndarray, b: np.ndarray, peak: float = 255.0) -> float:
         raise ValueError(f"SSIM takes images of at least 11x11 pixels, not {a.shape[1]}x{a.shape[0]}.")
     if a.ndim == 3:
         return float(np.mean([ssim(a[:, :, c], b[:, :, c], peak) for c in range(a.shape[2])]))
+    around = len(WINDOW) - 1
+    rows = range(0, len(a) - around, ROWS)
+    sums = [_similarities(a[top : top + ROWS + around], b[top : top + ROWS + around], peak).sum() for top in rows]
+    return float(sum(sums) / ((a.shape[0] - around) * (a.shape[1] - around)))
+
+
+def _similarities(a: np.ndarray, b: np.ndarray, peak: float) -> np.ndarray:
+    """SSIM at each pixel but a border of 5: (H, W) to (H - 10, W - 10)."""
     mean_a, mean_b, square, product = _blur(np.stack([a, b, a * a + b * b, a * b]))
     means, c1, c2 = mean_a * mean_b, (0.01 * peak) ** 2, (0.03 * peak) ** 2
     square_of_means = mean_a**2 + mean_b**2
     variances, covariance = square - square_of_means, product - means
-    return float(np.mean((2 * means + c1) * (2 * covariance + c2) / ((square_of_means + c1) * (variances + c2))))
+    return (2 * means + c1) * (2 * covariance + c2) / ((square_of_means + c1) * (variances + c2))
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The options of a training run, each written once, and three presets of them: qr, article and paper."""
+"""The options of a training run, each written once, and four presets of them: qr, photo, article and paper."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
 
 OPTIMIZERS = {"adam": Adam, "muon": Muon}
-# What --augment varies; "camera" photographs some of the synthetic codes and varies the others as "hard" does.
+# What --augment varies; "camera" photographs some of the synthetic codes and varies the others as "hard" does. "crops"
+# is ``data.photographs.Crops``.
 AUGMENTATIONS = {
     "none": Augment(),
     "shift": Augment(shift=0.5),
     "hard": HARD,
     "camera": HARD,
     "article": ARTICLE,
+    "crops": Augment(),
 }
 
 # What each preset changes in the defaults of ``Options``.
 PRESETS: dict[str, dict[str, Any]] = {
     # A net an eighth of the article's, for QR codes on a laptop. It learns from pixels, without VGG19's 80 MB.
     "qr": {},
+    # The same net for photographs, trained on pixels alone.
+    "photo": dict(hr_size=96, augment="crops", pretrain_steps=3600, steps=0, save_every=300),
     # The article's code, with its mistakes corrected (README): no pre-training, one epoch, one image a step.
     "article": dict(
         augment="article",
@@ -50,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Ledig et al. 2017, section 3.2: SRGAN-VGG54.
     "paper": dict(
         hr_size=96,
-        augment="none",
+        augment="crops",
         blocks=16,
         filters=64,
         discriminator_filters=64,
@@ -101,7 +105,7 @@ class Options:
     augment: str = _data(
         "shift",
         "none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: synthetic codes as photographs show "
-        "them; the article's",
+        "them; the article's; crops: of photographs at their own resolution, mirrored and turned by quarters",
         tuple(AUGMENTATIONS),
     )
     synthetic: bool = _data(False, "train on new QR codes without end; the folder's images only judge")
@@ -152,6 +156,8 @@ def augmentation(options: Options) -> Augment | None:
         raise UserError(
             "--augment camera photographs synthetic codes: add --synthetic, or take --augment hard for a folder."
         )
+    if options.augment == "crops" and (options.synthetic or options.flip):
+        raise UserError("--augment crops cuts photographs and mirrors half of them: leave --synthetic and --flip out.")
     if options.augment == "none" and not options.flip:
         return None
     return replace(AUGMENTATIONS[options.augment], flip=options.flip)

@@ -20,7 +20,7 @@ from tinysrgan.core.atomic_write import remove_leftovers
 from tinysrgan.core.cli import identities, printable, spare_inputs, taken_by, write
 from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
-from tinysrgan.data.dataset import BatchSource, ImagePairs
+from tinysrgan.data.dataset import BatchSource, JudgedPairs
 from tinysrgan.data.division import Division
 from tinysrgan.formats import checkpoint
 from tinysrgan.metrics import qr_reader
@@ -54,7 +54,7 @@ class RunLog:
         options: Options,
         srgan: SRGAN,
         pairs: BatchSource,
-        held_out: ImagePairs,
+        held_out: JudgedPairs,
         module: ModuleType,
         division: Division,
     ):

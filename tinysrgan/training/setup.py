@@ -7,22 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from tinysrgan.core.cli import taken_by
+from tinysrgan.core.cli import say, taken_by
 from tinysrgan.core.device import Array, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.camera import Camera
-from tinysrgan.data.dataset import BatchSource, ImagePairs
+from tinysrgan.data.dataset import BatchSource, ImagePairs, JudgedPairs
 from tinysrgan.data.division import begin, resume
+from tinysrgan.data.photographs import Crops, WholePhotographs
 from tinysrgan.data.prefetch import prefetch
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
+from tinysrgan.metrics.folder_kind import are_photographs
 from tinysrgan.models import VGG19
 from tinysrgan.ops.device import choose_device
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.run_log import RunLog
 from tinysrgan.training.srgan import SRGAN
+
+JUDGED = 256  # pixels: the middle of each held-out photograph is judged at every save
 
 Batches = Iterator[tuple[int, Array, Array]]
 
@@ -34,12 +38,10 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
         images = resume(paths.data, options.max_images, options.synthetic, paths.resume)
     else:
         images = begin(paths.data, options.max_images, options.synthetic, paths.init_from)
-    pairs: BatchSource
-    if options.synthetic:
-        camera = Camera() if options.augment == "camera" else None
-        pairs = SyntheticCodes(options.hr_size, options.scale, augmentation(options), options.seed, camera)
-    else:
-        pairs = ImagePairs(images.training, options.hr_size, options.scale, augmentation(options), options.seed)
+    for_codes = options.preset == "qr" and options.augment != "crops" and not options.synthetic
+    if for_codes and not paths.resume and are_photographs(images.training):
+        say(f"{paths.data} holds photographs, and the preset qr is for QR codes: give --preset photo.")
+    pairs = training_pairs(images.training, options)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
     total = options.pretrain_steps + options.steps
@@ -55,9 +57,21 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
     with taken_by(sys.stdout):
         print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")
 
-    held_out = ImagePairs(images.held_out, options.hr_size, options.scale)
+    held_out: JudgedPairs = ImagePairs(images.held_out, options.hr_size, options.scale)
+    if options.augment == "crops":
+        held_out = WholePhotographs(images.held_out, options.scale, JUDGED)
     log = RunLog(paths, options, srgan, pairs, held_out, module, images.division)
     return srgan, batches(range(paths.start, total), pairs, srgan, module), log
+
+
+def training_pairs(paths: list[Path], options: Options) -> BatchSource:
+    """What the run trains on. Raises UserError if the options contradict each other."""
+    size, scale, augment, seed = options.hr_size, options.scale, augmentation(options), options.seed
+    if options.synthetic:
+        return SyntheticCodes(size, scale, augment, seed, Camera() if options.augment == "camera" else None)
+    if options.augment == "crops":
+        return Crops(paths, size, scale, seed)
+    return ImagePairs(paths, size, scale, augment, seed)
 
 
 def batches(steps: range, pairs: BatchSource, srgan: SRGAN, module: ModuleType) -> Batches:

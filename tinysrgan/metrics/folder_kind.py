@@ -1,0 +1,36 @@
+"""Whether a folder holds photographs or codes, which are trained on and judged in different ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from tinysrgan.data.images import DataError, read_image
+from tinysrgan.metrics import qr_reader
+
+LOOKED_AT = 8  # images of a folder
+INK_AND_PAPER = 0.9  # the share of a drawing's pixels that have one of two grey levels, at least
+WIDTH = 24  # of a level, which is never quite the same
+
+
+def are_photographs(paths: Sequence[Path]) -> bool:
+    """Whether most of a few images, spread over ``paths``, are photographs. Unreadable files don't count."""
+    votes = []
+    for path in paths[:: -(-len(paths) // LOOKED_AT)]:
+        with suppress(DataError):
+            votes.append(is_photograph(np.asarray(read_image(path))))
+    return 2 * sum(votes) > len(votes)
+
+
+def is_photograph(pixels: np.ndarray) -> bool:
+    """Whether a uint8 image (H, W, 3) has more than two grey levels, and no code that can be read."""
+    grey = pixels.mean(axis=2).astype(np.uint8).ravel()
+    shares = np.convolve(np.bincount(grey, minlength=256) / len(grey), np.ones(WIDTH), "valid")
+    first = int(shares.argmax())
+    others = np.delete(shares, np.s_[max(0, first - WIDTH + 1) : first + WIDTH])
+    if shares[first] + others.max() >= INK_AND_PAPER:
+        return False
+    return not qr_reader.available() or qr_reader.read_code(pixels) is None
