@@ -98,10 +98,10 @@ def test_the_share_of_photographs():
     assert 18 <= photographs <= 42
 
 
-def test_a_folder_of_images_cannot_be_photographed():
-    with pytest.raises(UserError, match="--augment camera photographs synthetic codes: add --synthetic"):
-        augmentation(Options(augment="camera"))
-    assert augmentation(Options(augment="camera", synthetic=True)) == HARD
+def test_a_mirrored_code_is_no_code():
+    with pytest.raises(UserError, match="leave --flip out"):
+        augmentation(Options(augment="camera", flip=True))
+    assert augmentation(Options(augment="camera")) == HARD
 
 
 # ---------------------------------------------------------------- printed

@@ -132,7 +132,7 @@ class ImagePairs(Visits):
             rng = np.random.default_rng([self.seed, 1, draw])
             image = self.augment.vary(source, self.side, self.lr_size, rng)
             lr = self.augment.degrade(image, self.lr_size, rng)
-        return _rgb(lr), _rgb(np.asarray(image.resize(hr_size, Image.Resampling.BILINEAR)))
+        return rgb(lr), rgb(np.asarray(image.resize(hr_size, Image.Resampling.BILINEAR)))
 
     def enlarged(self, index: int) -> bool:
         return min(self.sources.get(self.paths[index]).image.size) < self.hr_size
@@ -150,6 +150,6 @@ class ImagePairs(Visits):
         return self.pair(index, position)
 
 
-def _rgb(pixels: np.ndarray) -> np.ndarray:
+def rgb(pixels: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 3) as (H, W, 3)."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

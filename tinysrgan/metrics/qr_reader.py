@@ -63,6 +63,18 @@ def located_codes(image: np.ndarray) -> list[Code]:
     return codes
 
 
+def modules_of(image: np.ndarray) -> np.ndarray | None:
+    """The modules of the first QR code in a uint8 image, uint8 (n, n), 1 is dark; None if no code can be read.
+
+    Raises UserError before zxing-cpp 2.3, which is the first to give them.
+    """
+    for code in _barcodes(image):
+        if not hasattr(code, "to_image"):
+            raise UserError("--augment camera needs zxing-cpp 2.3 or newer: pip install --upgrade zxing-cpp")
+        return (np.asarray(code.to_image(scale=1, add_quiet_zones=False)) == 0).astype(np.uint8)
+    return None
+
+
 def qr_version(image: np.ndarray | str | Path) -> int | None:
     """The version, 1 to 40, of the QR code in an image or image file, as reported by the reader.
 

@@ -16,8 +16,8 @@ from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
 
 OPTIMIZERS = {"adam": Adam, "muon": Muon}
-# What --augment varies; "camera" photographs some of the synthetic codes and varies the others as "hard" does. "crops"
-# is ``data.photographs.Crops``.
+# What --augment varies; "camera" photographs some of the codes and varies the others as "hard" does. "crops" is
+# ``data.photographs.Crops``.
 AUGMENTATIONS = {
     "none": Augment(),
     "shift": Augment(shift=0.5),
@@ -104,8 +104,8 @@ class Options:
     scale: int = _data(4, "how many times smaller the blurred images are", (2, 4, 8))
     augment: str = _data(
         "shift",
-        "none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: synthetic codes as photographs show "
-        "them; the article's; crops: of photographs at their own resolution, mirrored and turned by quarters",
+        "none; sub-pixel shifts; these, rotation, blur, dimming and noise; camera: codes as photographs show them; "
+        "the article's; crops: of photographs at their own resolution, mirrored and turned by quarters",
         tuple(AUGMENTATIONS),
     )
     synthetic: bool = _data(False, "train on new QR codes without end; the folder's images only judge")
@@ -152,10 +152,8 @@ class Options:
 
 def augmentation(options: Options) -> Augment | None:
     """How ``--augment`` and ``--flip`` vary the training images at every draw. Raises UserError."""
-    if options.augment == "camera" and not options.synthetic:
-        raise UserError(
-            "--augment camera photographs synthetic codes: add --synthetic, or take --augment hard for a folder."
-        )
+    if options.augment == "camera" and options.flip:
+        raise UserError("--augment camera photographs QR codes, and a mirrored one isn't one: leave --flip out.")
     if options.augment == "crops" and (options.synthetic or options.flip):
         raise UserError("--augment crops cuts photographs and mirrors half of them: leave --synthetic and --flip out.")
     if options.augment == "none" and not options.flip:

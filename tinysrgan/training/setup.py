@@ -13,11 +13,13 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.data.camera import Camera
 from tinysrgan.data.dataset import BatchSource, ImagePairs, JudgedPairs
 from tinysrgan.data.division import begin, resume
+from tinysrgan.data.own_codes import PhotographedCodes
 from tinysrgan.data.photographs import Crops, WholePhotographs
 from tinysrgan.data.prefetch import prefetch
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
+from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.folder_kind import are_photographs
 from tinysrgan.models import VGG19
 from tinysrgan.ops.device import choose_device
@@ -71,6 +73,10 @@ def training_pairs(paths: list[Path], options: Options) -> BatchSource:
         return SyntheticCodes(size, scale, augment, seed, Camera() if options.augment == "camera" else None)
     if options.augment == "crops":
         return Crops(paths, size, scale, seed)
+    if options.augment == "camera":
+        if not qr_reader.available():
+            raise UserError(qr_reader.MISSING)
+        return PhotographedCodes(paths, size, scale, augment, seed, Camera(), qr_reader.modules_of)
     return ImagePairs(paths, size, scale, augment, seed)
 
 
