@@ -80,6 +80,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "noise 16": {"noise": always(16)},
     "blur 0.5": {"blur": always(0.5), "blur_share": 1.0},
     "turned by 20": {"rotation": always(20)},
+    "shrunk by software": {"resampled_share": 1.0},
     "inverted": {"inverted_share": 1.0},
     "no quiet zone": {"around_share": 1.0, "no_quiet_share": 1.0},
     "photo: tilt 15, turned 7, blur 0.25, grey 50 to 200, grey around": tilt(15)
