@@ -1,4 +1,4 @@
-"""The command that says what is here to compute with: true of this machine, and with advice for every other."""
+"""``doctor``: its report is true of this machine, and its advice fits other machines."""
 
 import sys
 import tomllib
@@ -49,7 +49,7 @@ INSTALL13 = 'install "cupy-cuda13x>=14" "nvidia-cuda-nvrtc>=13,<14" "nvidia-cuda
     ],
 )
 def test_advice_is_one_line_that_works(monkeypatch, driver, here, where, words):
-    """With a made-up list of installed packages. A command is one for the interpreter that runs."""
+    """Test on a made-up list of installed packages. Every command in the advice uses the running interpreter."""
     monkeypatch.setattr(doctor, "distributions", lambda: [SimpleNamespace(metadata={"Name": name}) for name in here])
     monkeypatch.setattr(doctor, "installed", lambda name: f"{name} 14" if name in here else "not installed")
     advice = doctor.advice(driver, False, where)
@@ -63,7 +63,7 @@ def test_there_is_nothing_to_mend_where_the_gpu_works():
 
 
 def test_advice_names_the_packages_of_the_extras():
-    """tinysrgan is not on PyPI; what its extras stand for is."""
+    """tinysrgan is not on PyPI, so the advice names the packages that its extras install."""
     extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [*doctor.CUDA12] == extras["cuda12"] and [*doctor.CUDA13] == extras["cuda13"]
 

@@ -1,4 +1,4 @@
-"""Mistakes with the small commands (gradcheck, doctor, make_qr), and what holds for every command: help and options."""
+"""User errors of gradcheck, doctor and make_qr, and the rules for every command: help and options."""
 
 import os
 import re
@@ -28,12 +28,12 @@ make_qr = load()
 def run(main, *arguments) -> int:
     try:
         return main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse shows the usage first
+    except SystemExit as stop:  # argparse prints the usage first
         return stop.code
 
 
 def check_sentence(err: str, words: str) -> None:
-    """One sentence with these words, after argparse's usage or the progress bar."""
+    """Assert that stderr is one sentence with these words, after argparse's usage or the progress bar."""
     *usage, error = (line for line in err.splitlines() if line.strip() and "%|" not in line)
     assert words in error, error
     assert error.startswith("tinysrgan: ") or ": error: " in error, error
@@ -65,7 +65,7 @@ def test_help_is_read_in_a_minute_and_names_every_option(name, capsys, monkeypat
 
 
 def test_every_option_of_the_source_is_in_the_help(capsys, monkeypatch):
-    """So that the test above can't be content with a usage that leaves some of them out."""
+    """Compare with the source, because the test above would not notice options that the usage leaves out."""
     monkeypatch.setenv("COLUMNS", "80")
     for name, main in COMMANDS.items():
         sources = [ROOT / "tinysrgan" / f"{name}.py", MAKE_QR if name == "make_qr" else ROOT / "tinysrgan" / "x.py"]
@@ -140,7 +140,7 @@ def test_a_wrong_gradient_is_exit_code_1(monkeypatch, capsys):
 
 def test_a_kink_in_the_table_is_not_called_wrong(monkeypatch, capsys):
     monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", 1e-9), ("tied", gradcheck.KINK)]))
-    assert run(gradcheck.main) == 1  # it was not checked, so nobody may think that all is right
+    assert run(gradcheck.main) == 1  # a kink leaves the gradient unchecked, so the exit code is not 0
     out = capsys.readouterr().out
     assert re.search(r"^tied +kink", out, re.MULTILINE) and "WRONG" not in out and "All are right" not in out
 
@@ -153,7 +153,7 @@ def test_no_number_is_not_hidden_by_the_others(monkeypatch):
 
 @pytest.mark.parametrize("name", ["CompileException", "CUDADriverError", "CUDARuntimeError", "NVRTCError"])
 def test_a_gpu_that_fails_in_the_middle_is_one_sentence(name, monkeypatch, capsys):
-    """As CuPy raises it: a compiler's log has many lines."""
+    """CuPy raises such errors: a compiler's log has many lines."""
 
     def fail():
         raise type(name, (RuntimeError,), {})("\nk.cu(3): warning: unused\nk.cu(7): error: no such thing.\n1 error")
@@ -182,7 +182,7 @@ def test_ctrl_c(monkeypatch, capsys):
 
 
 def test_the_doctor_sees_no_package_and_says_so(monkeypatch, capsys):
-    """It runs when something is broken, so nothing may break it: CuPy may fail in any way."""
+    """``doctor`` is for broken installations, so no failure of CuPy may end it."""
 
     class Broken:
         def __getattr__(self, name):
@@ -201,7 +201,7 @@ def test_the_doctor_sees_no_package_and_says_so(monkeypatch, capsys):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in, with a full folder of codes, one of other things, and a file."""
+    """Change to a folder with a complete folder of codes, a folder of other files, and a file."""
     pytest.importorskip("qrcode")
     monkeypatch.chdir(tmp_path)
     assert run(make_qr.main, "codes", "--count", 4) == 0
@@ -283,7 +283,7 @@ def test_without_qrcode(here, monkeypatch, capsys):
 
 
 def test_a_full_disk_leaves_whole_codes(here, limit, capsys):  # noqa: F811
-    """Those of before stay, and of the new ones there are only whole ones."""
+    """Codes of an earlier run stay, and all new codes are whole."""
     before = contents()
     limit(150)  # bytes; a code takes about 200 to 500
     for folder in ("codes", "new"):
@@ -300,12 +300,12 @@ def test_a_full_disk_leaves_whole_codes(here, limit, capsys):  # noqa: F811
     [
         (".", 0o555, "new", "new: Permission denied."),
         ("codes", 0o555, "codes", "codes can't be filled: Permission denied. The codes in it are whole."),
-        ("codes", 0o300, "codes", "codes: Permission denied."),  # may be written, but not looked into
+        ("codes", 0o300, "codes", "codes: Permission denied."),  # writable, but not readable
     ],
 )
 def test_no_permission(monkeypatch, capsys, locked, mode, folder, words):
     pytest.importorskip("qrcode")
-    place = Path(tempfile.mkdtemp())  # whose parents anybody may pass, unlike pytest's
+    place = Path(tempfile.mkdtemp())  # any user may enter its parents, unlike those of pytest's folders
     monkeypatch.chdir(place)
     assert run(make_qr.main, "codes", "--count", 4) == 0
     for path in (place, *place.rglob("*")):
@@ -313,7 +313,7 @@ def test_no_permission(monkeypatch, capsys, locked, mode, folder, words):
     before = contents()
     (place / locked).chmod(mode)
     user = os.geteuid()
-    if user == 0:  # root may do anything
+    if user == 0:  # root ignores permissions
         shutil.chown(place / locked, 65534)
         os.seteuid(65534)
     try:
@@ -335,7 +335,7 @@ def test_ctrl_c_leaves_whole_codes(here, monkeypatch, capsys):
         yield lambda count: signal.raise_signal(signal.SIGINT) if next(counts) == 3 else None
 
     monkeypatch.setattr(make_qr, "progress", press)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
     try:
         assert run(make_qr.main, "new", "--count", 8) == 130
     finally:
@@ -345,7 +345,7 @@ def test_ctrl_c_leaves_whole_codes(here, monkeypatch, capsys):
 
 
 def test_no_traceback_from_a_real_shell(here):
-    """As above, but through a process of its own."""
+    """Check the same errors in a separate process."""
     before = contents()
     for line, words in ((["photos"], "photos holds other files"), (["new", "--count", "0"], NUMBERS)):
         done = python(MAKE_QR, *line, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""``rescue``, from Python and as a command: what it reads, what it says, what it never does."""
+"""``rescue``, from Python and as a command: inputs, output and errors."""
 
 import io
 import json
@@ -28,7 +28,7 @@ PLACES = corners(25, 0.95, 100, 2, centre=(30, 30))
 
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
-    """A code that no enlargement reads."""
+    """Return a photograph of a code that the reader cannot read at any enlargement."""
     return photograph(TEXT, 2, PLACES, size=(60, 60))
 
 
@@ -39,7 +39,7 @@ def path(photo, tmp_path) -> Path:
 
 
 def read(picture, *arguments):
-    """``rescue`` with more time than it takes, so that the clock decides no test."""
+    """Call ``rescue`` with ample time, so that the clock decides no test."""
     return tinysrgan.rescue(picture, *arguments, seconds=600)
 
 
@@ -112,7 +112,7 @@ def test_textures_have_no_code_and_give_no_warning(kind):
 
 
 def test_tries_that_disagree_count_for_nothing(monkeypatch):
-    """The reader is made to read another text in every enlargement."""
+    """Make the reader return a different text for every enlargement."""
     located = qr_reader.located_codes
     monkeypatch.setattr(
         qr_reader,

@@ -1,4 +1,4 @@
-"""``tinysrgan COMMAND`` is ``python -m tinysrgan.COMMAND``; without a command it lists them."""
+"""``tinysrgan COMMAND`` equals ``python -m tinysrgan.COMMAND``. Without a command it lists the commands."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""The command ``python -m tinysrgan.upscale``: what it writes, where, in how much memory, and how it refuses."""
+"""The command ``python -m tinysrgan.upscale``: output files, memory and errors."""
 
 import io
 import json
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 6, 4), dtype=np.uint8)
 COLOUR, GREY = PIXELS[:, :, :3], PIXELS[:, :, 0]
 
-# Images as small as these are done before a second thread is awake.
+# Images as small as these are upscaled before a second thread starts.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TINYSRGAN_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, weights):
-    """A folder to work in: a good image, an older result, generator.h5."""
+    """Change to a folder with a good image, an older result and generator.h5."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(weights, "generator.h5")
     save("in.png", COLOUR)
@@ -90,7 +90,7 @@ def test_a_file(here, capsys):
 
 @pytest.mark.parametrize("ending", [*sorted(ENDINGS), ".PNG", ".Jpg"])
 def test_every_ending_goes_in_and_out(here, ending):
-    """The format is that of the ending, and what was written is read again, by itself and from a folder."""
+    """The file extension sets the format, and the result is valid input, as a file and in a folder."""
     assert upscale("in.png", f"result{ending}") == 0
     expected = ENDINGS[ending.lower()]
     with Image.open(f"result{ending}") as image:
@@ -162,7 +162,7 @@ def test_gif_says_what_it_loses(here, capsys):
 
 def test_exif_turns_it(here):
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
+    exif[0x0112] = 3  # rotated by 180 degrees
     save("in.png", COLOUR, exif=exif)
     assert upscale("in.png", "out.png") == 0
     with Image.open("out.png") as image:
@@ -174,7 +174,7 @@ def test_exif_turns_it(here):
 
 
 def profile(space: bytes) -> bytes:
-    """What tells of a colour profile which pixels it is for; Pillow reads no more of it either."""
+    """Return a profile header with this colour space; neither tinysrgan nor Pillow reads more of a profile."""
     return bytes(16) + space + bytes(16) + b"acsp" + bytes(200)
 
 
@@ -197,11 +197,11 @@ def test_profile_resolution_and_exif_are_kept(here, source, target, capsys):
     assert upscale(source, target) == 0
     assert capsys.readouterr().err == ""
     with Image.open(target) as image:
-        assert image.size == (36, 24)  # turned
+        assert image.size == (36, 24)  # rotated
         assert image.info["icc_profile"] == profile(b"RGB ")
         exif = image.getexif()
         assert (exif[0x010F], exif[0x8298]) == ("ACME", "(c) nobody") and 0x0112 not in exif
-        assert exif.get_ifd(0x8769) == {0x9003: "2020:01:02 03:04:05", 0x829A: 0.01}  # the old size isn't
+        assert exif.get_ifd(0x8769) == {0x9003: "2020:01:02 03:04:05", 0x829A: 0.01}  # without the old size
         assert exif.get_ifd(0x8825)[2] == (48.0, 1.0, 2.5)
         dpi = image.info.get("dpi") or (exif.get(0x011A), exif.get(0x011B))
     assert source == "a.webp" or [round(value) for value in dpi] == [150, 300]
@@ -284,7 +284,7 @@ def test_what_a_format_does_not_hold_is_said(here, capsys):
 @pytest.mark.parametrize("source", ["a.jpg", "a.png", "a.webp"])
 def test_damaged_exif_is_left_out_and_that_is_said(here, source, capsys):
     exif = bytearray(exif_of(1))
-    exif[181], exif[195] = 129, 10  # of the GPS' entries, types that don't go with their values
+    exif[181], exif[195] = 129, 10  # types that do not fit these GPS entries
     save(source, COLOUR, exif=bytes(exif))
     assert upscale(source, "out.png") == 0
     assert capsys.readouterr().err == f"tinysrgan: {source} has damaged EXIF: it is left out.\n"
@@ -369,7 +369,7 @@ def test_scan(here, capsys):
 
 
 def test_scan_of_a_transparent_code(here, capsys):
-    """Black on nothing: the reader gets it on white paper."""
+    """The code is black on a transparent background; the reader sees it on white."""
     black = Image.new("L", code("A").size, 0)
     black.putalpha(code("A").point(lambda level: 255 - level))
     save("in.png", black)
@@ -386,7 +386,7 @@ def test_scan_leaves_standard_output_to_the_image(here):
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes")
 def test_scan_for_a_reader_who_leaves(here):
-    """As ``| head -1`` does: one sentence, and the images are written all the same."""
+    """The reader of stdout exits early, as in ``| head -1``. Assert one sentence, and that all images are written."""
     os.mkdir("codes")
     for name in "abc":
         save(f"codes/{name}.png", code("A"))
@@ -405,7 +405,7 @@ def test_scan_for_a_reader_who_leaves(here):
 
 @pytest.fixture
 def spoiling(here):
-    """Weights that turn all images white."""
+    """Save weights that turn all images white."""
     net = repeating()
     net["tail"].b.value += 3
     save_generator(Path("generator.h5"), net, {})
@@ -414,7 +414,7 @@ def spoiling(here):
 
 @pytest.mark.parametrize("options, exit_code", [((), 0), (("--scan",), 1)])
 def test_a_code_that_is_lost(spoiling, capsys, options, exit_code):
-    """The result is there all the same; only --scan, which asks for it, has it in the exit code."""
+    """The result is written anyway. Only with --scan does the exit code report the lost code."""
     save("in.png", code("hello 世界"))
     assert upscale("in.png", "out.png", *options) == exit_code
     first, second = capsys.readouterr().err.splitlines()
@@ -513,12 +513,12 @@ def test_results_inside_of_the_folder_are_not_upscaled_again(folder):
     for _ in range(2):
         assert upscale("photos", "photos/larger") == 0
         assert len(contents(folder / "photos" / "larger")) == 3
-    assert upscale("photos/deep", ".") == 0  # and the other way round: IN inside of OUT
+    assert upscale("photos/deep", ".") == 0  # the reverse: IN is inside OUT
     assert pixels_of("a.png").shape == (36, 24, 3)
 
 
 def test_an_input_is_never_overwritten_by_another_ones_result(folder, capsys):
-    """photos/photos/a.png would go to photos/a.png, which is still to be read."""
+    """The result for photos/photos/a.png would overwrite photos/a.png, which is an input."""
     os.mkdir("photos/photos")
     save("photos/photos/a.png", GREY)
     before = contents(folder / "photos")
@@ -550,7 +550,7 @@ def test_a_large_image_stays_within_a_gigabyte(here):
     assert code == 0, done.stderr
     with Image.open("out.bmp") as image:
         assert image.size == (8000, 8000)
-    assert 400e6 < peak < 1e9  # the result alone is 256 MB
+    assert 400e6 < peak < 1e9  # the result alone takes 256 MB
 
 
 class Terminal(io.StringIO):
@@ -560,7 +560,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("source, total, unit", [("in.png", "/54.0 [", "pixel/s"), ("photos", "/3 [", "file/s")])
 def test_a_progress_bar_for_those_who_look(folder, source, total, unit, monkeypatch):
-    """On a terminal, and only where it takes a while."""
+    """The bar appears on a terminal only, and only if the work takes a while."""
     for delay, look, shown in ((0, Terminal(), True), (0, io.StringIO(), False), (1000, Terminal(), False)):
         monkeypatch.setattr("tinysrgan.core.cli.BAR_DELAY", delay)
         monkeypatch.setattr(sys, "stderr", look)
@@ -574,7 +574,7 @@ def test_ctrl_c(here):
     for i in range(200):
         save(f"many/{i:03}.png", Image.new("RGB", (300, 300)))
     line = [sys.executable, "-m", "tinysrgan.upscale", "many", "larger", "--weights", "generator.h5"]
-    heed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (a background job ignores it)
+    heed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (background jobs ignore it)
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=heed)
     while not (Path("larger").is_dir() and len(os.listdir("larger")) > 2):
         assert process.poll() is None
@@ -600,7 +600,7 @@ def test_help_is_read_in_a_minute(capsys):
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:
-    """Every file below a folder by its path: what it holds, or where it leads."""
+    """Map the path of every file below a folder to its content, or to the target of a link."""
     return {
         str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
         for path in folder.rglob("*")
@@ -609,7 +609,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
 
 
 def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 0) -> bytes:
-    """A PNG of a header that says so much, and these rows."""
+    """Return a PNG whose header declares this size, with these rows."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -618,7 +618,7 @@ def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int 
 
 
 def refuse(*arguments, words: str, capsys) -> None:
-    """One sentence with these words, exit code 2, and nothing anywhere is lost, new or changed."""
+    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
     before = contents(Path.cwd())
     assert main([*map(str, arguments)]) == 2
     out, err = capsys.readouterr()
@@ -689,7 +689,7 @@ BAD_IMAGES = {
 def test_bad_images(here, name, capsys):
     make, words = BAD_IMAGES[name]
     make()
-    if name == "a bomb":  # rows that go on and on are left out, and that is fine
+    if name == "a bomb":  # Pillow ignores the surplus rows, so the image is valid
         assert main(["bad", "out.png", *OPTIONS]) == 0 and pixels_of("out.png").shape == (120, 120)
         return
     refuse("bad", "out.png", *OPTIONS, words=words, capsys=capsys)
@@ -768,7 +768,7 @@ def test_bad_folders(here, capsys):
 
 
 def test_standard_output_that_is_an_input(here):
-    """As ``>> in.png`` makes it."""
+    """The shell opens the input for appending, as in ``>> in.png``."""
     before = contents(here)
     with open("in.png", "ab") as output:
         done = command("in.png", "-", "--weights", "generator.h5", stdout=output, stderr=subprocess.PIPE, text=True)
@@ -803,7 +803,7 @@ def test_bad_options(here, capsys):
 
 
 def damaged_tiff(compression: str) -> bytes:
-    """A TIFF that libtiff has something to say about."""
+    """Return a TIFF with damaged data, about which libtiff prints messages."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     content = io.BytesIO()
     image.save(content, "TIFF", compression=compression)
@@ -975,7 +975,7 @@ def test_no_permission(weights, capsys, monkeypatch):
     Path("secret.png").chmod(0)
     Path("closed").chmod(0o555)
     user = os.geteuid()
-    if user == 0:  # root may do anything
+    if user == 0:  # root ignores permissions
         os.seteuid(65534)
     try:
         for line, words in {
@@ -1040,7 +1040,7 @@ def test_standard_output_that_fills_up_or_is_closed(here):
 
 
 def test_no_traceback_from_a_real_shell(here):
-    """As the tests above, but through a process of its own."""
+    """Check the same errors in a separate process."""
     Path("bad").write_text("hello")
     overflowing(here / "overflowing.h5")
     good, bad = "generator.h5", "overflowing.h5"
