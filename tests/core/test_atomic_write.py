@@ -1,4 +1,4 @@
-"""Writing whole files and claiming folders, with other processes about."""
+"""Whole files and claimed folders, while other processes write too."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tinysrgan.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
-# A process that stands still in the middle of writing the file that it is told.
+# A process that writes the given file and waits before each fsync.
 STANDS_STILL = """
 import os, sys, time
 from pathlib import Path
@@ -29,7 +29,7 @@ atomic_write.write_whole(Path(sys.argv[1]), b"the other's")
 
 @pytest.fixture
 def writer(tmp_path):
-    """Another process in the middle of writing file.bin."""
+    """Start another process that waits while it writes file.bin."""
     line = [sys.executable, "-c", STANDS_STILL, str(tmp_path / "file.bin")]
     process = subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "here\n"
@@ -47,7 +47,7 @@ def test_a_live_process_keeps_its_temporary_file(tmp_path, writer):
     remove_leftovers(tmp_path)
     write_whole(tmp_path / "file.bin", b"ours")
     assert names(tmp_path) == [temporary, "file.bin"]
-    writer.stdin.write("\n\n")  # the file's sync and the folder's
+    writer.stdin.write("\n\n")  # one line for the file's fsync, one for the folder's
     writer.communicate()
     assert writer.returncode == 0
     assert names(tmp_path) == ["file.bin"] and (tmp_path / "file.bin").read_bytes() == b"the other's"
@@ -79,7 +79,7 @@ def test_without_locks_files_are_written_all_the_same(tmp_path, monkeypatch):
     with claimed(tmp_path / "run") as folder:
         write_whole(folder / "file.bin", b"ours")
     write_whole(tmp_path / "file.bin", b"ours")
-    assert names(tmp_path) == [".file.bin.01234567.tmp", "file.bin", "run"]  # who knows whose it is
+    assert names(tmp_path) == [".file.bin.01234567.tmp", "file.bin", "run"]  # kept: without locks, its owner is unknown
 
 
 # ---------------------------------------------------------------- folders

@@ -1,4 +1,4 @@
-"""Where arrays live: a GPU is taken only if it really works, and otherwise one sentence says why not."""
+"""The choice of a device: a GPU is used only if it works; otherwise one sentence gives the reason."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ from tinysrgan.ops.device import choose_device
 
 
 class Broken:
-    """An array whose first use fails, as CuPy's do without a driver."""
+    """An array whose first use fails, like CuPy's arrays without a driver."""
 
     def __init__(self, error):
         self.error = error
@@ -33,7 +33,7 @@ def broken_cupy(error):
     return SimpleNamespace(__version__="14.0", ndarray=Broken, asarray=lambda x: Broken(error))
 
 
-# What CuPy says where its library, and where NVRTC's log, is the matter.
+# CuPy's messages if a library is missing, and if a kernel does not compile.
 IMPORT = ImportError(
     """
 ================================================================
@@ -52,7 +52,7 @@ NO_DRIVER = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is in
 
 @pytest.fixture(params=["not installed", "no driver", "no message", "a notice", "a log"])
 def unusable(request, monkeypatch):
-    """Every way for the GPU not to be there; the value is the reason to be given."""
+    """Make the GPU unusable in one of five ways; the value is the expected reason."""
     module, reason = {
         "not installed": (None, "CuPy is not installed"),
         "no driver": (broken_cupy(NO_DRIVER), "cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
@@ -81,7 +81,7 @@ def test_a_gpu_that_was_asked_for_by_name_is_one_sentence_where_it_is_missing(un
 
 
 def test_a_cupy_that_is_installed_but_cannot_be_loaded_is_not_called_missing(tmp_path, monkeypatch):
-    """Installing it once more wouldn't help; the library's name does."""
+    """Installing CuPy again would not help, so the message names the missing library."""
     (tmp_path / "cupy.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
@@ -109,7 +109,7 @@ def test_a_gpu_that_works_is_named(name):
     ],
 )
 def test_a_gpu_on_which_our_own_kernel_fails_is_not_taken(monkeypatch, fault, words):
-    """CuPy's kernels work there, ours don't: it doesn't compile, or gives something else than NumPy."""
+    """CuPy's own kernels work, but ours does not compile or its result differs from NumPy's."""
     text = kernels.source("sums.cu")
     assert fault[0] in text
     monkeypatch.setattr(kernels, "source", lambda file: text.replace(*fault))
@@ -153,7 +153,7 @@ def test_an_array_of_a_gpu_is_copied_back():
 
 
 def test_a_net_moves_as_a_whole():
-    """Values, gradients and running statistics. The other device's arrays are a subclass, to tell them apart."""
+    """``to`` converts values, gradients and running statistics. A subclass of ndarray stands for the other device."""
 
     class Elsewhere(np.ndarray):
         pass
@@ -170,7 +170,7 @@ def test_a_net_moves_as_a_whole():
 
 
 def gpu():
-    """CuPy where it works; else skip with the reason."""
+    """Return CuPy if it works; otherwise skip the test with the reason."""
     cupy, reason = choose_device("auto")
     if cupy is np:
         pytest.skip(f"needs CuPy and a GPU: {reason}")

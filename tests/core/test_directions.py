@@ -1,4 +1,4 @@
-"""Imports go one way: a folder imports only what lies below it, and no two files import each other."""
+"""Imports go in one direction: a folder imports only the folders below it, and no two files import each other."""
 
 import ast
 from functools import cache
@@ -14,7 +14,7 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-# What the files of each folder may import beside their own folder.
+# The modules that each folder may import besides its own.
 BELOW = {
     "core": "",
     "ops": "core",
@@ -33,7 +33,7 @@ BELOW = {
 
 @cache
 def imports(file):
-    """The package's files that one of them imports, also inside functions, but not those for type checkers alone."""
+    """Return the package's files that this file imports, also inside functions, but not for type checkers only."""
     found, nodes = set(), [ast.parse(FILES[file].read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()

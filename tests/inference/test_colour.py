@@ -1,4 +1,4 @@
-"""Colour through a net that was trained on grey: luma through the net, chroma by bicubic."""
+"""Colour with a net trained on grey images: the net enlarges luma, bicubic enlarges chroma."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SHIPPED = sorted((ROOT / "weights").glob("qr_*.h5"))
 
 
 def picture(width: int = 24, height: int = 20) -> Image.Image:
-    """Smooth colours, far from black and white."""
+    """Return an image of smooth colours, far from black and white."""
     y, x = np.mgrid[:height, :width] / 24.0
     channels = [128 + 60 * np.sin(4 * x), 128 + 50 * np.cos(3 * y), 128 + 60 * np.sin(3 * x + 4 * y)]
     return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
@@ -61,7 +61,7 @@ def test_a_part_of_the_chroma_is_that_part_of_the_whole():
 
 
 def test_the_generators_own_colours_are_left_out():
-    """A net that was trained on grey alone may give its channels any colour where it is fed one."""
+    """A net trained on grey images may output any colour, so its chroma is not used."""
     net = repeating(grey=True)
     net["tail"].b.value[:] = (0.3, 0, -0.3)
     assert np.abs(ycbcr(tinysrgan.Upscaler(net, device="cpu")(picture()))[::4, ::4] - ycbcr(picture())).max() < 20
@@ -75,14 +75,14 @@ def test_a_photograph_keeps_its_colour_through_weights_for_codes(path):
     with pytest.warns(UnlikeWarning):
         result = ycbcr(upscaler(picture(48, 40)))
     expected = ycbcr(picture(48, 40).resize((192, 160), Image.Resampling.BICUBIC))
-    inside = np.abs(result[:, :, 0] - 128) < 80  # elsewhere black and white leave no room for colour
+    inside = np.abs(result[:, :, 0] - 128) < 80  # elsewhere luma is near black or white, which limits chroma
     assert inside.mean() > 0.1
     assert np.abs(result - expected)[inside][:, 1:].mean() < 3
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_grey_is_as_without(channels):
-    """Bit for bit, whether the net knows colour or not."""
+    """Grey images give identical pixels with a grey net and a colour net."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, channels), dtype=np.uint8)
     if channels > 2:
         pixels[:, :, :3] = pixels[:, :, :1]
@@ -98,10 +98,10 @@ def api_image(pixels: np.ndarray) -> Image.Image:
 
 
 def test_transparent_colour(upscaler):
-    """Half-transparent orange on white paper is what is upscaled, and what is seen."""
+    """Half-transparent orange is blended with white paper, upscaled, and still looks the same."""
     image = Image.new("RGBA", (6, 6), (250, 120, 20, 128))
     result = upscaler(image)
     assert result.mode == "RGBA"
     assert (
         np.abs(np.asarray(result, int) - repeated(np.asarray(image))).max() <= 5
-    )  # rounding, twice as large at half opacity
+    )  # rounding, doubled at half opacity

@@ -1,4 +1,4 @@
-"""Is the result still the image? Right uses and wrong ones, and sums over tiles."""
+"""The fidelity measure: results that match the image, results that do not, and sums over tiles."""
 
 import warnings
 from pathlib import Path
@@ -30,7 +30,7 @@ def fidelity(small: np.ndarray, large: np.ndarray) -> Fidelity:
 
 
 def enlarged(small: np.ndarray) -> np.ndarray:
-    """Detail below a pixel, on top of the image."""
+    """Enlarge the image four times and add detail finer than its pixels."""
     detail = 0.1 * np.tile([[1, -1, 1, -1], [-1, 1, -1, 1]], (2 * small.shape[0], small.shape[1]))[:, :, None]
     return 0.8 * small.repeat(4, axis=0).repeat(4, axis=1) + detail
 
@@ -57,8 +57,8 @@ def test_contrast_and_blur_that_the_net_took_away_are_allowed_for():
 def test_what_is_not_allowed_for():
     for other in (-IMAGE, 2 * IMAGE.clip(-0.5, 0.5), NOISE.uniform(-1, 1, IMAGE.shape)):
         assert not fidelity(other, enlarged(IMAGE) * 0.5).suits
-    assert not fidelity(np.zeros_like(IMAGE), np.ones((48, 40, 1))).suits  # all grey became all white
-    assert fidelity(np.ones_like(IMAGE), 1.5 * np.ones((48, 40, 1))).suits  # what is written is clipped
+    assert not fidelity(np.zeros_like(IMAGE), np.ones((48, 40, 1))).suits  # all grey became white
+    assert fidelity(np.ones_like(IMAGE), 1.5 * np.ones((48, 40, 1))).suits  # the written image is clipped
     assert fidelity(np.zeros((1, 1, 3)), np.zeros((4, 4, 3))).suits
 
 
@@ -71,7 +71,7 @@ def test_tiles_add_up_to_the_whole(monkeypatch):
     monkeypatch.setattr(tiles.upscale_in_tiles, "__defaults__", (np, 20_000))
     tiled = upscaler.upscale(image)[1]
     assert tiled.psnr == pytest.approx(whole.psnr, abs=1e-4)
-    assert tiled.snr == pytest.approx(whole.snr, abs=1)  # the blur ends at a tile's border, and these tiles are tiny
+    assert tiled.snr == pytest.approx(whole.snr, abs=1)  # the blur stops at the borders of these tiny tiles
 
 
 # ---------------------------------------------------------------- the shipped generator

@@ -1,4 +1,4 @@
-"""The fused net gives the generator's values, each identity by itself and all together, and faults in them show."""
+"""The fused net equals the generator; each rewriting is also tested alone, and faults in them are detected."""
 
 import itertools
 
@@ -30,7 +30,7 @@ configs = pytest.mark.parametrize("config", CONFIGS, ids=str)
 
 
 def randomised(net: Layer, seed: int = 0) -> Layer:
-    """In float64 and eval mode, with parameters and statistics such as no training leaves at their neutral values."""
+    """Convert to float64 and eval mode; move every parameter and running statistic off its neutral value."""
     rng = np.random.default_rng(seed)
     for tensor in net.tensors().values():
         tensor.value = tensor.value + rng.uniform(0.1, 0.5, tensor.value.shape) * rng.choice([-1, 1])
@@ -54,7 +54,7 @@ def image(*size: int, channels: int = 3) -> np.ndarray:
 
 
 def error(y: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference relative to the largest value."""
+    """Return the largest difference relative to the largest value."""
     assert y.shape == expected.shape and y.dtype == expected.dtype
     return float(np.abs(y - expected).max() / np.abs(expected).max())
 
@@ -143,7 +143,7 @@ def test_cells_first():
 
 @pytest.mark.parametrize("slope", [None, [0.2, -0.7, 1, 0.5, 0], [0.2, 1.7, 3, -1, 1]], ids=str)
 @pytest.mark.parametrize("shape", [(33, 18), (6, 5)], ids=str)
-@pytest.mark.parametrize("inputs", [4, 120])  # 120 x 5 channels are enough for Winograd, if the image is
+@pytest.mark.parametrize("inputs", [4, 120])  # 120 x 5 channels suffice for Winograd if the image is large enough
 def test_fused_conv(inputs, shape, slope):
     layer = randomised(Conv2D(inputs, 5, 3))
     x, shortcut = image(*shape, channels=inputs), image(*shape, channels=5)
@@ -179,7 +179,7 @@ def test_the_generator_is_left_alone():
     assert all(layer.training for layer in net.layers())
     for name, tensor in net.tensors().items():
         assert (tensor.value == before[name]).all()
-        tensor.value += 1  # training goes on in place
+        tensor.value += 1  # training updates in place
     assert (fused.forward(image(5, 4)) == y).all()
     assert isinstance(fused, FusedGenerator) and fused.scale == 4
 

@@ -1,4 +1,4 @@
-"""What ``rescue`` is made of: symbols, planes, finder patterns, the camera's model, the clean drawing."""
+"""The parts of ``rescue``: symbols, planes, finder patterns, the camera's model and the clean drawing."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_a_homography_maps_its_points_and_back():
     matrix = homography(square(21), there)
     assert np.allclose(through(matrix, square(21)), there)
     assert np.allclose(through(np.linalg.inv(matrix), there), square(21))
-    ramp = np.add.outer(10.0 * np.arange(20), np.arange(30)) + 5.5  # a pixel's value is that at its centre
+    ramp = np.add.outer(10.0 * np.arange(20), np.arange(30)) + 5.5  # a pixel's value is the ramp at its centre
     assert np.allclose(sampled(ramp, np.array([(3.25, 4.5), (20, 10)])), (10 * 4.5 + 3.25, 10 * 10 + 20))
     assert np.allclose(sampled(ramp, np.array([(-5, -5), (99, 99)])), (ramp[0, 0], ramp[-1, -1]))
 
@@ -109,7 +109,7 @@ def test_what_is_known_is_painted_over_wrong_evidence():
     wrong = symbol.copy()
     known = function_patterns(2) != 0
     wrong[known] *= -1
-    wrong[8, :4] *= -1  # of the format information
+    wrong[8, :4] *= -1  # format information
     assert (completed(wrong, 2) == (symbol > 0)).all()
 
 

@@ -1,4 +1,4 @@
-"""Tiles give what the whole image gives, see no more of it than they must, and stay within their memory."""
+"""Tiles give the values of the whole image, with margins no wider than needed and within the memory limit."""
 
 import os
 import subprocess
@@ -30,16 +30,17 @@ configs = pytest.mark.parametrize("config", CONFIGS, ids=str)
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """With tiles as small as these a second one costs more than it brings."""
+    """For tiles this small, a second thread would cost more time than it saves."""
     monkeypatch.setenv("TINYSRGAN_THREADS", "1")
     with single_threaded_blas():
         yield
 
 
 def far_sighted(**config) -> FusedGenerator:
-    """A generator whose filters look at their farthest corners only, and whose normalisation moves zero elsewhere.
+    """Return a generator whose filters are zero except at their corners, and whose batch-norms do not map 0 to 0.
 
-    In a usual net what comes from the edge of its sight is lost in rounding; in this one it is half of the result.
+    In a usual net, rounding hides the contribution from the edge of the receptive field. Here it is half of the
+    result.
     """
     net = Generator(**{"blocks": 1, "filters": 2, "seed": 0} | config).eval()
     rng = np.random.default_rng(0)
@@ -59,7 +60,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def error_of_tiles(net: FusedGenerator, pixels: np.ndarray, memory: int) -> tuple[float, int]:
-    """The largest error relative to the whole image's largest number, and how many tiles there were."""
+    """Return the largest error relative to the whole image's largest value, and the number of tiles."""
     whole = net.forward(to_unit(pixels)[None])[0]
     put_together = np.full_like(whole, np.nan)
     scale, count = net.scale, 0
@@ -97,8 +98,8 @@ def test_a_real_net_wide_enough_for_winograd():
 
 @configs
 def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
-    """Else the tests above would prove nothing. The first half, then the second."""
-    monkeypatch.setattr(Box, "shrunk", lambda self, margin, limits: self)  # keep the border that is not to be used
+    """A margin one pixel too narrow must be detected, in the first half of the net and in the second."""
+    monkeypatch.setattr(Box, "shrunk", lambda self, margin, limits: self)  # keep the invalid border
     net = far_sighted(**config)
     assert error_of_tiles(net, noise(29, 23), memory=20_000)[0] < 1e-5
     layers = list(net.chain.values())
@@ -108,7 +109,7 @@ def test_a_margin_too_narrow_by_one_would_show(config, monkeypatch):
 
 
 def test_pieces_drop_what_they_cannot_know():
-    """As early as can be, and only where the image goes on."""
+    """Each layer drops the pixels that depend on pixels outside the tile, except at the image's border."""
     net = fuse(Generator(1, 4, seed=0))
     image, box = Box(0, 40, 0, 30), Box(0, 20, 5, 25)
     x = np.zeros((1, 20, 20, 3), np.float32)
@@ -118,13 +119,13 @@ def test_pieces_drop_what_they_cannot_know():
         assert seen[-1].x.shape[1:3] == (seen[-1].box.bottom - seen[-1].box.top, seen[-1].box.right - seen[-1].box.left)
     head, body, upscale = (piece.box for piece in seen[1:])
     assert head == Box(0, 16, 9, 21)  # 9x9
-    assert body == Box(0, 13, 12, 18)  # three times 3x3
-    assert upscale == Box(0, 42, 58, 62)  # 3x3, at twice the resolution 3x3 and 5x5, all of it twice as large
+    assert body == Box(0, 13, 12, 18)  # three 3x3
+    assert upscale == Box(0, 42, 58, 62)  # 3x3, then 3x3 and 5x5 at twice the resolution; coordinates are doubled
 
 
 @configs
 def test_reach_is_how_far_a_pixel_is_felt(config):
-    """Change one pixel: the result changes up to there and no further."""
+    """A change of one pixel changes the result up to the reach and no further."""
     net = far_sighted(**config).astype(np.float64)
     expected = reach([net])
     middle, size = expected + 3, 2 * expected + 7
@@ -138,7 +139,11 @@ def test_reach_is_how_far_a_pixel_is_felt(config):
 
 
 def test_reach_of_the_papers_generator():
-    """9x9; 33 convolutions 3x3; the rest at twice and four times the resolution: 4 + 33 and 1 + 1/2 + 4/4, up."""
+    """Compare with the sum over the paper's layers.
+
+    One 9x9 and 33 3x3 convolutions at the image's resolution reach 4 + 33 pixels. The rest, at two and four times
+    the resolution, reach 1 + 1/2 + 4/4, rounded up to 3.
+    """
     layers = list(fuse(Generator()).chain.values())
     assert reach(layers[:2]) == 37
     assert reach(layers[2:]) == 3
@@ -146,13 +151,13 @@ def test_reach_of_the_papers_generator():
 
 
 @pytest.mark.parametrize(
-    "config, numbers", [({}, 16 * 64), ({"scale": 2}, 4 * 64), ({"upscale": "nearest"}, 4 * 256)], ids=str
+    "config, elements", [({}, 16 * 64), ({"scale": 2}, 4 * 64), ({"upscale": "nearest"}, 4 * 256)], ids=str
 )
-def test_the_largest_array(config, numbers):
-    """The one that the last convolution sees: fused, it is at half the resolution of the image."""
+def test_the_largest_array(config, elements):
+    """The largest array is the last convolution's input. In the fused net it has half the image's resolution."""
     layers = list(fuse(Generator(**config)).chain.values())
     assert largest(layers[:2]) == 64
-    assert largest(layers[2:]) == numbers
+    assert largest(layers[2:]) == elements
 
 
 def test_memory_is_bounded():
@@ -166,7 +171,7 @@ def test_memory_is_bounded():
         peaks[memory] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[10**10] > 80_000_000
-    # beside the tiles' arrays: the features of a large tile, and the working space of the convolutions
+    # besides the tiles' arrays: the features of a large tile and the convolutions' working memory
     assert peaks[8_000_000] < 60_000_000
 
 
@@ -186,7 +191,7 @@ def test_boxes():
             part += 1
         assert (seen == 1).all()
     heights = {box.bottom - box.top for box in Box(5, 22, 0, 4).cut(5)}
-    assert heights == {4, 5}  # of like size, no remainder of two rows
+    assert heights == {4, 5}  # similar heights, without a remainder of two rows
     assert Box(0, 4, 6, 10).grown(3, image) == Box(0, 7, 3, 10)
     x = np.arange(6 * 8).reshape(6, 8, 1)
     for origin in (Box(0, 6, 0, 8), Box(2, 8, 1, 9)):
@@ -206,7 +211,7 @@ print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of memory is read the Linux way")
 def test_the_papers_generator_takes_a_fraction_of_pytorchs_memory():
-    """The whole process at 256x256; PyTorch's takes 840 MB."""
+    """Peak memory of the process at 256x256; PyTorch takes 840 MB."""
     environment = {**os.environ, "TINYSRGAN_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, env=environment, check=True)
     assert 100_000 < int(done.stdout) < 0.4 * 840_000

@@ -1,7 +1,7 @@
-"""From Python: what goes in, what comes out, what is refused.
+"""The Python interface: inputs, outputs and errors.
 
-Most tests use a generator whose weights are such that it repeats every pixel ``scale`` times in both directions: what
-must come out is then known exactly.
+Most tests use a generator whose weights repeat every pixel ``scale`` times in both directions, so the expected output
+is known exactly.
 """
 
 import multiprocessing
@@ -28,16 +28,16 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
 
 def repeating(scale: int = 4, **config) -> Generator:
-    """A generator that repeats every pixel, whatever its architecture otherwise would do."""
+    """Return a generator that repeats every pixel, for any architecture."""
     net = Generator(**{"blocks": 1, "filters": 4, "scale": scale, "seed": 0} | config).eval()
     for layer in net.layers():
         if isinstance(layer, PReLU):
             layer.slope.value[:] = 1
         elif isinstance(layer, BatchNorm):
-            layer.gamma.value[:] = 0  # so that residual blocks pass on their shortcut
+            layer.gamma.value[:] = 0  # so that residual blocks return their input
         elif isinstance(layer, Conv2D):
             size, _, inputs, outputs = layer.w.value.shape
-            copies = 4 if (inputs, outputs) == (4, 16) else 1  # what pixel shuffle makes a 2x2 cell of
+            copies = 4 if (inputs, outputs) == (4, 16) else 1  # pixel shuffle makes a 2x2 cell of four channels
             layer.w.value[:] = 0
             for i in range(min(inputs, 3)):
                 layer.w.value[size // 2, size // 2, i, copies * i : copies * (i + 1)] = 1
@@ -93,7 +93,7 @@ def test_scales(scale):
 
 
 def test_it_is_the_generators_own_result():
-    """Rounded once, clipped, in eval mode: the company of other images changes nothing."""
+    """The result equals the net in eval mode, rounded once and clipped."""
     net = Generator(2, 8, seed=1)
     for tensor in net.tensors().values():
         tensor.value *= 1.5
@@ -122,7 +122,7 @@ def test_a_pool_of_processes(method):
 
 
 def test_a_pickle_chooses_its_device_at_the_first_image(upscaler, monkeypatch):
-    """An error while a pool unpickles would leave it waiting for ever."""
+    """``loads`` must not raise: a pool that cannot unpickle would wait for ever."""
     upscaler.device = "cuda"
     content = pickle.dumps(upscaler)
     monkeypatch.setitem(sys.modules, "cupy", None)
@@ -132,7 +132,7 @@ def test_a_pickle_chooses_its_device_at_the_first_image(upscaler, monkeypatch):
 
 
 def test_a_pickle_is_no_larger_than_the_file():
-    """It has neither the filters' transforms nor the arrays that a net leaves behind when it moves from a GPU."""
+    """A pickle holds neither transformed filters nor the arrays left behind by a move from a GPU."""
     upscaler = tinysrgan.load(device="cpu")
     size = (upscaler_module.WEIGHTS / upscaler_module.SHIPPED).stat().st_size
     upscaler(np.zeros((40, 40), np.uint8))
@@ -225,7 +225,7 @@ def test_what_is_no_image(upscaler, wrong, words):
 )
 def test_modes(upscaler, mode, expected):
     image = Image.new("RGB", (5, 7), (200, 100, 50))
-    by = {"PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")  # Pillow doesn't convert straight to these
+    by = {"PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")  # Pillow has no direct conversion to these
     image = image.convert(by).convert(mode)
     result = upscaler(image)
     assert result.mode == expected and result.size == (20, 28)
@@ -257,7 +257,7 @@ def test_palette_with_a_transparent_colour(upscaler):
 
 def test_exif_turns_it(upscaler, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees, clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     Image.fromarray(COLOUR[:, :, :3]).save(tmp_path / "a.png", exif=exif)
     with Image.open(tmp_path / "a.png") as image:
         result = upscaler(image)
@@ -282,7 +282,7 @@ def test_grey_stays_grey_even_if_the_generator_colours():
     almost = rgb.copy()
     almost[0, 0, 0] ^= 1
     coloured = upscaler(almost).astype(int)
-    assert np.ptp(coloured, axis=2).max() > 10  # this generator does
+    assert np.ptp(coloured, axis=2).max() > 10  # this generator adds colour
     result = upscaler(grey)
     assert np.abs(result - coloured.mean(axis=2)).max() < 2
     assert np.array_equal(upscaler(rgb), np.repeat(result[:, :, None], 3, axis=2))
@@ -309,7 +309,7 @@ def test_alpha_is_bicubic_and_what_is_seen_is_the_generators(upscaler, channels)
 
 
 def test_hidden_colours_of_transparent_pixels_do_not_leak(upscaler):
-    """A white disc on nothing that happens to be stored as black: no dark fringe."""
+    """A white disc on transparent black gets no dark fringe."""
     pixels = np.zeros((12, 12, 4), np.uint8)
     pixels[3:9, 3:9] = 255
     result = upscaler(pixels)
