@@ -1,4 +1,4 @@
-"""Variants of an image: what is in it stays in it, and a QR code stays a QR code."""
+"""Variants of an image: its content stays in the frame, and a QR code stays readable."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tinysrgan.data.source import Source
 from tinysrgan.metrics.qr_reader import read_code, version_of
 
 STARTER = Path(__file__).parents[2] / "data" / "qr"
-SIZE, LR = 384, 32  # of a variant, and of what becomes of it
+SIZE, LR = 384, 32  # sides of the variant and of the LR image made of it
 PIXEL = SIZE // LR
 
 
@@ -29,7 +29,7 @@ def variant(augment: Augment, image: Image.Image, seed: int) -> np.ndarray:
 
 
 def card(background="white", size=(400, 400), box=(100, 100, 300, 300)) -> Image.Image:
-    """A box with a red, a green and a blue dot in three of its corners, as a QR code has its finders."""
+    """Draw a box with a red, a green and a blue dot in three corners, like the finders of a QR code."""
     image = Image.new("RGB", size, background)
     draw = ImageDraw.Draw(image)
     draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill="black")
@@ -52,7 +52,7 @@ def dots(pixels: np.ndarray) -> np.ndarray:
 
 
 def chequers(side: int) -> Image.Image:
-    """A picture right up to its edges, half of which are black."""
+    """Return a checkerboard that extends to its edges, half of which are black."""
     return (
         Image.fromarray(np.indices((8, 8)).sum(0) % 2 == 1).convert("L").resize((side, side), Image.Resampling.NEAREST)
     )
@@ -85,7 +85,7 @@ def test_a_seed_makes_the_same_variant_and_another_seed_another():
 )
 @pytest.mark.parametrize("augment", [ARTICLE, Augment(rotation=180, shear=30, zoom=0.9, flip=True, shift=0.9)])
 def test_content_stays_in_the_frame_with_a_margin(image, augment):
-    """One LR pixel of background all around, but for the last pixel of it: interpolation may tint that one."""
+    """One LR pixel of background surrounds the content; only its innermost pixel may be tinted by interpolation."""
     inside = slice(PIXEL - 1, -(PIXEL - 1))
     plain = replace(augment, brightness=(1, 1))
     for seed in range(60):
@@ -222,7 +222,10 @@ def test_brightness_multiplies_both_sizes_and_clips(mode, tmp_path):
 
 
 def test_augmented_codes_still_read(tmp_path):
-    """1799 of 1800 when this was written, of all versions; of what Keras makes, half."""
+    """Nearly all variants scan, in every version.
+
+    1799 of 1800 scanned when this was written. Of Keras' variants, half scan.
+    """
     pytest.importorskip("zxingcpp")
     paths = find_images(STARTER, limit=120)
     pairs = ImagePairs(paths, 128, 4, ARTICLE, seed=5)
@@ -239,7 +242,7 @@ def test_augmented_codes_still_read(tmp_path):
 
 @pytest.mark.parametrize("border", [0, 4])
 def test_codes_of_a_pixel_a_module_survive_being_turned(border, tmp_path):
-    """The variant is drawn large, or there would be nothing left of them."""
+    """Variants are drawn large enough that codes of one pixel per module stay readable."""
     pytest.importorskip("zxingcpp")
     code = decode(STARTER / "mixed-0001-v2.png")
     edge = 40 - 10 * border
@@ -260,7 +263,7 @@ def test_hard_variants_of_codes_still_scan_where_they_are_large_and_three_in_ten
         for draw in range(10 * index, 10 * index + 10):
             hr = pairs.pair(index, draw)[1][:, :, 0]
             first = hr[np.flatnonzero((hr < 128).any(axis=1))[0] + 1]
-            upright += int((first < 64).sum() > 30)  # two finders side by side begin with long dark stretches
+            upright += int((first < 64).sum() > 30)  # two finders side by side start with long dark runs
             scans.append(read_code(hr) == text)
     assert np.mean(scans) >= 0.98
     assert 0.2 < upright / len(scans) < 0.45
@@ -270,7 +273,7 @@ def test_the_share_that_stays_upright():
     turns = np.array([replace(ARTICLE, upright=0.8).angle(rng(seed)) for seed in range(500)])
     assert 0.75 < np.mean(turns == 0) < 0.85
     assert turns.min() < -30 and turns.max() > 30
-    # With none upright nothing is drawn for it, so that earlier runs repeat.
+    # Without the upright option no random value is drawn for it, so earlier runs repeat.
     assert [ARTICLE.angle(rng(seed)) for seed in range(5)] == [rng(seed).uniform(-40, 40) for seed in range(5)]
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match="upright"):
@@ -324,7 +327,10 @@ def test_gain_is_within_its_range():
 
 
 def test_blur_spreads_a_point_by_its_sigma_in_lr_pixels():
-    """The slope of a blurred edge is the blur itself; a pixel's own width adds 1/12 to its variance."""
+    """Blur of sigma LR pixels widens an edge by sigma.
+
+    The slope of a blurred edge is the blur kernel. The width of a pixel adds 1/12 to its variance.
+    """
     edge = np.zeros((SIZE, SIZE), np.uint8)
     edge[:, SIZE // 2 :] = 255
     x = np.arange(1, LR) - LR / 2

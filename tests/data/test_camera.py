@@ -1,4 +1,4 @@
-"""Photographs of codes: each stage does what its range says, alone; HR scans; a draw depends on its seed alone."""
+"""Photographs of codes: each stage follows its range, HR images scan, and a draw depends on its seed only."""
 
 import sys
 from dataclasses import replace
@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip("qrcode")
 pytest.importorskip("zxingcpp")
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmark is no part of the installed package
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmark is not part of the installed package
 
 from benchmarks.qr.samples import STILL, photographed
 from tinysrgan.core.errors import UserError
@@ -81,12 +81,12 @@ def test_originals_scan_in_versions_1_to_6():
 
 
 def test_no_text_of_the_benchmark_is_photographed():
-    small = replace(WHOLE, pitch=(0.5, 0.55), bend_share=0)  # so that the whole code is in the frame
+    small = replace(WHOLE, pitch=(0.5, 0.55), bend_share=0)  # so that the whole code fits the frame
     stream = SyntheticCodes(seed=7, camera=small, camera_share=1)
     found = [read_code(stream.pair(draw)[1]) for draw in range(40)]
     texts = [text for text in found if text is not None]
     assert len(texts) > 35 and not any(map(is_reserved, texts))
-    assert max(map(len, texts)) > capacity(4, "L", "address")  # of larger codes, too
+    assert max(map(len, texts)) > capacity(4, "L", "address")  # larger codes too
 
 
 def test_the_share_of_photographs():
@@ -146,7 +146,7 @@ def test_every_module_is_where_the_pitch_says(pitch):
     for seed in range(4):
         hr = shot(camera, seed)[1]
         top, left = (np.flatnonzero((hr < 255).any(axis=axis))[0] for axis in (1, 0))
-        # The first pixel may be dark in part.
+        # The first pixel may be partly dark.
         top += hr[top].min() / 255
         left += hr[:, left].min() / 255
         centres = (np.arange(SIDE) + 0.5) * pitch * 4
@@ -180,7 +180,7 @@ def test_a_tilted_plane_is_seen_in_perspective(tilt):
     """A pinhole at distance D scales an area at depth X sin(tilt) by pitch^2 cos(tilt) / (1 + X sin(tilt) / D)^3."""
     pitch = 1.25
     u, v = replace(STILL, tilt=(tilt, tilt), tilt_share=1).pose(SIDE, pitch, 40, rng(2))
-    u, v = u.astype(float)[::8, ::8], v.astype(float)[::8, ::8]  # once a pixel
+    u, v = u.astype(float)[::8, ::8], v.astype(float)[::8, ::8]  # one point per pixel
     (du_dy, du_dx), (dv_dy, dv_dx) = np.gradient(u), np.gradient(v)
     inner = (slice(1, -1), slice(1, -1))
     area = 1 / (du_dx * dv_dy - du_dy * dv_dx)[inner]
@@ -197,7 +197,7 @@ def test_curvature_moves_the_edge_by_the_bend():
         flat = STILL.pose(SIDE, 1.25, 40, rng(seed))
         bent = replace(STILL, bend=(0.5, 0.5), bend_share=1).pose(SIDE, 1.25, 40, rng(seed))
         moved = [one - other for one, other in zip(bent, flat, strict=True)]
-        along = int(np.abs(moved[0]).max() > 0)  # which coordinate the bend depends on
+        along = int(np.abs(moved[0]).max() > 0)  # the coordinate on which the bend depends
         assert np.abs(moved[along]).max() == 0
         expected = 0.5 * ((flat[along] - SIDE / 2) / (SIDE / 2)) ** 2
         np.testing.assert_allclose(moved[1 - along], expected, atol=1e-4)
@@ -285,7 +285,7 @@ def test_light_falls_off_from_one_side_to_the_other():
     for seed in range(5):
         lr = replace(STILL, falloff=(0.5, 0.5), falloff_share=1).sensor(grey, rng(seed))
         assert (lr.min(), lr.max()) == (100, 200)
-        assert lr[::31, ::31].min() == 100 and lr[::31, ::31].max() == 200  # the extremes are in corners
+        assert lr[::31, ::31].min() == 100 and lr[::31, ::31].max() == 200  # the extreme values are in the corners
 
 
 def test_sharpening_makes_halos_and_leaves_plain_areas():
@@ -296,7 +296,7 @@ def test_sharpening_makes_halos_and_leaves_plain_areas():
 
 
 def test_jpeg_blocks_start_anywhere():
-    """At quality 1 a block of 8 pixels is nearly plain, so neighbours differ most at the edges of blocks."""
+    """At quality 1 each 8x8 block is nearly constant, so adjacent pixels differ most at block edges."""
     image = np.add.outer(np.arange(64.0), 2 * np.arange(64.0))
     starts = set()
     for seed in range(24):

@@ -1,4 +1,4 @@
-"""Pairs and batches: repeatable, bounded in memory, and every file that is left out is named."""
+"""Pairs and batches are repeatable and bounded in memory, and every file left out is named."""
 
 import os
 import tracemalloc
@@ -22,11 +22,11 @@ NOISY = replace(ARTICLE, noise=5)
 
 @pytest.fixture
 def images(tmp_path):
-    """Twelve small images, grey and in colour by turns, each of one average brightness of its own."""
+    """Write twelve small images, alternately grey and in colour, each with its own average brightness."""
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(1)
-    for i in range(12):  # from dark to light, but no brightness makes all of an image white
+    for i in range(12):  # from dark to light; no brightness setting turns an image completely white
         pixels = (rng.integers(0, 60, (48, 40, 3)) + 10 * i).astype(np.uint8)
         Image.fromarray(pixels if i % 2 else pixels[:, :, 0].copy()).save(folder / f"{i:02}-v{i % 4 + 1}.png")
     return folder
@@ -70,7 +70,7 @@ def test_a_large_photograph_is_averaged_first_and_looks_the_same(tmp_path):
 
 @pytest.mark.parametrize(("hr_size", "scale"), [(130, 4), (127, 2), (100, 8), (8, 4), (0, 4), (32, 0)])
 def test_sizes_that_do_not_fit_are_refused(hr_size, scale, images):
-    with pytest.raises(DataError, match="multiple of the scale"):  # --hr-size may ask for them
+    with pytest.raises(DataError, match="multiple of the scale"):  # --hr-size can request such sizes
         ImagePairs(find_images(images), hr_size, scale)
 
 
@@ -108,7 +108,7 @@ def assert_same(a, b) -> None:
 
 @pytest.mark.parametrize("augment", [NOISY, SHIFT, None])
 def test_a_batch_depends_on_nothing_but_seed_and_step(augment, images):
-    """Out of order, twice, with a cache that holds nothing: what a resumed run sees is what it would have seen."""
+    """Batches do not depend on order, repetition or the cache, so a resumed run trains on the same batches."""
     (images / "bad.png").write_text("not an image")
     paths = find_images(images)
     pairs = ImagePairs(paths, 32, 4, augment, seed=7)
@@ -161,7 +161,7 @@ def test_the_cache_never_exceeds_its_bytes(images):
     paths = find_images(images)
     wide = images / "wide.png"
     Image.new("L", (3000, 16)).save(wide)
-    limit = 20_000  # two images in colour, or ten grey ones
+    limit = 20_000  # two images in colour or ten in grey
     pairs = ImagePairs([*paths, wide], 32, 4, ARTICLE, cache_bytes=limit)
     rng = np.random.default_rng(0)
     for index in rng.integers(0, 13, 200):
@@ -173,7 +173,7 @@ def test_the_cache_never_exceeds_its_bytes(images):
 
 
 def test_the_cache_keeps_what_was_used_last(images):
-    paths = find_images(images)[::2]  # the grey ones, 1920 bytes each
+    paths = find_images(images)[::2]  # the grey images, 1920 bytes each
     pairs = ImagePairs(paths, 32, 4, cache_bytes=2 * 1920)
     for index in (0, 1, 0, 2):
         pairs.pair(index, None)
@@ -185,7 +185,7 @@ def test_the_cache_keeps_what_was_used_last(images):
 
 
 def test_the_starter_set_trains_with_real_threads():
-    """The whole chain, on real codes: all batches of an epoch, prefetched, equal those made one by one."""
+    """Prefetched batches of an epoch of real codes equal batches made one by one."""
     training, _ = split(find_images(Path(__file__).parents[2] / "data" / "qr", limit=60))
     pairs, alone = (ImagePairs(training, 64, 4, SHIFT, seed=3) for _ in range(2))
     for step, batch in enumerate(prefetch(lambda step: pairs.batch(step, 8), range(6), workers=2)):
@@ -198,7 +198,7 @@ def test_the_starter_set_trains_with_real_threads():
 
 
 def test_a_photograph_of_any_size_keeps_its_shape(tmp_path):
-    """1280 isn't a multiple of the 98 pixels that are kept of it."""
+    """A side of 1280 is not a multiple of the decoded side, 98 pixels."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((1280, 1280), Image.Resampling.BICUBIC)
     image.save(tmp_path / "photo.png")
@@ -208,7 +208,7 @@ def test_a_photograph_of_any_size_keeps_its_shape(tmp_path):
 
 
 def test_threads_that_share_the_pairs_get_what_one_alone_gets(images):
-    """Unreadable files come up in another order for them, and the cache is never right."""
+    """Threads meet unreadable files in another order, and the cache holds other images."""
     for i in (1, 4, 5, 9):
         (images / f"{i:02}-v{i % 4 + 1}.png").write_bytes(b"broken")
     paths = find_images(images)
@@ -223,7 +223,7 @@ def test_threads_that_share_the_pairs_get_what_one_alone_gets(images):
 
 
 def test_a_file_that_was_skipped_is_not_tried_again(images):
-    """Somebody mends it in the middle of a run: the rest of the run stays as it was."""
+    """A file repaired during a run stays skipped, so the run's batches do not change."""
     (images / "05-v2.png").write_bytes(b"broken")
     paths = find_images(images)
     pairs, mended = ImagePairs(paths, 32, 4, cache_bytes=0), ImagePairs(paths, 32, 4, cache_bytes=0)
@@ -235,7 +235,7 @@ def test_a_file_that_was_skipped_is_not_tried_again(images):
 
 
 def test_twenty_thousand_images_take_no_more_memory_than_a_few(tmp_path):
-    """Hard links to real codes, which decoded would take 3 GB. The bound is of a few batches and of the cache."""
+    """Read hard links to real codes, which would take 3 GB decoded. The limit is a few batches and the cache."""
     codes = sorted((Path(__file__).parents[2] / "data" / "qr").glob("*.png"))[:8]
     for i, code in enumerate(codes):
         (tmp_path / f"{i}.png").write_bytes(code.read_bytes())
@@ -252,5 +252,5 @@ def test_twenty_thousand_images_take_no_more_memory_than_a_few(tmp_path):
         assert 500_000 < pairs.sources.bytes <= 1_000_000
     finally:
         tracemalloc.stop()
-        for path in tmp_path.glob("*-copy.png"):  # rather than leave them to pytest, which keeps folders for days
+        for path in tmp_path.glob("*-copy.png"):  # pytest would keep the folder for days
             path.unlink()

@@ -1,4 +1,4 @@
-"""Whatever lies in a user's folder is read as RGB, or refused with one sentence that names it."""
+"""Every file in a user's folder is read as RGB or refused with one sentence that names it."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from PIL import Image
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.images import DataError, area_average, decode, enlarge, read_image, to_uint8, to_unit
 
-# pytest puts its own filters in the place of the one that tinysrgan.data.images sets; the last test is of that one.
+# pytest replaces the filter that tinysrgan.data.images sets; the last test checks that filter.
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]
 
 rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_palette_with_and_without_a_transparent_colour(tmp_path):
 
 
 def save_16_bits(path, pixels):
-    if path.suffix == ".pgm":  # old Pillows read but don't write it
+    if path.suffix == ".pgm":  # old Pillow versions read these files but cannot write them
         path.write_bytes(b"P5 %d %d 65535\n" % pixels.shape[::-1] + pixels.astype(">u2").tobytes())
         return path
     return save(path, pixels)
@@ -105,7 +105,7 @@ def test_cmyk(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.webp"])
 def test_exif_says_how_to_turn_it(name, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees, clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     options = {"lossless": True} if name.endswith("webp") else {}
     assert np.array_equal(read(save(tmp_path / name, COLOUR, exif=exif, **options)), np.rot90(COLOUR, -1))
 
@@ -136,14 +136,14 @@ def test_grey_stays_compact_however_it_was_saved(tmp_path):
 
 
 def huge_png(side: int) -> bytes:
-    """A few bytes that claim to be an image of side x side pixels."""
+    """Return a PNG of a few bytes whose header declares side x side pixels."""
 
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return png((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
 
 
 def damaged(path, ending: str):
-    """An image file without its second half."""
+    """Write the first half of an image file."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     content = save(path.with_suffix(f".whole.{ending}"), noise).read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -189,7 +189,7 @@ def test_what_claims_to_be_huge_is_not_even_decoded(tmp_path):
 
 
 def test_no_other_program_is_started_for_a_file_that_poses_as_an_image(tmp_path):
-    """Pillow hands EPS to Ghostscript, whatever the file's name."""
+    """Pillow would start Ghostscript for EPS content, whatever the file's name."""
     with pytest.raises(DataError, match="of a kind that isn't read"):
         read_image(save(tmp_path / "a.png", COLOUR, format="EPS"))
 
@@ -228,12 +228,12 @@ def test_area_average_is_exact_where_the_sizes_divide():
         small = area_average(Image.fromarray(array), 8)
         assert small.shape == shape and small.dtype == np.uint8
         exact = array.reshape(8, 15, 8, 10, -1).mean((1, 3)).reshape(shape)
-        assert np.abs(small - exact).max() <= 0.5001  # nothing but the final rounding
+        assert np.abs(small - exact).max() <= 0.5001  # the final rounding only
 
 
 @pytest.mark.parametrize("width, height", [(41, 29), (37, 370), (1, 8), (8, 3)])
 def test_area_average_counts_parts_of_pixels(width, height):
-    """Enlarged eightfold without interpolation, the same areas are whole pixels."""
+    """After enlarging by 8 without interpolation, the averaged areas consist of whole pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     fine = pixels.repeat(8, axis=0).repeat(8, axis=1)
     exact = fine.reshape(8, height, 8, width, 3).mean((1, 3))
@@ -256,7 +256,7 @@ def test_bicubic_keeps_flat_areas_and_straight_ramps(scale):
 
 
 def test_16_bits_in_colour_and_with_transparency(tmp_path):
-    """PNG has them, and Pillow can't write them."""
+    """PNG supports 16 bits per channel, but Pillow cannot write them."""
     samples = np.random.default_rng(2).integers(0, 65536, (20, 30, 4)).astype(">u2")
     alpha = samples[:, :, 3:] / 65535
     for channels, kind in ((3, 2), (4, 6), (2, 4)):
@@ -279,7 +279,7 @@ def test_a_palette_of_half_transparent_colours(tmp_path):
 
 
 def test_black_ink_on_transparent_black_can_be_seen(tmp_path):
-    """What drawing programs export. Laid on black instead of white, nothing of the code would be left."""
+    """Drawing programs export this. On a black background instead of white, the code would disappear."""
     ink = GREY > 127
     pixels = np.concatenate([np.zeros_like(COLOUR), 255 * ink[:, :, None].astype(np.uint8)], 2)
     assert np.array_equal(read(save(tmp_path / "a.png", pixels)), rgb(255 * (~ink).astype(np.uint8)))
@@ -322,7 +322,7 @@ KINDS = ("png", "jpg", "webp", "gif", "bmp", "tif")
 
 
 def smooth(path):
-    """An image file without noise, so that its end isn't a matter of a few pixels."""
+    """Write an image file without noise, so that its last bytes hold more than a few pixels."""
     y, x = np.mgrid[:20, :30]
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -352,7 +352,7 @@ def test_damaged_bytes_raise_nothing_but_a_data_error(kind, tmp_path):
     generator = np.random.default_rng(1)
     for _ in range(150):
         damaged = content.copy()
-        reach = generator.choice([60, len(content)])  # half of the time in the header
+        reach = generator.choice([60, len(content)])  # half of the changes are in the header
         damaged[generator.integers(reach, size=4)] = generator.integers(256, size=4)
         path.write_bytes(damaged.tobytes())
         try:
@@ -362,11 +362,11 @@ def test_damaged_bytes_raise_nothing_but_a_data_error(kind, tmp_path):
 
 
 def test_nothing_is_printed_beside_the_one_sentence(tmp_path):
-    """Pillow warns of some files before it, or somebody else, refuses them."""
-    (tmp_path / "a-large.png").write_bytes(huge_png(10_000))  # Pillow would only warn
+    """Pillow's warnings about these files are not shown."""
+    (tmp_path / "a-large.png").write_bytes(huge_png(10_000))  # Pillow only warns
     path = smooth(tmp_path / "b-exif.jpg")
     content = bytearray(path.read_bytes())
-    content[content.index(b"Exif\0\0") + 10] = 200  # the rotation lies beyond the end
+    content[content.index(b"Exif\0\0") + 10] = 200  # the rotation's offset lies beyond the end
     path.write_bytes(content)
     path = smooth(tmp_path / "c-cut.tif")
     path.write_bytes(path.read_bytes()[:1000])
@@ -388,7 +388,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_image(tmp_path / "pipe.png")
 
 
-# A command in which many threads decode what libtiff complains about while the main thread speaks.
+# A command whose threads decode a file that libtiff complains about, while the main thread prints.
 CHATTER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Finding the images of a folder: all of them, in one order, and the files left out are counted."""
+"""Listing a folder's images: all of them, in a fixed order; the files left out are counted."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""examples/make_qr.py makes codes that say what they should, and data/qr is what it makes."""
+"""examples/make_qr.py makes readable codes with the right texts, and data/qr equals its output."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def run(*arguments) -> int:
-    """The exit status of the command."""
+    """Return the command's exit status."""
     try:
         return make_qr.main([str(argument) for argument in arguments])
     except SystemExit as error:
@@ -49,7 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_reader_reads_exactly_the_text():
-    """All versions, levels and kinds, besides four public ones."""
+    """Read codes of all versions, levels and kinds, and four public ones."""
     codes = make_qr.recipe(96, seed=5)
     assert len({(version, level) for *_, version, level in codes[48:]}) == 16
     for name, text, version, level in codes[44:]:
@@ -60,7 +60,7 @@ def test_a_reader_reads_exactly_the_text():
 
 
 def test_texts_that_end_in_7_are_never_made():
-    """All four-digit numbers but a tenth are; and no other text is one of the benchmark's."""
+    """Public codes hold all four-digit numbers except those ending in 7, and no text is reserved for the benchmark."""
     public = make_qr.public(np.random.default_rng(3), 9000)
     assert {int(text) for _, text, _, _ in public} == {n for n in range(1000, 10000) if n % 10 != 7}
     assert not any(is_reserved(text) for _, text, _, _ in make_qr.recipe(4000, seed=6))

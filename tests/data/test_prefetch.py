@@ -1,4 +1,4 @@
-"""Prefetching: in order, not too far ahead, and no thread outlives its iteration."""
+"""Prefetching keeps the order, limits how far it reads ahead, and ends its threads with the iteration."""
 
 import threading
 
@@ -38,7 +38,7 @@ def test_prefetch_works_ahead_but_not_far():
 
     steps = prefetch(make, range(1000), ahead=4)
     assert next(steps) == 0
-    assert fifth.wait(20)  # nobody has asked for it yet
+    assert fifth.wait(20)  # before the caller requests it
     steps.close()
     assert max(made) == 4
     assert not prefetch_threads()

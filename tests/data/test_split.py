@@ -1,4 +1,4 @@
-"""Dividing images into training and held-out: complete, seeded, variants of a source on one side."""
+"""The split into training and held-out images: complete, seeded, and all variants of a source on one side."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def test_the_split_is_complete_disjoint_and_seeded():
 
 
 def test_the_first_held_out_images_are_of_every_kind():
-    """Validation looks at the first few of them while training."""
+    """Validation during training uses the first few held-out images."""
     paths = [Path(f"{i:03}.png") for i in range(300)]
     first = split(paths)[1][:24]
     assert min(first) < Path("100.png") and max(first) > Path("200.png") and first != sorted(first)
@@ -37,7 +37,7 @@ def test_each_side_gets_one_image_at_least(count, share):
 
 
 def test_the_starter_set_is_divided_as_ever():
-    """Published figures are of these 198 images, in this order."""
+    """Published figures were measured on these 198 images, in this order."""
     folder = Path(__file__).parents[2] / "data" / "qr"
     for limit, digest in ((None, DIGESTS[0]), (120, DIGESTS[1])):
         sides = [[path.relative_to(folder).as_posix() for path in side] for side in split(find_images(folder, limit))]

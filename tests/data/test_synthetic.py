@@ -1,4 +1,4 @@
-"""Synthetic codes: right texts, exact images, repeatable draws, and no text that is reserved for the benchmark."""
+"""Synthetic codes: correct texts, exact images, repeatable draws, and no text reserved for the benchmark."""
 
 import sys
 from itertools import pairwise, product
@@ -41,7 +41,7 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def texts(stream: SyntheticCodes, draws: range) -> list[str]:
-    """What the codes of these draws say, by the way that ``pair`` goes; the next test holds it to that."""
+    """Return the texts of these draws. The next test checks that ``pair`` draws the same."""
     return [stream.code(np.random.default_rng([stream.seed, 3, draw]))[0] for draw in draws]
 
 
@@ -123,7 +123,7 @@ def test_turned_by_nothing_is_straight_and_by_a_right_angle_clockwise():
     exact = straight(symbol, 128, STILL)
     for angle, expected in ((0, exact), (90, np.rot90(exact, -1)), (-90, np.rot90(exact))):
         image = np.asarray(turned(symbol, 128, angle, STILL).reduce(4)).astype(float)
-        assert np.abs(image - expected).mean() < 5  # of 255: the fine grid cuts modules at a quarter of a pixel
+        assert np.abs(image - expected).mean() < 5  # of 255: fine pixels cut modules at quarters of a pixel
         assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.995
 
 
@@ -163,7 +163,7 @@ def test_what_a_batch_is():
     lr, hr = stream.batch(5, 3)
     assert (lr.shape, hr.shape, lr.dtype, hr.dtype) == ((3, 48, 48, 3), (3, 96, 96, 3), np.float32, np.float32)
     assert lr.min() >= -1 and hr.min() < -0.9 and hr.max() == 1 and lr.max() <= 1
-    for i in range(3):  # whatever the size of the batch, the codes come in one order
+    for i in range(3):  # the order of the codes does not depend on the batch size
         one_lr, one_hr = stream.pair(15 + i)
         np.testing.assert_array_equal(to_uint8(lr[i]), np.repeat(one_lr[:, :, None], 3, axis=2))
         np.testing.assert_array_equal(to_uint8(hr[i]), np.repeat(one_hr[:, :, None], 3, axis=2))
@@ -210,7 +210,7 @@ def test_seven_in_ten_of_the_hard_codes_are_turned():
     for draw in range(200):
         hr = stream.pair(draw)[1]
         rows = np.flatnonzero((hr < 64).any(axis=1))
-        upright += int((hr[rows[0] + 1] < 64).sum() > 30)  # two finders side by side begin with long dark stretches
+        upright += int((hr[rows[0] + 1] < 64).sum() > 30)  # two finders side by side start with long dark runs
     assert 40 <= upright <= 80
     assert HARD.rotation == 40 and HARD.upright == 0.3
 

@@ -1,4 +1,4 @@
-"""Which images count as variants of one source, by their names."""
+"""File names decide which images are variants of one source."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The figure and the curves, looked at pixel by pixel."""
+"""The figure and the curves, checked by their pixels."""
 
 import csv
 import subprocess
@@ -13,7 +13,7 @@ from tinysrgan.metrics import figures
 from tinysrgan.metrics.figures import FRAME, GAP, GREEN, RED, loss_curves, save_picture, strip
 
 WHITE, GREY, BLUE = (255, 255, 255), (90, 90, 90), (20, 40, 200)
-CURVE, BASELINE = (31, 119, 180), (128, 128, 128)  # the first curve's colour, and bicubic's
+CURVE, BASELINE = (31, 119, 180), (128, 128, 128)  # colours of the first curve and of bicubic
 
 
 def flat(height, width, colour=GREY):
@@ -21,19 +21,22 @@ def flat(height, width, colour=GREY):
 
 
 def corner(canvas, row, column, rows, height, width):
-    """Where an image of a full cell begins, measured from the figure's lower edge, under titles of any height."""
+    """Return where the image in a full cell begins.
+
+    It is measured from the figure's lower edge, because the titles' height varies.
+    """
     y = canvas.height - (rows - row) * (height + 2 * FRAME + GAP) + FRAME
     return GAP + column * (width + 2 * FRAME + GAP) + FRAME, y
 
 
 def load(path):
-    """A picture's pixels in a signed type, for subtraction."""
+    """Return a picture's pixels in a signed type, for subtraction."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
 def count(path, colour):
-    """How many pixels of a picture have this colour, give or take what rounding does to it."""
+    """Count the pixels of this colour, within rounding."""
     return int((abs(load(path) - colour).max(axis=2) <= 1).sum())
 
 
@@ -50,7 +53,7 @@ def test_size_titles_and_places():
         x, y = corner(canvas, row, column, 3, 40, 60)
         image = np.asarray(canvas)[y : y + 40, x : x + 60]
         assert np.array_equal(image, rows[row][column])
-    for column in range(2):  # each title is written, in black, over its own column
+    for column in range(2):  # each title is drawn in black over its column
         x = corner(canvas, 0, column, 3, 40, 60)[0]
         title = np.asarray(canvas.convert("L"))[: GAP + title_height, x : x + 60]
         assert title.min() < 60 and title.max() == 255
@@ -71,7 +74,7 @@ def test_frames_have_their_colour_and_hide_nothing():
             assert (around[FRAME:-FRAME, FRAME:-FRAME] == GREY).all()
             around[FRAME:-FRAME, FRAME:-FRAME] = expected
             assert (around == expected).all()
-            assert (pixels[y - FRAME - 1, x - FRAME : x + 32] == WHITE).all()  # and a gap outside it
+            assert (pixels[y - FRAME - 1, x - FRAME : x + 32] == WHITE).all()  # with a gap outside
 
 
 def test_small_images_are_enlarged_by_nearest():
@@ -181,7 +184,7 @@ def test_save_picture_needs_an_image_format(name, tmp_path):
 
 @pytest.fixture
 def draw(tmp_path):
-    """Write rows (dicts) or a text as a log, draw it, and return the picture's path."""
+    """Return a function that writes rows (dicts) or a text as a log, draws it and returns the picture's path."""
     pytest.importorskip("matplotlib")
 
     def draw(log):
@@ -220,7 +223,7 @@ def test_a_whole_run(draw):
 
 def test_the_line_stands_only_where_the_phase_changes(draw):
     def dotted(path):
-        """Columns of the panel, right of its axis, that are grey (but darker than the grid) for at least a quarter."""
+        """Return the columns right of the axis of which a quarter is grey, but darker than the grid."""
         panel = load(path)[45:220, 100:]
         grey = (np.ptp(panel, axis=2) < 8) & (panel[:, :, 0] < 200)
         return 100 + np.flatnonzero(grey.mean(axis=0) > 0.25)
@@ -233,7 +236,7 @@ def test_the_line_stands_only_where_the_phase_changes(draw):
 @pytest.mark.parametrize("blank", ["", " ", "nan", "inf", "-inf"])
 def test_blanks_are_no_points(blank, draw):
     path = draw(f"step,phase,pixel,content\n1,gan,3,{blank}\n2,gan,{blank},2\n3,gan,1,1\n")
-    assert panels(path) == 1 and count(path, CURVE) > 500  # the gap is bridged
+    assert panels(path) == 1 and count(path, CURVE) > 500  # the curve bridges the gap
 
 
 def test_one_row(draw):
@@ -248,7 +251,7 @@ def test_a_log_that_was_cut_off_while_it_was_written(draw):
 
 
 def test_losses_that_are_not_positive(draw):
-    """A zero can't be shown on a logarithmic axis; a loss below zero gets a linear one of its own."""
+    """A logarithmic axis cannot show zero. A negative loss is drawn on its own linear axis."""
     assert panels(draw("step,phase,pixel\n1,gan,1\n2,gan,0\n3,gan,0.1\n")) == 1
     assert panels(draw("step,phase,pixel,odd,nought\n1,gan,1,-2,0\n2,gan,1,3,0\n")) == 2
 
@@ -298,7 +301,7 @@ def test_without_matplotlib(monkeypatch, tmp_path):
 
 
 def test_nothing_heavy_is_imported_until_needed(draw, tmp_path):
-    """The strip needs Pillow only, and the curves leave pyplot's global state alone."""
+    """The figure needs Pillow only, and the curves do not use pyplot's global state."""
     (tmp_path / "log.csv").write_text("step,pixel\n1,2\n2,1\n")
     program = (
         "import sys; import tinysrgan.metrics.figures as p; assert 'matplotlib' not in sys.modules; "

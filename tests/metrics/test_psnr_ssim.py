@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image and against values worked out by hand."""
+"""PSNR and SSIM compared with scikit-image and with values computed by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ from tinysrgan.metrics.psnr_ssim import crop_border, luma, psnr, ssim
 
 
 def pictures(shape, dtype=np.uint8, seed=0):
-    """A picture with smooth and busy parts, and a noisy copy of it, in 0..255."""
+    """Return a picture with smooth and detailed parts and a noisy copy of it, in 0..255."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     smooth = 128 + 100 * np.sin(x / 9) * np.cos(y / 7)
@@ -58,7 +58,7 @@ def test_ssim_leaves_out_the_border_that_no_window_is_centred_on():
     changed = b.copy()
     changed[0, 0] = 255 - changed[0, 0]
     window = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
-    assert abs(ssim(a, changed) - ssim(a, b)) < (window[0] / window.sum()) ** 2  # a corner weighs almost nothing
+    assert abs(ssim(a, changed) - ssim(a, b)) < (window[0] / window.sum()) ** 2  # a corner has almost no weight
 
 
 def test_identical_images():
@@ -86,7 +86,7 @@ def test_arguments_are_left_alone():
 def test_shapes_that_differ(measure):
     with pytest.raises(ValueError, match=r"^Only images of one shape.*\(20, 20, 3\) and \(20, 21, 3\)\.$"):
         measure(np.zeros((20, 20, 3)), np.zeros((20, 21, 3)))
-    with pytest.raises(ValueError, match="one shape"):  # would broadcast
+    with pytest.raises(ValueError, match="one shape"):  # these shapes would broadcast
         measure(np.zeros((20, 20, 3)), np.zeros((20, 20, 1)))
 
 

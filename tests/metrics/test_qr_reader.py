@@ -1,4 +1,4 @@
-"""The QR reader on codes made here, and the arithmetic of the tally."""
+"""The QR reader on codes made here, and the scan rates computed from its results."""
 
 import math
 import sys
@@ -15,7 +15,7 @@ reader = pytest.mark.skipif(not available(), reason=qr_reader.MISSING)
 
 
 def code(text="7209", version=2, box_size=4):
-    """A QR code as a uint8 image (H, W), black on white, made by python-qrcode."""
+    """Return a QR code as a uint8 image (H, W), black on white, made by python-qrcode."""
     qrcode = pytest.importorskip("qrcode")
     maker = qrcode.QRCode(version=version, border=4, box_size=box_size)
     maker.add_data(text)
@@ -39,7 +39,7 @@ def test_grey_rgb_and_views_are_read_alike():
 
 @reader
 def test_colours_are_taken_as_rgb():
-    """Dark blue on red is 11 on 76 in grey; with red and blue exchanged it would be 29 on 29."""
+    """Dark blue on red is 11 on 76 in grey. With red and blue exchanged it would be 29 on 29."""
     image = np.where(code()[:, :, None] == 0, np.uint8([0, 0, 97]), np.uint8([255, 0, 0]))
     assert read_code(image) == "7209"
     assert read_code(image[:, :, ::-1]) is None
@@ -191,7 +191,7 @@ def test_tally():
     assert (tally.count([1, 2]), tally.scanned([1, 2]), tally.misreads([1, 2])) == (4, 2, 1)
     assert tally.rate() == tally.rate([1]) == tally.rate([2]) == tally.rate({1, 2}) == 50
     assert tally.rate([4]) == 0
-    assert math.isnan(tally.rate([3]))  # its only code can't be read at full size
+    assert math.isnan(tally.rate([3]))  # its only code is unreadable at full size
 
 
 def test_tallies_are_independent():

@@ -1,4 +1,4 @@
-"""Scores of images that were never trained on, and the table made of them."""
+"""Scores on held-out images, and the table of the scores."""
 
 import math
 import sys
@@ -29,7 +29,7 @@ def reader():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Six images without any code."""
+    """Write six images without a code."""
     rng = np.random.default_rng(0)
     for i in range(6):
         pixels = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)
@@ -57,7 +57,7 @@ def test_the_real_images_score_best_and_bicubic_as_the_metrics_say(reader):
     assert row["psnr"] == pytest.approx(np.mean([psnr(*couple) for couple in couples]))
     assert row["ssim"] == pytest.approx(np.mean([ssim(*couple) for couple in couples]))
     assert row["scan %"] < 100
-    wrong = judge.score(judge.hr[4:] + judge.hr[:4])  # the codes of other texts
+    wrong = judge.score(judge.hr[4:] + judge.hr[:4])  # codes with other texts
     assert wrong.scans.misreads() == 8 and wrong.row()["scan %"] == 0
 
 
@@ -88,7 +88,7 @@ def test_photos_without_codes_have_no_scan_columns(photos):
     assert math.isnan(row["scan %"]) and math.isfinite(row["psnr"])
     text = table({"bicubic": judge.score(judge.bicubic), "SR": judge.score(judge.hr)})
     assert "scan" not in text and "codes" not in text and "misread" not in text
-    assert [len(line.split()) for line in text.splitlines()] == [3, 3, 3]  # the header's "PSNR, dB" is two words
+    assert [len(line.split()) for line in text.splitlines()] == [3, 3, 3]  # the header "PSNR, dB" is two words
     picture = np.asarray(judge.picture(judge.bicubic)).reshape(-1, 3)
     assert not any((picture == colour).all(axis=1).any() for colour in (GREEN, RED))
 
@@ -104,15 +104,15 @@ def test_without_the_reader_all_but_the_scanning_works(monkeypatch):
 def test_frames_tell_what_scans(reader):
     judge = Validation(ImagePairs(CODES[:2], 128, 4), 2)
     white = [np.full((128, 128, 3), 255, np.uint8)] * 2
-    for sr, columns in ((judge.hr, 2), (white, 1)):  # HR scans in any case, LR and bicubic of v2 don't
-        picture = np.asarray(judge.picture(sr, rows=2))[-60:]  # the second row alone
+    for sr, columns in ((judge.hr, 2), (white, 1)):  # HR always scans; LR and bicubic of version 2 do not
+        picture = np.asarray(judge.picture(sr, rows=2))[-60:]  # the second row only
         row = picture[10]
         green = (row == GREEN).all(axis=1)
         assert np.count_nonzero(np.diff(green.astype(int)) == 1) == 2 * columns
 
 
 def test_originals_are_read_one_at_a_time(tmp_path, reader):
-    """The text is read off the full-size files, which together may be larger than memory."""
+    """Texts are read from the full-size files one by one, because together they may exceed the memory."""
     for i in range(20):
         Image.new("RGB", (600, 600), (i, 0, 0)).save(tmp_path / f"{i}.png")
     pairs = ImagePairs(find_images(tmp_path), 16, 4)
@@ -127,7 +127,7 @@ def test_originals_are_read_one_at_a_time(tmp_path, reader):
 def test_upscale_is_the_generator_in_eval_mode_whatever_the_batch():
     generator = Generator(blocks=1, filters=4, scale=4, seed=0)
     lr = [np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8) for i in range(5)]
-    generator.forward(to_unit(np.stack(lr)))  # so that the running statistics are no batch's own
+    generator.forward(to_unit(np.stack(lr)))  # so that the running statistics differ from every batch's
     results = upscale(generator, lr, np, batch=2)
     assert len(results) == 5 and results[0].shape == (32, 32, 3) and results[0].dtype == np.uint8
     assert generator.training
@@ -157,7 +157,7 @@ def test_a_table_has_only_the_versions_that_there_are(versions, columns):
 
 
 def test_grey_stays_grey_as_when_upscaling():
-    """As ``Upscaler`` does it, so that training's last table and ``evaluate`` agree."""
+    """``upscale`` treats grey images like ``Upscaler``, so training's last table and ``evaluate`` agree."""
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8), 3, axis=2)
     colour = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     generator = Generator(1, 4, seed=1)
