@@ -1,4 +1,4 @@
-"""``pytest --gpu`` runs the kernel tests on a GPU, with CuPy; without it they run on the CPU."""
+"""With ``pytest --gpu`` the kernel tests run on a GPU with CuPy, otherwise on the CPU."""
 
 import pytest
 from cuda_on_cpu import cupy_on_cpu

@@ -1,4 +1,4 @@
-"""Pictures of QR codes as a camera would take them, for the tests of ``rescue``."""
+"""Simulated photographs of QR codes, for the tests of ``rescue``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from PIL import Image, ImageFilter
 from tinysrgan.data.qr_codes import modules
 from tinysrgan.inference.rescuing.plane import homography, square, through
 
-FINE = 6  # points across a pixel
+FINE = 6  # samples per pixel
 
 
 def corners(
     count: int, pitch: float, turn: float = 0, tilt: float = 0, centre: tuple[float, float] = (40, 40)
 ) -> np.ndarray:
-    """Where a symbol's corners come to lie: turned by degrees, seen with a perspective of so many modules."""
+    """Return the four corners, turned by ``turn`` degrees. Perspective shortens the top side by ``tilt`` modules."""
     middle = (square(count) - count / 2) * pitch
     middle[:2] *= 1 - tilt / count
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
@@ -24,7 +24,7 @@ def corners(
 def photograph(
     text: str, version: int, places: np.ndarray, size: tuple[int, int] = (80, 80), grey: tuple[int, int] = (60, 190)
 ) -> Image.Image:
-    """The code on a sheet, its corners at ``places``; dark and light are ``grey``; a little blurred and noisy."""
+    """Draw the code with its corners at ``places``, dark and light as in ``grey``, slightly blurred and noisy."""
     symbol = np.pad(modules(text, version, "M"), 4)
     width, height = size
     x, y = np.meshgrid((np.arange(width * FINE) + 0.5) / FINE, (np.arange(height * FINE) + 0.5) / FINE)

@@ -1,4 +1,4 @@
-"""The benchmark compares like with like, and its command leaves a table, a picture and all the numbers."""
+"""The benchmark gives all peers the same work, and its command writes a table, a picture and all measurements."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def size(net) -> int:
 
 @pytest.mark.parametrize("upscale", UPSCALES)
 def test_operations_are_those_of_the_article(upscale):
-    """Counted by hand once, from the article's table of layers: G, D and VGG19 on 32x32 to 128x128."""
+    """Counted by hand from the article's table of layers: G, D and VGG19 on 32x32 to 128x128 pixels."""
     expected = {"shuffle": (4.54, 65.1), "nearest": (9.70, 85.7)}[upscale]
     forward = flops(Case("", "inference", upscale)) / 1e9
     step = flops(Case("", "adversarial", upscale, batch=8)) / 8e9
@@ -46,7 +46,7 @@ def test_operations_are_those_of_the_article(upscale):
 
 @pytest.mark.parametrize("work", WORKS)
 def test_our_side_does_the_work(work):
-    """A training step moves every parameter of the nets that it trains; upscaling enlarges."""
+    """A training step changes every parameter of the trained nets, and upscaling returns an enlarged image."""
     case = tiny(work, "shuffle")
     if work == "inference":
         assert tinysrgan_peer.prepare(case)().shape == (case.hr_size, case.hr_size, 3)
@@ -84,7 +84,7 @@ def test_torch_has_as_many_parameters(torch_peer, upscale):
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("upscale", UPSCALES)
 def test_torch_computes_as_much(torch_peer, work, upscale):
-    """PyTorch's own counter finds the operations that the table divides by the time."""
+    """PyTorch's counter finds the same number of operations that the table divides by the time."""
     from torch.utils.flop_counter import FlopCounterMode
 
     case = tiny(work, upscale)
@@ -132,7 +132,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_command(tmp_path):
-    """With all that is installed here, on a tiny net."""
+    """Run the command with all installed peers on a tiny net."""
     done = run("--quick", "--rows", "upscaling 32x32, pixel", "--blocks", "1", "--filters", "4", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (table,), (numbers,), (picture,) = (list(tmp_path.glob(f"*.{ending}")) for ending in ("md", "json", "png"))
@@ -151,9 +151,9 @@ def test_the_command(tmp_path):
 
 
 def test_alone(tmp_path, monkeypatch, capsys):
-    """Without anything to compare with, tinysrgan is measured all the same, and one line says so."""
+    """Without peers, tinysrgan alone is measured, and one line reports it."""
     monkeypatch.setattr(command, "peers", list)
-    monkeypatch.setattr(command, "AVX512_CORES", ())  # once is enough here
+    monkeypatch.setattr(command, "AVX512_CORES", ())  # one run suffices here
     options = ["--quick", "--rows", "upscaling 32x32, pixel", "--blocks", "1", "--filters", "4", "--out", str(tmp_path)]
     assert command.main(options) == 0
     assert "Neither PyTorch nor Keras is here: tinysrgan alone." in capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_no_such_row(capsys):
 
 
 def test_waiting_for_data_is_noticed():
-    """A batch that takes long shows up as waiting; one that is there doesn't."""
+    """The wait for a slow batch is measured."""
     slow = (time.sleep(0.05) for _ in range(3))
     waits = data_pipeline.turn(lambda batch: None, slow, seconds=60)
     assert len(waits) == 2 and all(0.05 <= wait <= total for wait, total in waits)

@@ -1,4 +1,4 @@
-"""python -m benchmarks.qr and its sweeps: always the same codes, all reserved, and right scores."""
+"""``python -m benchmarks.qr`` and its sweeps: repeatable codes, reserved texts only, and correct scores."""
 
 import json
 import math
@@ -14,7 +14,7 @@ pytest.importorskip("qrcode")
 pytest.importorskip("zxingcpp")
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # the benchmark is no part of the installed package
+sys.path.insert(0, str(ROOT))  # the benchmark is not part of the installed package
 
 # ruff: noqa: E402
 from benchmarks.qr import sweeps
@@ -33,26 +33,26 @@ from tinysrgan.ops.parallel import single_threaded_blas
 
 @pytest.fixture(autouse=True, scope="module")
 def calm():
-    """Many small products: on a busy machine BLAS' own threads would mostly wait for each other."""
+    """Limit BLAS to one thread: on a busy machine, its threads would mostly wait for each other on small products."""
     with single_threaded_blas():
         yield
 
 
 @pytest.fixture(scope="module", params=[track for track in TRACKS if track != "camera"])
 def track(request):
-    """The name of a track with known centres, and its first five codes of each version."""
+    """Return the name of a track with known centres, and its first five codes of each version."""
     return request.param, samples(request.param, 5)
 
 
 @pytest.fixture(scope="module")
 def photographs():
-    """The first six codes of each version on the track camera."""
+    """Return the first six codes of each version on the track "camera"."""
     return samples("camera", 6)
 
 
 @pytest.fixture(scope="module")
 def starter_texts():
-    """What the codes in data/qr say."""
+    """Return the texts of the codes in data/qr."""
     texts = {read_code(np.asarray(decode(path))) for path in (ROOT / "data" / "qr").glob("*.png")}
     assert len(texts) > 300 and None not in texts
     return texts
@@ -106,7 +106,7 @@ def test_what_the_tracks_do_to_the_small_image(track):
         assert off.min() > 10
         assert 175 < white.min() < 200 and 235 < white.max() < 256
     else:
-        assert off.max() < 0.6 and white.min() > 235  # a corner that is turned may reach into it
+        assert off.max() < 0.6 and white.min() > 235  # the corner of a rotated code may touch the border
     upright = [code for code in codes if np.ptp(code.centres[0], axis=1).max() < 1e-9]
     assert len(upright) == (0 if name == "rot" else len(codes))
 
@@ -119,7 +119,7 @@ def test_the_photographs_are_always_the_same(photographs):
 
 
 def test_most_originals_of_photographs_scan(photographs):
-    """Not all: some are bent, tilted and small at once."""
+    """The rest are bent, tilted and small at once."""
     for code in photographs:
         side = len(code.lr)
         assert code.lr.shape == (side, side) and code.hr.shape == (4 * side, 4 * side) and code.centres is None
@@ -138,7 +138,7 @@ def test_the_data_modules_are_those_that_differ(version):
     )
     constant = ~(symbols != symbols[0]).any(axis=0)
     assert constant[~data_modules(version)].all()
-    assert constant[data_modules(version)].sum() <= 1  # a bit that is always 0, where every mask turns it
+    assert constant[data_modules(version)].sum() <= 1  # one bit is always 0 and flipped by every mask
 
 
 # ---------------------------------------------------------------- baselines
@@ -168,11 +168,11 @@ def test_the_baselines_are_opencvs():
         assert np.abs(upscale(image).astype(int) - theirs).max() <= 1
     large = lanczos(image).astype(np.float32)
     sharp = np.clip(large + 1.5 * (large - cv2.GaussianBlur(large, (0, 0), 1.5)), 0, 255)
-    assert np.abs(lanczos_unsharp(image) - sharp)[8:-8, 8:-8].max() <= 1.5  # at the edge, OpenCV goes on by mirroring
+    assert np.abs(lanczos_unsharp(image) - sharp)[8:-8, 8:-8].max() <= 1.5  # OpenCV mirrors the image at its edges
 
 
 def test_what_is_known_of_the_baselines():
-    """Of version 1, bicubic scans about half, Lanczos nearly all, unsharp all; of version 4 nothing scans."""
+    """Of version 1, bicubic scans about half, Lanczos and unsharp masking nearly all. Of version 4, none scans."""
     codes = [code for code in samples("article", 40) if code.version in (1, 4)]
 
     def rate(name: str, version: int) -> float:
@@ -246,7 +246,7 @@ def test_scores_count_what_scans_what_is_misread_and_what_is_wrong():
     assert zxing["all"]["scanned"] == 4 and zxing["all"]["of"] == 8
     assert zxing["v1"]["low"] == pytest.approx(34.24, abs=0.01) and zxing["v1"]["high"] == 100  # Wilson, 2 of 2
     assert report["misreads"] == {"zxing": 0, "liar": 8}
-    assert report["psnr"] is None and 0 < report["ssim"] < 1  # the identical ones have no finite PSNR
+    assert report["psnr"] is None and 0 < report["ssim"] < 1  # identical images have no finite PSNR
     lines = table({"a way": report}).splitlines()
     assert lines[0].split() == "v1 v2 v3 v4 v1-v3 all liar misread MER PSNR SSIM".split()
     assert "100 (34-100)" in lines[1] and " 0/8 " in lines[1]
@@ -257,7 +257,7 @@ def test_scores_count_what_scans_what_is_misread_and_what_is_wrong():
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Generators that enlarge four and two times, in a file each."""
+    """Save two generators, one with scale 4 and one with scale 2."""
     folder = tmp_path_factory.mktemp("weights")
     for scale in (4, 2):
         save_generator(folder / f"x{scale}.h5", Generator(blocks=1, filters=8, scale=scale), {})
@@ -283,7 +283,7 @@ def test_the_command(weights, tmp_path, capsys):
 
 
 def test_a_track_of_photographs(weights, tmp_path, monkeypatch):
-    """Frames differ in size, and there are no known centres."""
+    """The images differ in size, and their centres are unknown."""
     monkeypatch.setattr("benchmarks.qr.__main__.samples", lambda track, count: samples(track, 1))
     arguments = ["--weights", weights / "x4.h5", "--tracks", "camera", "--quick", "--device", "cpu", "--out", tmp_path]
     assert main([*map(str, arguments)]) == 0
@@ -334,7 +334,7 @@ def test_an_unknown_track_is_refused(capsys):
 
 
 def swept(name: str, i: int = 0):
-    """Code ``i`` of a row: the sweep's own rng, so all rows have the same text."""
+    """Return code ``i`` of a sweep. The random state depends on ``i`` only, so all sweeps have the same texts."""
     camera = replace(STILL, **sweeps.SWEEPS[name])
     return photographed(camera, 1 + i % 4, i, np.random.default_rng([sweeps.SEED, i]))
 

@@ -1,4 +1,4 @@
-"""benchmarks/qr/photographs.py: it counts what is read, by whom, and what is misread."""
+"""benchmarks/qr/photographs.py counts the codes that each reader reads, and the misread codes."""
 
 import json
 

@@ -1,6 +1,7 @@
-"""All kernels but the convolution's, run on the CPU, against float64 and against the layers in NumPy.
+"""All kernels except convolution run on the CPU, compared with float64 and with the layers in NumPy.
 
-Memory that a kernel does not write is NaN, threads run in three orders, and the sizes leave remainders in every block.
+Memory that a kernel does not write holds NaN, threads run in three orders, and the sizes leave remainders in every
+block.
 """
 
 import numpy as np
@@ -38,7 +39,7 @@ def any_order(request):
         yield
 
 
-def numbers(*shape, seed=0, dtype=np.float32, mean=0.0):
+def values(*shape, seed=0, dtype=np.float32, mean=0.0):
     return np.array(np.random.default_rng([seed, *shape]).standard_normal(shape) + mean, dtype)
 
 
@@ -51,7 +52,7 @@ def over_rows(x):
 
 
 def close(result, truth, scale=None, error=2e-6):
-    """Within ``error`` (float64: a billionth of it) of ``scale``, by default the largest element of ``truth``."""
+    """Assert errors of at most ``error`` (float64: 1e-8 of it) of ``scale``, by default the largest of ``truth``."""
     result = result.get()
     assert result.shape == truth.shape
     error *= 1 if result.dtype == np.float32 else 1e-8
@@ -63,7 +64,7 @@ def close(result, truth, scale=None, error=2e-6):
 
 
 def check_sums(cupy, shape, dtype=np.float32):
-    x = numbers(*shape, dtype=dtype)
+    x = values(*shape, dtype=dtype)
     with no_reading():
         result = sums.sum_per_channel(cupy.asarray(x))
     assert result.dtype == dtype
@@ -71,7 +72,7 @@ def check_sums(cupy, shape, dtype=np.float32):
 
 
 def check_moments(cupy, shape, dtype=np.float32, mean=1000.0):
-    x = numbers(*shape, dtype=dtype, mean=mean)
+    x = values(*shape, dtype=dtype, mean=mean)
     with no_reading():
         found, variance = batch_norm.moments(cupy.asarray(x))
     assert found.dtype == variance.dtype == dtype
@@ -80,7 +81,7 @@ def check_moments(cupy, shape, dtype=np.float32, mean=1000.0):
 
 
 def check_normalise(cupy, shape, dtype=np.float32):
-    x, scale, shift = numbers(*shape, dtype=dtype), numbers(shape[-1], seed=1), numbers(shape[-1], seed=2)
+    x, scale, shift = values(*shape, dtype=dtype), values(shape[-1], seed=1), values(shape[-1], seed=2)
     with no_reading():
         y = batch_norm.normalise(*on_device(cupy, x, scale.astype(dtype), shift.astype(dtype)))
     assert y.dtype == dtype
@@ -88,8 +89,8 @@ def check_normalise(cupy, shape, dtype=np.float32):
 
 
 def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
-    x, dy = numbers(*shape, dtype=dtype, mean=3), numbers(*shape, seed=1, dtype=dtype)
-    vectors = [numbers(shape[-1], seed=seed, dtype=dtype) for seed in range(2, 6)]
+    x, dy = values(*shape, dtype=dtype, mean=3), values(*shape, seed=1, dtype=dtype)
+    vectors = [values(shape[-1], seed=seed, dtype=dtype) for seed in range(2, 6)]
     a, b, c, d = (vector.astype(np.float64) for vector in vectors)
     with no_reading():
         total = batch_norm.grad_sums(*on_device(cupy, dy, x, *vectors[:2]))
@@ -101,16 +102,16 @@ def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
 
 
 def check_activation(cupy, shape, dtype=np.float32):
-    x, dy = numbers(*shape, dtype=dtype), numbers(*shape, seed=1, dtype=dtype)
+    x, dy = values(*shape, dtype=dtype), values(*shape, seed=1, dtype=dtype)
     x.reshape(-1)[::7] = 0
-    for slope in (numbers(shape[-1], seed=2, dtype=dtype), np.full(1, 0.2, dtype)):
+    for slope in (values(shape[-1], seed=2, dtype=dtype), np.full(1, 0.2, dtype)):
         a, b, c = on_device(cupy, x, dy, slope)
         with no_reading():
             y, dx = activation.leaky(a, c), activation.leaky_grad(a, b, c)
         np.testing.assert_array_equal(y.get(), np.where(x > 0, x, slope * x))
         np.testing.assert_array_equal(dx.get(), np.where(x > 0, dy, slope * dy))
         assert y.dtype == dx.dtype == dtype
-    slope = numbers(shape[-1], seed=2, dtype=dtype)
+    slope = values(shape[-1], seed=2, dtype=dtype)
     with no_reading():
         dx, grad = activation.prelu_grad(*on_device(cupy, x, dy, slope))
     np.testing.assert_array_equal(dx.get(), np.where(x > 0, dy, slope * dy))
@@ -119,13 +120,13 @@ def check_activation(cupy, shape, dtype=np.float32):
 
 
 def check_resample(cupy, images, factor, dtype=np.float32):
-    """Bit for bit: elements are moved, or added in the same order as in the layer."""
+    """The elements are equal bit for bit: they are moved, or added in the same order as in the layer."""
     n, h, w, k = images
     for layer, forward, backward, c in (
         (layers.PixelShuffle(factor), resample.shuffle, resample.shuffle_grad, k * factor**2),
         (layers.Upsample(factor), resample.repeat, resample.repeat_grad, k),
     ):
-        x, dy = numbers(n, h, w, c, dtype=dtype), numbers(n, h * factor, w * factor, k, seed=1, dtype=dtype)
+        x, dy = values(n, h, w, c, dtype=dtype), values(n, h * factor, w * factor, k, seed=1, dtype=dtype)
         with no_reading():
             y, dx = forward(cupy.asarray(x), factor), backward(cupy.asarray(dy), factor)
         np.testing.assert_array_equal(y.get(), layer.forward(x))
@@ -137,8 +138,8 @@ ADAM_SHAPES = [(3, 3, 2, 70), (64,), (), (9001,), (0, 4), (1,)]
 
 
 def check_adam(cupy, dtype=np.float32):
-    """Three steps beside NumPy's, and no number changes that isn't a parameter's."""
-    expected = Adam({str(i): Parameter(numbers(*s, seed=i, dtype=dtype)) for i, s in enumerate(ADAM_SHAPES)}, beta1=0.5)
+    """Compare three steps with NumPy's; elements outside the parameters must not change."""
+    expected = Adam({str(i): Parameter(values(*s, seed=i, dtype=dtype)) for i, s in enumerate(ADAM_SHAPES)}, beta1=0.5)
     groups, margins = [], []
     for p in expected.parameters.values():
         wide = [cupy.full(p.value.size + 8, 77, dtype) for _ in range(4)]
@@ -153,8 +154,8 @@ def check_adam(cupy, dtype=np.float32):
         correction = (1 - expected.beta2**step) ** 0.5
         rate, epsilon = expected.learning_rate * correction / (1 - 0.5**step), 1e-7 * correction
         for p, (_, gradient, *_) in zip(expected.parameters.values(), groups, strict=True):
-            p.grad[...] = numbers(*p.value.shape, seed=step, dtype=dtype)
-            p.grad.reshape(-1)[1::3] = 0  # where nothing but epsilon keeps 0 / 0 away
+            p.grad[...] = values(*p.value.shape, seed=step, dtype=dtype)
+            p.grad.reshape(-1)[1::3] = 0  # only epsilon prevents 0 / 0 here
             gradient[...] = cupy.asarray(p.grad)
         expected.step()
         with no_reading():
@@ -196,7 +197,7 @@ def test_float64_stays_float64(cupy):
 
 
 def test_sums_do_not_depend_on_the_order_of_threads(cupy):
-    x, dy, slope = on_device(cupy, numbers(40, 30, 3), numbers(40, 30, 3, seed=1), numbers(3))
+    x, dy, slope = on_device(cupy, values(40, 30, 3), values(40, 30, 3, seed=1), values(3))
     results = []
     for turns in runner.ORDERS:
         with runner.order(turns):
@@ -220,7 +221,7 @@ def test_more_rows_than_the_largest_number_of_parts(cupy, monkeypatch):
 
 
 def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
-    x = numbers(3, 5, 7, 8)
+    x = values(3, 5, 7, 8)
     view = cupy.asarray(np.ascontiguousarray(x.transpose(3, 0, 1, 2))).transpose(1, 2, 3, 0)
     shifted = cupy.empty(x.size + 1, np.float32)[1:].reshape(x.shape)
     shifted[...] = cupy.asarray(x)
@@ -235,14 +236,14 @@ def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
 
 
 def test_variance_is_accurate(cupy):
-    """Far from 0, with an outlier at the start of a block, in a constant channel, and in a single row."""
-    x = numbers(64, 64, 3, mean=1000)
+    """Test far from 0, with an outlier at the start of a block, in a constant channel, and in a single row."""
+    x = values(64, 64, 3, mean=1000)
     x[..., 2] = 1000.123
     mean, variance = (array.get() for array in batch_norm.moments(cupy.asarray(x)))
     np.testing.assert_allclose(mean, over_rows(x).mean(axis=0), rtol=1e-7)
     np.testing.assert_allclose(variance[:2], over_rows(x).var(axis=0)[:2], rtol=1e-5)
     assert variance[2] == 0
-    x = numbers(64, 64, 3)
+    x = values(64, 64, 3)
     x[0, 0] = 1e4
     variance = batch_norm.moments(cupy.asarray(x))[1].get()
     np.testing.assert_allclose(variance, over_rows(x).var(axis=0), rtol=1e-5)
@@ -250,8 +251,8 @@ def test_variance_is_accurate(cupy):
 
 
 def test_nan_and_infinity_are_passed_on(cupy):
-    """A training run must detect them."""
-    x = numbers(9, 20, 3)
+    """A training run must be able to detect them."""
+    x = values(9, 20, 3)
     x[4, 5, 1] = np.nan
     x[0, 0, 2] = np.inf
     a = cupy.asarray(x)
@@ -271,7 +272,7 @@ def test_nan_and_infinity_are_passed_on(cupy):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_gives_on_the_gpu_what_it_gives_in_numpy(cupy, name):
-    """Output, both modes, and all gradients; nothing is read off the GPU on the way."""
+    """Compare y in both modes and all gradients; no element is copied to the CPU in between."""
     layer, x = example(name)
     x = x.astype(np.float32)
     expected = results(layer.astype(np.float32), x, np.cos)
@@ -285,7 +286,7 @@ def test_every_layer_gives_on_the_gpu_what_it_gives_in_numpy(cupy, name):
 
 
 def results(layer, x, dy_of):
-    """y in both modes, dx, and all tensors and gradients after one forward and one backward with dy_of(y)."""
+    """Return y in both modes, dx, and all tensors and gradients after one forward and one backward pass."""
     y = layer.forward(x)
     found = {"y": y, "dx": layer.backward(dy_of(y)), "y in eval mode": layer.eval().forward(x)}
     found |= {name: tensor.value for name, tensor in layer.tensors().items()}
@@ -293,10 +294,10 @@ def results(layer, x, dy_of):
 
 
 def test_batch_norm_equals_the_layer(cupy):
-    """Forward and backward of layers.BatchNorm, its formulas replaced by launches."""
-    x, dy = numbers(4, 9, 11, 5, mean=20), numbers(4, 9, 11, 5, seed=1)
+    """Compare the kernels' forward and backward with layers.BatchNorm."""
+    x, dy = values(4, 9, 11, 5, mean=20), values(4, 9, 11, 5, seed=1)
     layer = layers.BatchNorm(5)
-    layer.gamma.value[:], layer.beta.value[:] = numbers(5, seed=2), numbers(5, seed=3)
+    layer.gamma.value[:], layer.beta.value[:] = values(5, seed=2), values(5, seed=3)
     y, dx = layer.forward(x), layer.backward(dy)
     a, b, scale, shift = on_device(cupy, x, dy, layer.gamma.value, layer.beta.value)
     mean, variance = batch_norm.moments(a)
@@ -313,7 +314,7 @@ def test_batch_norm_equals_the_layer(cupy):
 
 
 def test_activations_equal_the_layers(cupy):
-    x, dy = numbers(4, 9, 11, 5), numbers(4, 9, 11, 5, seed=1)
+    x, dy = values(4, 9, 11, 5), values(4, 9, 11, 5, seed=1)
     learnt, fixed = layers.PReLU(5, 0.3), layers.LeakyReLU(0.2)
     for layer, slope in ((learnt, learnt.slope.value), (fixed, np.full(1, 0.2, np.float32))):
         a, b, c = on_device(cupy, x, dy, slope)
@@ -367,7 +368,7 @@ def check_all_rows(cupy, *checks):
 
 
 def check_file(cupy, file):
-    """All checks of the file's kernels, on few shapes."""
+    """Run all checks of the file's kernels on a few shapes."""
     match file:
         case "sums.cu":
             check_all_rows(cupy, check_sums)
@@ -382,7 +383,7 @@ def check_file(cupy, file):
             check_adam(cupy)
 
 
-# Common to the three files that sum over rows: barriers, uneven halves, channels and rows beyond the edge.
+# Faults common to the three files that sum over rows: barriers, odd halves, channels and rows beyond the edge.
 OF_SUMS = [
     ("__syncthreads();", ""),
     ("half = (count + 1) / 2", "half = count / 2"),

@@ -30,7 +30,7 @@ elementwise, matmul = (import_module(f"tinysrgan.ops.{name}") for name in ("elem
 
 @contextmanager
 def cut(workers: int, tiny: bool = True):
-    """Use ``workers`` workers; ``tiny``: cut even small arrays into many blocks, chunks and lines."""
+    """Set the number of workers. ``tiny`` splits even small arrays into many blocks, chunks and lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TINYSRGAN_THREADS", str(workers))
         if tiny:
@@ -144,7 +144,7 @@ def test_winograd_equals_the_definition(seed, n, h, w, c, k, workers):
     assert_close(results, expected(x, weights, bias, dy))
 
 
-# One for every branch of ``choose``: the layers of the nets, but smaller.
+# One case for every branch of ``choose``: the nets' layers, but smaller.
 CASES = {
     "generator's first": (2, 17, 16, 3, 8, 9, 9, 1),
     "generator's last": (2, 21, 20, 16, 3, 9, 9, 1),
@@ -160,7 +160,7 @@ CASES = {
 
 @cache
 def solved(case):
-    """The arrays of a case, its stride, and the results of the six loops, which are slow."""
+    """Return a case's arrays, its stride and the results of the naive loops, computed once because they are slow."""
     *shape, stride = CASES[case]
     arrays = problem(0, *shape, stride)
     return arrays, stride, expected(*arrays, stride)
@@ -451,7 +451,7 @@ def test_blas_threads_are_restored():
 
 @pytest.fixture(params=["nobody", "this thread", "a thread that is gone"])
 def owner(request):
-    """Who set BLAS' threads before us: for threadpoolctl 3.8 and later the setting is this thread's from then on."""
+    """Set BLAS' threads first from another place: threadpoolctl 3.8 and later ties the setting to that thread."""
 
     def own() -> None:
         threadpool_limits(limits=before_all[0], user_api="blas")
@@ -477,7 +477,7 @@ def test_blas_is_held_from_any_thread_and_given_back(owner):
 
 
 def test_blas_is_held_until_the_last_of_several_threads_is_done(owner):
-    """The first one ends first, so it isn't the thread that set BLAS who sets it back."""
+    """The first thread ends first, so the thread that restores BLAS' threads is not the one that limited them."""
     second_holds, first_is_done = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -498,7 +498,7 @@ def test_blas_is_held_until_the_last_of_several_threads_is_done(owner):
 
 
 def test_a_server_thread_computes_with_blas_held():
-    """A thread for each request, as web servers have them."""
+    """A web server starts a thread for each request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -523,7 +523,7 @@ def test_a_server_thread_computes_with_blas_held():
 
 
 def test_the_blas_of_others_stays_theirs():
-    """Who has limited BLAS around our work has the limit back after it, and may go on to set it."""
+    """A limit set by the caller is restored afterwards, and the caller can still change it."""
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(1) as threads:
         assert set(threads.submit(hold).result()) == {1} == set(blas_threads())
     assert blas_threads() == before_all

@@ -1,4 +1,4 @@
-"""The moving average of a net's weights, against its formula."""
+"""The moving average of a net's weights compared with its formula."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from tinysrgan.training.average import MovingAverage
 
 
 def test_the_average_follows_its_formula():
-    """For parameters and running statistics alike; a decay too large for so few steps gives way."""
+    """Parameters and running statistics are averaged; in the first steps the decay is smaller."""
     rng = np.random.default_rng(0)
     net = Generator(1, 2).astype(np.float64)
     steps = [{name: rng.normal(size=t.value.shape) for name, t in net.tensors().items()} for _ in range(60)]
     for decay in (0.5, 0.8, 0.999):
         average = MovingAverage(net, decay)
-        expected = {name: np.full_like(value, 1e9) for name, value in steps[0].items()}  # what was before is forgotten
+        expected = {name: np.full_like(value, 1e9) for name, value in steps[0].items()}  # the first update drops these
         for t, values in enumerate(steps, start=1):
             for name, tensor in net.tensors().items():
                 tensor.value[...] = values[name]

@@ -1,4 +1,4 @@
-"""The first signal is a wish, the second an order, and afterwards all is as it was."""
+"""The first signal sets a flag, the second reaches the previous handler, and the handlers are restored."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Handlers of the test's own, whose calls are counted; a mistake must not end pytest itself."""
+    """Install handlers that record signals, so that a fault does not end pytest."""
     seen: list[int] = []
     before = {number: signal.signal(number, lambda number, _: seen.append(number)) for number in NUMBERS}
     yield seen
@@ -73,7 +73,7 @@ def test_a_new_use_knows_nothing_of_the_last():
 
 
 def test_another_thread_may_train_too():
-    """Python lets only the main thread set handlers; a notebook or a server may train in another one."""
+    """Outside the main thread, Python cannot set handlers, and ``stop_on_signal`` leaves them unchanged."""
     ours = [signal.getsignal(number) for number in NUMBERS]
     results = []
 

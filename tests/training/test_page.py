@@ -1,4 +1,4 @@
-"""index.html: it holds the run's pictures, curves and options, loads nothing, and a browser draws it."""
+"""index.html holds the run's pictures, curves and options, loads nothing, and a browser draws it."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def held(text: str, name: str):
-    """The value of one of the page's constants."""
+    """Return the value of a constant in the page's script."""
     return json.loads(re.search(rf"^const {name} = (.*); // ", text, re.M)[1])
 
 

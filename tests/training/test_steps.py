@@ -1,4 +1,4 @@
-"""What the steps of train.py report."""
+"""The values that the training steps report."""
 
 from copy import deepcopy
 
@@ -12,10 +12,10 @@ from tinysrgan.training.srgan import SRGAN
 
 
 def test_both_verdicts_are_those_before_the_updates():
-    """And reading them leaves no trace in the discriminator: its running statistics see every image once."""
+    """D(fake) and D(real) are D's outputs before its update, and D's running statistics see every image once."""
     options = Options(hr_size=32, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=4)
     srgan = SRGAN.build(options, None, np)
-    srgan.set_learning_rate(0.1)  # so that an update changes the verdicts
+    srgan.set_learning_rate(0.1)  # so that an update changes D's outputs
     rng = np.random.default_rng(0)
     lr, hr = (rng.uniform(-1, 1, (3, size, size, 3)).astype(np.float32) for size in (8, 32))
     before, fake = deepcopy(srgan.discriminator), srgan.generator.forward(lr)
