@@ -1,1 +1,1 @@
-"""A trained generator at work: load it, fuse its layers, upscale large images in tiles."""
+"""Inference with a trained generator: load it, fuse its layers, upscale large images in tiles."""

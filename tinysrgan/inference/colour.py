@@ -20,9 +20,9 @@ class Chroma:
         self.luma, *self.bands = image.convert("YCbCr").split()
 
     def add_to(self, luma: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-        """Colour the enlarged luma, (H, W, 1) in [-1, 1], of a part of the image: (H, W, 3), not clipped to [-1, 1].
+        """Add chroma to the enlarged luma (H, W, 1) of a part of the image; returns (H, W, 3), not clipped to [-1, 1].
 
-        box: left, upper, right, lower of that part in pixels of the image.
+        luma: in [-1, 1]. box: left, upper, right, lower of that part in pixels of the image.
         """
         size = (luma.shape[1], luma.shape[0])
         bands = [np.asarray(band.resize(size, Image.Resampling.BICUBIC, box)) for band in self.bands]

@@ -1,11 +1,11 @@
-"""Is an upscaled image still the image? Shrunk back, it should be.
+"""Checks that an upscaled image, shrunk back, equals its input.
 
-A suitable generator adds detail below the size of a pixel, so the means over scale x scale pixels of the result are the
-input. Generators for codes are also trained to undo weak contrast and blur, so the input is compared with
+A suitable generator only adds detail finer than a pixel, so the mean of each cell of scale x scale pixels of the result
+equals the input pixel. Generators for codes also restore contrast and sharpness, so the input is also compared with
 
     gain * shrunk + blur_gain * box3x3(shrunk) + offset
 
-too. The three factors minimise the squared error; the sum of the gains must lie between 0 and 1.1.
+The three factors minimise the squared error; the sum of the gains must lie between 0 and 1.1.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 LEAST_PSNR = 25.0  # dB
 LEAST_SNR = 15.0  # dB
-ROUNDING = 1e-5  # mean squared error of values in [-1, 1], about that of rounding to 8 bits
+ROUNDING = 1e-5  # mean squared error in [-1, 1], about that of rounding to 8 bits
 
 
 class Fidelity(NamedTuple):
-    """Similarity of a result, shrunk back, to its input, in dB: ``psnr`` as it is, ``snr`` after the best fit.
+    """Similarity of a result, shrunk back, to its input, in dB: ``psnr`` directly, ``snr`` after the best fit.
 
     psnr: 10 log10(peak^2 / error). snr: 10 log10(variance of the input / error), which is independent of contrast.
     """
@@ -30,16 +30,16 @@ class Fidelity(NamedTuple):
 
     @property
     def suits(self) -> bool:
-        """Whether the generator suits the image: either value reaches its threshold."""
+        """Whether the generator suits the image: one of the two values reaches its threshold."""
         return self.psnr >= LEAST_PSNR or self.snr >= LEAST_SNR
 
 
 class Comparison:
-    """Accumulates sums over the tiles of an image, so that no tile is kept."""
+    """Accumulates sums over the tiles of an image, so that no tile is stored."""
 
     def __init__(self, scale: int):
         self.scale = scale
-        self.products = np.zeros((4, 4))  # sums over pixels of 1, shrunk, blurred, input, each times each
+        self.products = np.zeros((4, 4))  # sums over pixels of all pairwise products of 1, shrunk, blurred, input
 
     def add(self, small: np.ndarray, large: np.ndarray) -> None:
         """Add a tile of the input, small: (H, W, C), and of the result, large: (scale H, scale W, C), in [-1, 1].
@@ -56,7 +56,7 @@ class Comparison:
         self.products += rows @ rows.T
 
     def fidelity(self) -> Fidelity:
-        """The result, once all tiles are added."""
+        """The fidelity of all tiles added so far."""
         means = self.products / self.products[0, 0]
         covariance = (means - np.outer(means[0], means[0]))[1:, 1:]
         variance, with_input = covariance[2, 2], covariance[:2, 2]

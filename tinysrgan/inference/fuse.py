@@ -48,7 +48,7 @@ class FusedConv(Layer):
         self._filter = FrozenFilter(self.w.value)
 
     def forward(self, x: Array, shortcut: Array | None = None) -> Array:
-        if self._filter.w is not self.w.value:  # moved to another device, or converted
+        if self._filter.w is not self.w.value:  # after a change of device or dtype
             self._filter = FrozenFilter(self.w.value)
         slope = None if self.slope is None else self.slope.value
         return self._filter.convolve(x, self.b.value, slope, shortcut)
@@ -66,7 +66,7 @@ class FusedResidual(Sequential):
 
 
 class DepthToSpace(Layer):
-    """Cells to pixels: (N, H, W, 4 C) -> (N, 2 H, 2 W, C), with channels (i, j, c); forward only."""
+    """Turns cells into pixels: (N, H, W, 4 C) -> (N, 2 H, 2 W, C), with channels (i, j, c); forward only."""
 
     def forward(self, x: Array) -> Array:
         n, h, w, c = x.shape
@@ -76,7 +76,7 @@ class DepthToSpace(Layer):
 
 
 class FusedGenerator(Sequential):
-    """(N, H, W, 3) -> (N, scale H, scale W, 3); forward only. Made by ``fuse``."""
+    """The net that ``fuse`` returns: (N, H, W, 3) -> (N, scale H, scale W, 3); forward only."""
 
     def __init__(self, scale: int, **layers: Layer):
         super().__init__(**layers)

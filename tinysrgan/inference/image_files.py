@@ -18,14 +18,14 @@ from tinysrgan.data.images import LARGEST, advice, file_format
 from tinysrgan.formats.image_metadata import carried, save_options
 from tinysrgan.inference.image_modes import eight_bits
 
-LARGEST_FILE = 1_000_000_000  # bytes from standard input, which might never end
+LARGEST_FILE = 1_000_000_000  # bytes from standard input, which may be endless
 
-# Formats that Pillow opens by starting another program, or only with a reader that somebody registers.
+# Formats for which Pillow starts another program, or needs a reader that someone registers.
 NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 
-# Written formats: the longest side that each takes, and the options that keep it from blurring the result.
+# Formats for output: the longest side of each, and the options that avoid blurring.
 WRITTEN: dict[str, tuple[int, dict[str, object]]] = {
-    "PNG": (2**31 - 1, {"compress_level": 4}),  # Pillow's 6 takes three times as long, for nothing here
+    "PNG": (2**31 - 1, {"compress_level": 4}),  # 6, the default, takes three times as long for the same size
     "TIFF": (2**31 - 1, {}),
     "BMP": (2**31 - 1, {}),
     "PPM": (2**31 - 1, {}),
@@ -53,7 +53,7 @@ def check_input(source: Path) -> None:
 def read(source: Path) -> tuple[Image.Image, dict[str, Any]]:
     """Read an image in mode L, LA, RGB or RGBA, and its metadata as from ``image_metadata.carried``.
 
-    Says what is lost: further frames, 16 bits, damaged EXIF. Raises UserError.
+    Prints what is dropped: further frames, 16 bits, damaged EXIF. Raises UserError.
     """
     name = printed_name(source)
     Image.init()
@@ -74,7 +74,7 @@ def read(source: Path) -> tuple[Image.Image, dict[str, Any]]:
         raise UserError(f"{'; '.join(filter(None, [unknown, advice([source.suffix.lower()])]))}.") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+    except Exception as error:  # Pillow's decoders raise almost any error for a damaged file
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise UserError(f"{name} can't be read as an image: {reason.rstrip('.')}.") from error
     if frames > 1:
@@ -105,9 +105,9 @@ def result_format(source: Path, target: Path, size: tuple[int, int], mode: str) 
 
 
 def write(image: Image.Image, target: Path, name: str, about: dict[str, Any]) -> None:
-    """Write an image in the format ``name``, whole or not at all, with the metadata that ``read`` returned.
+    """Write an image in the format ``name`` atomically, with the metadata that ``read`` returned.
 
-    Says which metadata and colours the format can't keep. Raises UserError.
+    Prints which metadata and colours the format cannot store. Raises UserError.
     """
     if name == "GIF" and image.mode != "L":
         say(f"{target}: GIF keeps no more than 256 colours, and no half-transparent ones; PNG keeps all.")

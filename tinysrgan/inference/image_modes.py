@@ -9,9 +9,9 @@ from tinysrgan.core.errors import UserError
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Convert a Pillow image of any mode to L, LA, RGB or RGBA, turned upright as its EXIF says.
+    """Convert a Pillow image of any mode to L, LA, RGB or RGBA, rotated upright according to its EXIF.
 
-    Raises UserError if the mode states no range of its values, OSError for a damaged file.
+    Raises UserError if the range of the mode's values is unknown, OSError for a damaged file.
     """
     image = ImageOps.exif_transpose(image)
     if not image.width or not image.height:
@@ -34,7 +34,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def lay_on_white(image: Image.Image) -> Image.Image:
-    """Lay an image of mode L, LA, RGB or RGBA on white; the result is of mode L or RGB."""
+    """Blend an image of mode L, LA, RGB or RGBA with white; the result has mode L or RGB."""
     if "A" not in image.mode:
         return image
     colour = image.mode.removesuffix("A")
@@ -44,7 +44,7 @@ def lay_on_white(image: Image.Image) -> Image.Image:
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:
-    """Convert an array to an image of mode L, LA, RGB or RGBA. Raises UserError if its shape or dtype is no image's."""
+    """Convert an array to an image of mode L, LA, RGB or RGBA. Raises UserError for other shapes or dtypes."""
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or not 1 <= channels <= 4 or not pixels.size:
         raise UserError(
@@ -60,5 +60,5 @@ def from_array(pixels: np.ndarray) -> Image.Image:
 
 
 def _from_16_bits(pixels: np.ndarray) -> np.ndarray:
-    """Convert 0..65535 to uint8, 0..255."""
+    """Convert 16-bit values (0..65535) to uint8 (0..255)."""
     return (pixels / np.float32(257)).round().astype(np.uint8)

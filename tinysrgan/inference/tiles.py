@@ -27,7 +27,7 @@ from tinysrgan.layers import Layer, Sequential
 from tinysrgan.ops.parallel import single_threaded_blas
 
 MEMORY = 200_000_000  # bytes for all arrays of a tile
-ARRAYS = 4  # alive at once, each at most as large as the largest: a layer's input and output, and two shortcuts
+ARRAYS = 4  # arrays in memory at once, none larger than the largest: a layer's input and output, and two shortcuts
 
 
 class Box(NamedTuple):
@@ -39,7 +39,7 @@ class Box(NamedTuple):
     right: int
 
     def grown(self, margin: int, limits: Box) -> Box:
-        """This box with a margin around it, clipped to ``limits``."""
+        """This box enlarged by a margin on each side, clipped to ``limits``."""
         return Box(
             max(self.top - margin, limits.top),
             min(self.bottom + margin, limits.bottom),
@@ -48,7 +48,7 @@ class Box(NamedTuple):
         )
 
     def shrunk(self, margin: int, limits: Box) -> Box:
-        """This box without a margin, except at the edges that it shares with ``limits``."""
+        """This box reduced by a margin on each side, except at the edges that it shares with ``limits``."""
         return Box(
             self.top + margin * (self.top > limits.top),
             self.bottom - margin * (self.bottom < limits.bottom),
@@ -63,11 +63,11 @@ class Box(NamedTuple):
                 yield Box(top, bottom, left, right)
 
     def times(self, factor: int) -> Box:
-        """The same part of an image enlarged by ``factor``."""
+        """The same part of the image after enlarging it by ``factor``."""
         return Box(*(factor * edge for edge in self))
 
     def of(self, x: Array, origin: Box) -> Array:
-        """This box of x: (..., H, W, C), the pixels of the box ``origin``."""
+        """The elements of this box in x: (..., H, W, C), where x covers the box ``origin``."""
         rows = slice(self.top - origin.top, self.bottom - origin.top)
         columns = slice(self.left - origin.left, self.right - origin.left)
         return x[..., rows, columns, :]
@@ -80,7 +80,10 @@ def _cut(start: int, stop: int, side: int) -> list[tuple[int, int]]:
 
 
 class Piece(NamedTuple):
-    """A feature map x: (1, H, W, C), the part ``box`` of that of the whole image, which is as large as ``image``."""
+    """A part of a feature map.
+
+    x: (1, H, W, C). box: its position in the whole feature map. image: the box of the whole feature map.
+    """
 
     x: Array
     box: Box
@@ -102,18 +105,18 @@ class Piece(NamedTuple):
         return self._replace(x=layer.forward(self.x))
 
     def convolved(self, conv: Any, shortcut: Array | None = None) -> Piece:
-        """Apply a ``FusedConv``; drop the border, within the image, that depends on pixels outside the piece."""
+        """Apply a ``FusedConv``; inside the image, drop the outputs that depend on pixels outside the piece."""
         box = self.box.shrunk(reach([conv]), self.image)
         return Piece(box.of(conv.forward(self.x, shortcut), self.box), box, self.image)
 
 
 class Half:
-    """Consecutive layers, and the side of their tiles without the margin."""
+    """Consecutive layers, and the side of their tiles, excluding the margin."""
 
     def __init__(self, layers: Sequence[Layer], memory: int):
         self.layers = layers
         self.margin = reach(layers)
-        # Even a net too large for the memory gets tiles as wide as the margin.
+        # If the net is too large for the memory, tiles are as wide as the margin.
         side = isqrt(memory // (4 * ARRAYS * largest(layers)))
         self.side = max(side - 2 * self.margin, self.margin, 1)
 
@@ -127,8 +130,8 @@ def upscale_in_tiles(
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Upscale pixels: uint8 (H, W, 3), tile by tile.
 
-    Yields boxes that together cover the image and, for each, that part of ``net.forward`` of the whole image, to
-    rounding: float32 (scale h, scale w, 3). The net's arrays are those of ``module`` (numpy or cupy). ``memory``: the
+    Yields boxes that cover the image and, for each, that part of ``net.forward`` of the whole image: float32 (scale
+    h, scale w, 3), equal up to rounding. The net's arrays are those of ``module`` (numpy or cupy). ``memory``: the
     approximate limit for the net's activations, in bytes.
     """
     layers = net.chain
@@ -148,10 +151,10 @@ def upscale_in_tiles(
 
 
 def reach(layers: Sequence[Layer]) -> int:
-    """The receptive field: the number of input pixels, to each side, that a pixel of the result depends on.
+    """The radius of the receptive field: the number of input pixels, to each side, that an output pixel depends on.
 
-    Computed from the last layer back: a kernel of odd size R adds R // 2 pixels at its resolution, and an enlargement
-    halves the pixels, rounded up.
+    Computed from the last layer back: a kernel of odd size R adds R // 2 pixels at its resolution, and an
+    enlargement halves the pixels, rounded up.
     """
     pixels = 0
     for layer in reversed(_inside(layers)):
@@ -163,7 +166,7 @@ def reach(layers: Sequence[Layer]) -> int:
 
 
 def largest(layers: Sequence[Layer]) -> int:
-    """The largest number of elements that a layer outputs for each pixel of the input."""
+    """The largest number of elements that a layer outputs per pixel of the input."""
     most, area = 0, 1
     for layer in _inside(layers):
         if isinstance(layer, FusedConv):

@@ -1,4 +1,4 @@
-"""From Python, in three lines:
+"""The Python interface:
 
     import tinysrgan
     upscaler = tinysrgan.load()
@@ -34,7 +34,7 @@ from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
 from tinysrgan.ops.device import choose_device
 
-SHIPPED = "qr_x4_srresnet.h5"  # of those in weights/ the one whose codes scan best
+SHIPPED = "qr_x4_srresnet.h5"  # the file in weights/ whose codes scan best
 UNLIKE = (
     "The result is unlike the image: shrunk back, it is another picture. Load a generator that was trained on such "
     "images; those that ship with tinysrgan are for QR codes."
@@ -59,7 +59,7 @@ def load(weights: str | Path | None = None, device: str = "auto", value_range: s
 
 
 def read_generator(path: Path, value_range: str | None = None) -> Generator:
-    """The generator in a file of tinysrgan or Keras. ``value_range`` and errors are as in ``load``."""
+    """Load a generator from a file of tinysrgan or Keras. ``value_range`` and errors are as in ``load``."""
     with reading(path, CheckpointError) as file:
         is_ours = "format" in file.attrs
     if not is_ours:
@@ -72,7 +72,7 @@ def read_generator(path: Path, value_range: str | None = None) -> Generator:
 class Upscaler:
     """Upscales images: call it with an image to get one ``scale`` times as wide and as high.
 
-    Puts the generator into eval mode and runs a copy of it, fused by ``fuse``, on the device ("auto", "cpu" or
+    It switches the generator to eval mode and runs a copy of it, fused by ``fuse``, on the device ("auto", "cpu" or
     "cuda"); ``where`` names that device. Raises UserError if "cuda" doesn't work.
 
     It can be pickled, for multiprocessing: the other process chooses its device at the first image.
@@ -82,12 +82,12 @@ class Upscaler:
         self.device = device
         self.net = fuse(generator.eval())
         self.scale = generator.scale
-        self.grey = generator.config["grey"]  # trained on grey images alone
+        self.grey = generator.config["grey"]  # trained on grey images only
         _ = self._place  # raise an error now, not at the first image
 
     @cached_property
     def _place(self) -> tuple[ModuleType, str]:
-        """The array module, after the net is moved there, and the device in words."""
+        """Move the net to the device; return its array module and a description of the device."""
         module, where = choose_device(self.device)
         self.net.to(module)
         return module, where
@@ -108,21 +108,23 @@ class Upscaler:
     def __call__(
         self, image: np.ndarray | Image.Image, progress: Callable[[int], object] | None = None
     ) -> np.ndarray | Image.Image:
-        """Upscale an image; the image itself stays as it is.
+        """Upscale an image; the image itself is not changed.
 
-        image: an array, uint8 (0..255) or uint16 (0..65535), of shape (H, W), (H, W, 1) for grey, (H, W, 3) for RGB,
-        (H, W, 2) or (H, W, 4) with alpha as the last channel; the result is uint8 with as many channels, (scale H,
-        scale W[, C]). Or a Pillow image of any mode; the result is of mode L, LA, RGB or RGBA, turned upright as
-        EXIF says. Any size from 1x1 on; large images are computed in tiles, with the same result.
+        image: an array, uint8 (0..255) or uint16 (0..65535), of shape (H, W), (H, W, 1) for grey, (H, W, 3) for
+        RGB, (H, W, 2) or (H, W, 4) with alpha as the last channel; the result is uint8 with as many channels,
+        (scale H, scale W[, C]). Or a Pillow image of any mode; the result has mode L, LA, RGB or RGBA, rotated
+        upright according to EXIF. Any size from 1x1 is accepted; large images are computed in tiles, with the
+        same result.
 
-        Grey images, and RGB images whose channels are equal, give grey results. A generator trained on grey images
-        alone gets the luma of a colour image; the chroma is enlarged by bicubic interpolation. So is alpha; the colours
-        are chosen so that the result laid on white is the upscaled image laid on white. ``progress`` is called with the
-        number of pixels of ``image`` that are done since its last call.
+        Grey images, and RGB images whose channels are equal, give grey results. A generator trained on grey
+        images only gets the luma of a colour image; the chroma is enlarged by bicubic interpolation. So is
+        alpha; the colours are chosen so that the result blended with white equals the upscaled image blended
+        with white. ``progress`` is called with the number of pixels of ``image`` that are done since its last
+        call.
 
-        Warns by ``errors.UnlikeWarning`` if the result, shrunk back, is not the image. Raises UserError (a ValueError)
-        for any other array or mode, and if the generator's values overflow; OSError for a Pillow image whose file is
-        damaged.
+        Warns with ``errors.UnlikeWarning`` if the result, shrunk back, differs from the image. Raises UserError
+        (a ValueError) for any other array or mode, and if the generator's values overflow; OSError for a Pillow
+        image whose file is damaged.
         """
         if isinstance(image, Image.Image):
             picture = eight_bits(image)
@@ -140,7 +142,7 @@ class Upscaler:
     def upscale(
         self, image: Image.Image, progress: Callable[[int], object] | None = None
     ) -> tuple[Image.Image, Fidelity]:
-        """Upscale an image of mode L, LA, RGB or RGBA; return its fidelity instead of a warning.
+        """Upscale an image of mode L, LA, RGB or RGBA; return its fidelity instead of warning.
 
         ``progress`` and errors are as in ``__call__``.
         """

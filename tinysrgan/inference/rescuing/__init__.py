@@ -1,1 +1,1 @@
-"""How a picture's QR codes are rescued: see ``search``, which calls the rest."""
+"""Reads QR codes that are too small or damaged for a reader. ``search`` calls the other modules."""

@@ -1,4 +1,4 @@
-"""One code, once its grid is about known: what the model of a camera and the generator make of it."""
+"""Attempts to read one code whose grid is roughly known, with the camera model and with the generator."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tinysrgan.inference.rescuing.grid import FINE_STEPS, Grid, around, fitted
 from tinysrgan.inference.rescuing.redraw import evidence
 from tinysrgan.inference.upscaler import Upscaler
 
-BLURS = (0.25, 0.1, 0.4)  # pixels, the likeliest first
-TRUST = 0.5  # of the generator's evidence, which errs in many modules at a time where it errs
-SURE = 0.98  # as sure as it may be
-MARGIN = 4  # modules around a symbol that the generator is shown
-LARGEST = 20_000_000  # numbers in a camera's matrix
+BLURS = (0.25, 0.1, 0.4)  # pixels, the most likely first
+TRUST = 0.5  # weight of the generator's evidence: where it is wrong, it is wrong in many modules at once
+SURE = 0.98  # limit of the evidence's certainty
+MARGIN = 4  # modules around the symbol in the generator's input
+LARGEST = 20_000_000  # elements of the camera matrix
 
 
 class Try(NamedTuple):
-    """Evidence of a symbol's modules, float (n, n), -1 (light) to 1; its grid; and in words where it comes from."""
+    """Evidence of a symbol's modules, float (n, n) from -1 (light) to 1 (dark), with its grid and a description."""
 
     modules: np.ndarray
     grid: Grid
@@ -30,13 +30,13 @@ class Try(NamedTuple):
 
 
 def without_generator(picture: np.ndarray, grid: Grid) -> Iterator[Try]:
-    """What a camera's model alone makes of a grey picture (H, W)."""
+    """Explain a grey picture (H, W) by the camera model only."""
     prior = np.zeros((grid.modules, grid.modules))
     yield from by_camera(picture, grid, prior, BLURS[0], "explained by a camera's model, without the generator")
 
 
 def with_generator(picture: np.ndarray, grid: Grid, upscaler: Upscaler) -> Iterator[Try]:
-    """What the generator makes of a grey picture (H, W), alone and with a camera's model."""
+    """Upscale a grey picture (H, W); yield the generator's evidence alone, then combined with the camera model."""
     part, corner = around(picture, grid, MARGIN)
     clear, _ = upscaler.upscale(Image.fromarray(np.rint(255 * stretched(part)).astype(np.uint8)))
     signed = 1 - np.asarray(clear, np.float32) / 127.5
@@ -52,7 +52,7 @@ def with_generator(picture: np.ndarray, grid: Grid, upscaler: Upscaler) -> Itera
 def by_camera(
     picture: np.ndarray, grid: Grid, prior: np.ndarray, blur: float, how: str, rounds: int = 2
 ) -> Iterator[Try]:
-    """The symbol that explains the picture where the grid is; then where that symbol fits best."""
+    """Find the symbol that explains the picture on this grid, then move the grid to where that symbol fits best."""
     for number in range(rounds):
         seen = view(picture, grid, blur)
         if not 100 <= len(seen.pixels) <= LARGEST // size(grid):

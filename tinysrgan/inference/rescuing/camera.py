@@ -1,13 +1,13 @@
-"""A camera's view of a symbol, and which symbol explains a picture best.
+"""A model of how a camera images a symbol, and the symbol that explains a picture best.
 
-A pixel is the light of the modules that it covers, weighted by the point spread function, times a gain, plus an offset
-that vary slowly over the picture:
+A pixel is the weighted sum of the modules that it covers, times a gain, plus an offset. The weights follow from the
+point spread function; gain and offset vary slowly over the picture:
 
     pixel_i = offset_i + gain_i sum_j A_ij m_j + noise,    m_j = 1 for a dark module, -1 for a light one
 
-A follows from where the grid lies. ``explained`` looks for the m that leaves the least noise. Where pixels are fewer
-than modules that has many answers; the generator's evidence decides between them. What is known of a symbol stays as it
-is, and so are the modules around it, which are light.
+The grid's position determines A. ``explained`` finds the m with the least noise. If there are fewer pixels than
+modules, m is not unique, and the generator's evidence decides. Function patterns are known and stay fixed, and so do
+the light modules around the symbol.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tinysrgan.inference.rescuing.grid import Grid
 from tinysrgan.inference.rescuing.plane import through
 from tinysrgan.inference.rescuing.symbol import function_patterns
 
-FINE = 4  # points across a pixel where the symbol is looked up
-MARGIN = 1.2  # modules around the symbol that pixels may see
-COLOURS = 4  # modules that many apart share no pixel: they are settled at the same time
+FINE = 4  # samples per pixel and axis at which the symbol is looked up
+MARGIN = 1.2  # modules around the symbol that the pixels may cover
+COLOURS = 4  # modules at this distance share no pixel, so they are updated together
 
 
 @dataclass(frozen=True)
 class View:
-    """The pixels of a picture that show a symbol, and a point spread function.
+    """The pixels of a picture that show a symbol, and the point spread function.
 
-    pixels: float (P,). at: int (P,), which of the window's pixels they are. window: (left, top, width, height).
+    pixels: float (P,). at: int (P,), their indices in the window. window: (left, top, width, height).
     """
 
     grid: Grid
@@ -42,16 +42,17 @@ class View:
 
     @property
     def light(self) -> np.ndarray:
-        """float (P, 3): what offset and gain are linear in, 1 and the two coordinates."""
+        """The basis in which offset and gain are linear, float (P, 3): 1 and the two coordinates."""
         _, _, width, height = self.window
         y, x = np.divmod(self.at, width)
         return np.stack([np.ones(len(x)), x / width - 0.5, y / height - 0.5], axis=1)
 
 
 def view(picture: np.ndarray, grid: Grid, blur: float) -> View:
-    """The pixels of a grey picture (H, W) that see a grid's symbol and no further than MARGIN around it.
+    """The pixels of a grey picture (H, W) that show a symbol and at most MARGIN modules around it.
 
-    blur: the standard deviation, in pixels, of the point spread function besides the pixel's own square.
+    blur: the standard deviation, in pixels, of the Gaussian in the point spread function. The pixel's square is the
+    other part.
     """
     height, width = picture.shape
     reach = MARGIN * 1.6 * grid.pitch + 1
@@ -68,12 +69,12 @@ def view(picture: np.ndarray, grid: Grid, blur: float) -> View:
 
 
 def size(grid: Grid) -> int:
-    """M: the modules of a symbol and of the ring around it."""
+    """M: the number of modules in a symbol and in the ring around it."""
     return (grid.modules + 2) ** 2
 
 
 def footprints(seen: View) -> np.ndarray:
-    """A: float32 (P, M), M = (n + 2)^2: how much of each pixel's light comes from each module, the ring around too."""
+    """A: float32 (P, M), M = (n + 2)^2: the share of each module, ring included, in each pixel."""
     kernel = _kernel(seen.blur)
     reach = len(kernel) // 2 - FINE // 2
     modules = _looked_up(seen.grid, seen.window, reach)
@@ -87,7 +88,7 @@ def footprints(seen: View) -> np.ndarray:
 
 
 def rendered(seen: View, grid: Grid, modules: np.ndarray) -> np.ndarray:
-    """A m for the pixels of a view, (P,), if the grid were this one: modules float ((n + 2)^2,)."""
+    """A m for the pixels of a view, (P,), computed with the grid ``grid``; modules: float ((n + 2)^2,)."""
     kernel = _kernel(seen.blur)
     reach = len(kernel) // 2 - FINE // 2
     fine = modules[_looked_up(grid, seen.window, reach)]
@@ -96,14 +97,14 @@ def rendered(seen: View, grid: Grid, modules: np.ndarray) -> np.ndarray:
 
 
 def _looked_up(grid: Grid, window: tuple[int, int, int, int], reach: int) -> np.ndarray:
-    """int (height FINE + 2 reach, width FINE + 2 reach): the module, ring included, at every fine point."""
+    """The index of the module, ring included, at every sample: int (height FINE + 2 reach, width FINE + 2 reach)."""
     n = grid.modules
     column, row = np.moveaxis(np.clip(np.floor(_places(grid.matrix, window, reach)) + 1, 0, n + 1).astype(int), -1, 0)
     return row * (n + 2) + column
 
 
 def _places(matrix: np.ndarray, window: tuple[int, int, int, int], reach: int) -> np.ndarray:
-    """Where the fine points of a window, and ``reach`` around it, lie in the symbol: (height, width, 2) in modules."""
+    """The coordinates, in modules, of a window's samples and of ``reach`` samples around it: (height, width, 2)."""
     left, top, width, height = window
     x = left + (np.arange(width * FINE + 2 * reach) - reach + 0.5) / FINE
     y = top + (np.arange(height * FINE + 2 * reach) - reach + 0.5) / FINE
@@ -113,7 +114,7 @@ def _places(matrix: np.ndarray, window: tuple[int, int, int, int], reach: int) -
 
 @cache
 def _kernel(blur: float) -> np.ndarray:
-    """A pixel's square, blurred by a Gaussian, along one axis at FINE points a pixel."""
+    """The point spread function along one axis: a pixel's square blurred by a Gaussian, FINE samples per pixel."""
     reach = int(np.ceil(2.5 * blur * FINE))
     centre = (np.arange(FINE + 2 * reach) - (FINE + 2 * reach - 1) / 2) / FINE
     scale = sqrt(2) * max(blur, 1e-6)
@@ -122,7 +123,7 @@ def _kernel(blur: float) -> np.ndarray:
 
 
 def _spread(kernel: np.ndarray, pixels: int, points: int) -> np.ndarray:
-    """(pixels, points): the kernel, FINE points further for every pixel."""
+    """A matrix (pixels, points): row i is the kernel shifted by i FINE points."""
     matrix = np.zeros((pixels, points))
     for i in range(pixels):
         matrix[i, i * FINE : i * FINE + len(kernel)] = kernel
@@ -131,9 +132,9 @@ def _spread(kernel: np.ndarray, pixels: int, points: int) -> np.ndarray:
 
 @dataclass
 class Explanation:
-    """What explains a view: modules, float ((n + 2)^2,) with the ring around, -1 to 1, and the noise that is left.
+    """The explanation of a view: modules, float ((n + 2)^2,) from -1 to 1 including the ring, and the remaining noise.
 
-    noise: as a part of half the contrast between dark and light.
+    noise: relative to half the contrast between dark and light.
     """
 
     modules: np.ndarray
@@ -141,15 +142,15 @@ class Explanation:
 
     @property
     def symbol(self) -> np.ndarray:
-        """The modules without the ring, (n, n)."""
+        """The modules without the ring: (n, n)."""
         side = isqrt(len(self.modules))
         return self.modules.reshape(side, side)[1:-1, 1:-1]
 
 
 def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.03) -> Explanation:
-    """The modules that explain a view, by mean-field annealing.
+    """Find the modules that explain a view, by mean-field annealing.
 
-    prior: float (n, n), log odds of dark over light, in halves, from elsewhere.
+    prior: float (n, n), half the log odds of dark over light, from another source.
     """
     grid = seen.grid
     a = footprints(seen)
@@ -179,18 +180,18 @@ def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.
 
 
 def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and gain, (P,) each, both linear over the picture, that come closest to pixels = offset + gain x."""
+    """The offset and gain, (P,) each, linear over the picture, that minimise the error of pixels = offset + gain x."""
     basis = np.concatenate([light, light * x[:, None]], axis=1)
     answer = np.linalg.lstsq(basis, pixels, rcond=None)[0]
     offset, gain = light @ answer[:3], light @ answer[3:]
-    # Dark modules are darker than light ones everywhere, by two grey levels at least.
+    # Dark modules are darker than light ones everywhere, by at least two grey levels.
     return offset, np.minimum(gain, min(-2.0, 0.3 * float(gain.mean())))
 
 
 def aligned(seen: View, modules: np.ndarray, iterations: int = 2) -> Grid:
-    """The grid moved to where modules, ((n + 2)^2,), explain the pixels best: Gauss-Newton steps over the corners."""
+    """Move the grid to where modules, ((n + 2)^2,), explain the pixels best: Gauss-Newton steps over the corners."""
     grid, light = seen.grid, seen.light
-    step = 0.3 * grid.pitch  # large enough for many fine points to change their module
+    step = 0.3 * grid.pitch  # large enough that many samples move to another module
     for _ in range(iterations):
         now = rendered(seen, grid, modules)
         offset, gain = shading(seen.pixels, now, light)

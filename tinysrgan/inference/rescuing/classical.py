@@ -1,4 +1,4 @@
-"""Reading without learning: enlargements, sharpened. They cost little and read a quarter of small codes."""
+"""Reading without learning: enlarged and sharpened variants. They are fast and read a quarter of the small codes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFilter
 
-Variant = tuple[int, float, int]  # how many times as large; the unsharp mask's radius in pixels before, and per cent
+Variant = tuple[int, float, int]  # factor of enlargement; unsharp mask: radius in input pixels, per cent
 
-# By how many photographed codes each adds to those before it.
+# Ordered by the number of photographed codes that each adds to those before it.
 VARIANTS: tuple[Variant, ...] = (
     (6, 0.4, 150),
     (3, 1.0, 200),
@@ -36,10 +36,10 @@ VARIANTS: tuple[Variant, ...] = (
 def variants(
     picture: Image.Image, which: tuple[Variant, ...] = VARIANTS, largest: int = 2**31
 ) -> Iterator[tuple[Image.Image, int, bool]]:
-    """A grey picture enlarged by Lanczos and sharpened by an unsharp mask, in several ways.
+    """Enlarge a grey picture by Lanczos and sharpen it by an unsharp mask, in several ways.
 
-    Yields the result, how many times as large it is, and whether it is sharpened. Leaves out what would have more than
-    ``largest`` pixels.
+    Yields the result, the factor of enlargement, and whether it is sharpened. Results of more than ``largest``
+    pixels are left out.
     """
     large: dict[int, Image.Image] = {}
     for times, radius, percent in which:

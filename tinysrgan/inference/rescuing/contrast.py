@@ -1,4 +1,4 @@
-"""Contrast: what a camera leaves of it, made what the generator knows."""
+"""Contrast normalisation, so that photographs resemble the generator's training images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def stretched(picture: np.ndarray, cut: float = 2) -> np.ndarray:
-    """A grey picture (H, W) from black to white: float32, 0 to 1. ``cut`` per cent at either end are clipped."""
+    """Stretch a grey picture (H, W) to 0..1, float32; ``cut`` per cent of the pixels are clipped at either end."""
     low, high = np.percentile(picture, (cut, 100 - cut))
     return np.clip((picture.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1)), 0, 1)
 
 
 def normalised(picture: np.ndarray, radius: int, floor: float = 0.3) -> np.ndarray:
-    """A grey picture (H, W), 0 to 255, with the same mean and contrast everywhere: float32, 0 to 1.
+    """Give a grey picture (H, W), 0 to 255, the same mean and contrast everywhere: float32, 0 to 1.
 
     Each pixel is compared with the mean and the standard deviation of the square of 2 radius + 1 pixels around it.
-    Flat places keep flat: a deviation counts as at least ``floor`` of the largest in the picture.
+    A standard deviation counts as at least ``floor`` of the largest in the picture, so flat areas stay flat.
     """
     x = picture.astype(np.float32)
     mean = box_mean(x, radius)
@@ -25,7 +25,7 @@ def normalised(picture: np.ndarray, radius: int, floor: float = 0.3) -> np.ndarr
 
 
 def box_mean(x: np.ndarray, radius: int) -> np.ndarray:
-    """The mean of the square of 2 radius + 1 pixels around each pixel of x (H, W), of what lies within the picture."""
+    """The mean over the square of 2 radius + 1 pixels around each pixel of x (H, W), clipped to the picture."""
     for axis in (0, 1):
         size = x.shape[axis]
         total = np.concatenate([np.zeros_like(x.take([0], axis)), x.cumsum(axis, dtype=np.float64)], axis)

@@ -1,7 +1,7 @@
-"""Where a picture may show finder patterns: matched filters of several sizes and angles.
+"""Detects finder patterns with matched filters of several sizes and angles.
 
-At a pixel a module nothing has the sharp edges that a reader looks for, but the pattern still looks like itself. So the
-picture is compared with blurred finder patterns; how bright and how contrasty it is there plays no part.
+At one pixel per module, finder patterns lack the sharp edges that a reader needs, but the pattern as a whole is still
+recognisable. The picture is therefore correlated with blurred finder patterns, independent of brightness and contrast.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 
 from tinysrgan.inference.rescuing.contrast import box_mean
 
-PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels a module; the last is twice 1.5 times the first
-ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern is the same after a quarter turn
-RADIUS = 4.4  # modules of the pattern and of its surroundings that count
-BLUR = 0.45  # pixels, a standard deviation: what the filters expect of a camera
-FLAT = 8  # grey levels; a standard deviation below that is noise
-LEAST = 0.36  # correlation below which nothing is a finder
-BETWEEN = 22.5  # degrees: as far from upright as from diagonal
+PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels per module; the last is more than twice the first
+ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern repeats after a quarter turn
+RADIUS = 4.4  # radius, in modules, of the filters: the pattern and its surroundings
+BLUR = 0.45  # standard deviation, in pixels, of the blur in the filters
+FLAT = 8  # grey levels; smaller standard deviations are treated as noise
+LEAST = 0.36  # minimum correlation of a finder
+BETWEEN = 22.5  # degrees: halfway between upright and diagonal
 NEAR = 5  # pixels
-FINE = 5  # points across a pixel where a filter is drawn
+FINE = 5  # samples per pixel and axis when a filter is drawn
 
 
 @dataclass(frozen=True)
 class Finder:
-    """A place that looks like a finder pattern: its centre in pixels, pixels a module, and how much it looks so."""
+    """A candidate for a finder pattern: its centre in pixels, pixels per module, and correlation."""
 
     x: float
     y: float
@@ -39,15 +39,15 @@ class Finder:
         return np.array([self.x, self.y])
 
     def moved(self, scale: float, shift: Sequence[float] = (0, 0)) -> Finder:
-        """The same place in the picture scaled by ``scale`` after it was moved by ``shift``, (x, y)."""
+        """The same place after the picture was moved by ``shift``, (x, y), then scaled by ``scale``."""
         x, y = (self.x + shift[0]) * scale, (self.y + shift[1]) * scale
         return replace(self, x=float(x), y=float(y), pitch=self.pitch * scale)
 
 
 def finders(picture: np.ndarray, most: int = 12) -> tuple[list[Finder], list[Finder]]:
-    """The ``most`` likely finder patterns of a grey picture (H, W), dark on light and light on dark, likeliest first.
+    """The most likely finder patterns in a grey picture (H, W), at most ``most``: dark on light, then light on dark.
 
-    The picture should be enlarged: at less than 1.5 pixels a module, half a pixel's shift hides a pattern.
+    The picture should be enlarged: at less than 1.5 pixels per module, a shift by half a pixel hides a pattern.
     """
     x, reach = _bordered(picture, PITCHES, ANGLES)
     shape = _shape(x)
@@ -66,9 +66,9 @@ def finders(picture: np.ndarray, most: int = 12) -> tuple[list[Finder], list[Fin
 
 
 def marks(picture: np.ndarray, most: int, pitches: tuple[float, ...]) -> tuple[list[Finder], list[Finder]]:
-    """As ``finders``, in a third of the time and roughly: at one angle, and with one measure of contrast.
+    """A rough version of ``finders`` in a third of the time: one angle, and one measure of contrast for all sizes.
 
-    That is as far from upright as from diagonal; the contrast is that of the square of 2 NEAR + 1 pixels.
+    The angle is halfway between upright and diagonal. The contrast is measured over squares of 2 NEAR + 1 pixels.
     """
     x, reach = _bordered(picture, pitches, (BETWEEN,))
     shape = _shape(x)
@@ -88,7 +88,7 @@ def marks(picture: np.ndarray, most: int, pitches: tuple[float, ...]) -> tuple[l
 def _both(
     likeness: Callable[[float], tuple[np.ndarray, np.ndarray]], pitches: tuple[float, ...], most: int
 ) -> tuple[list[Finder], list[Finder]]:
-    """The highest maxima, then the lowest minima, of what ``likeness`` gives for the pitches: maps of each, (H, W)."""
+    """The highest maxima, then the lowest minima, over all pitches. ``likeness`` maps a pitch to two maps (H, W)."""
     high, low = likeness(pitches[0])
     best, worst = high.copy(), -low
     size, other = np.zeros((2, *best.shape), np.int8)
@@ -101,7 +101,7 @@ def _both(
 
 
 def _bordered(picture: np.ndarray, pitches: tuple[float, ...], angles: tuple[float, ...]) -> tuple[np.ndarray, int]:
-    """A picture, float32, whose border goes on around it so that every filter sees all that it looks at; how far."""
+    """Pad a picture, float32, by repeating its border so that every filter fits; return it and the padding."""
     reach = len(filters(pitches[-1], angles)[1]) // 2
     return np.pad(picture.astype(np.float32) - np.float32(picture.mean()), reach, mode="edge"), reach
 
@@ -116,7 +116,7 @@ def _inner(picture: np.ndarray, start: int) -> tuple[slice, slice]:
 
 
 def _peaks(likeness: np.ndarray, size: np.ndarray, pitches: tuple[float, ...], most: int) -> list[Finder]:
-    """The highest maxima, one for each place, to a part of a pixel."""
+    """The highest maxima, at most one per place, located to a fraction of a pixel."""
     found: list[Finder] = []
     rest = likeness.copy()
     while len(found) < most:
@@ -132,7 +132,7 @@ def _peaks(likeness: np.ndarray, size: np.ndarray, pitches: tuple[float, ...], m
 
 
 def _vertex(values: np.ndarray, at: int) -> float:
-    """How far from ``at`` the parabola through a value and its neighbours has its vertex."""
+    """The offset from ``at`` of the vertex of the parabola through that value and its neighbours."""
     if not 0 < at < len(values) - 1:
         return 0.0
     before, here, after = (float(values[at + k]) for k in (-1, 0, 1))
@@ -164,7 +164,7 @@ def _spectra(
 
 @cache
 def filters(pitch: float, angles: tuple[float, ...]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Finder patterns at these angles, as matched filters of norm 1 and mean 0, and the disc on which they count."""
+    """Finder patterns at these angles as matched filters of norm 1 and mean 0, and the disc that they cover."""
     reach = int(np.ceil(RADIUS * pitch))
     side = 2 * reach + 1
     place = (np.arange(FINE * (side + 4)) + 0.5) / FINE - reach - 2.5

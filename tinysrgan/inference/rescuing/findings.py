@@ -1,4 +1,4 @@
-"""What a search has found so far, and what it comes to."""
+"""The codes that a search has found, and its result."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image
 from tinysrgan.inference.rescuing.grid import area
 from tinysrgan.metrics import qr_reader
 
-MARGIN = 0.25  # of a code's side, around it in its picture
+MARGIN = 0.25  # margin around a code in its picture, as a part of its side
 
 
 @dataclass(frozen=True)
 class Rescued:
     """A code that was read.
 
-    text: what it says. corners: float (4, 2), its top left, top right, bottom right and bottom left in the picture, as
-    (x, y) in pixels. how: what made it readable, in words. picture: a clear picture of it, which scans. sure: whether
-    the reader had some of its error correction left.
+    text: its text. corners: float (4, 2), its top left, top right, bottom right and bottom left in the picture, as
+    (x, y) in pixels. how: a description of the way in which it was read. picture: a clear picture of the code that
+    scans. sure: whether the reader had error correction left.
     """
 
     text: str
@@ -31,10 +31,10 @@ class Rescued:
 
 @dataclass(frozen=True)
 class Result:
-    """All that was found in a picture.
+    """The result of a search in a picture.
 
-    codes: what was read. disputed: for every place where tries disagree, the texts, none of which counts. complete:
-    whether the search came to its end, not to its limit of time.
+    codes: the codes that were read. disputed: for every place where attempts disagree, the texts, none of which is
+    in ``codes``. complete: whether the search ended before its time limit.
     """
 
     codes: list[Rescued] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Result:
 
     @property
     def picture(self) -> Image.Image | None:
-        """The pictures of all codes side by side, in grey; None where there is no code."""
+        """The pictures of all codes side by side, in grey; None without codes."""
         if not self.codes:
             return None
         pictures = [code.picture for code in self.codes]
@@ -60,9 +60,9 @@ class Result:
 
 
 class Findings:
-    """The codes read so far, each place once; texts that disagree about a place count for nothing.
+    """The codes read so far, one for each place. If texts at one place disagree, none of them counts.
 
-    Where the reader used up its error correction, a wrong text is the likeliest: such a text counts once it was read
+    A text is most likely wrong if the reader used up its error correction. Such a text counts only once it was read
     twice.
     """
 
@@ -70,11 +70,11 @@ class Findings:
         self._places: list[tuple[np.ndarray, dict[str, Rescued]]] = []
 
     def __bool__(self) -> bool:
-        """Whether any code was read that counts."""
+        """Whether any place is settled: by a text that counts or by a dispute."""
         return any(map(_settled, self._texts()))
 
     def add(self, code: Rescued) -> None:
-        """Take in a code, unless it was read before."""
+        """Add a code; a repeated text makes the earlier one sure."""
         for corners, texts in self._places:
             if _overlap(code.corners, corners):
                 before = texts.get(code.text)
@@ -83,13 +83,13 @@ class Findings:
         self._places.append((code.corners, {code.text: code}))
 
     def show(self, picture: Image.Image, times: float, how: str) -> None:
-        """Show the reader a picture, ``times`` as large as the one that is searched, and take in what it reads."""
+        """Read a picture that is ``times`` as large as the searched picture, and add its codes."""
         pixels = np.asarray(picture)
         for code in qr_reader.located_codes(pixels):
             self.add(Rescued(code.text, code.corners / times, how, _cut(picture, code), code.unused != 0))
 
     def covers(self, corners: np.ndarray) -> bool:
-        """Whether something that counts, or that is disputed, was read at a place (4, 2)."""
+        """Whether a place (4, 2) is settled: by a text that counts or by a dispute."""
         return any(_settled(texts) and _overlap(corners, others) for others, texts in self._places)
 
     def result(self, complete: bool) -> Result:
@@ -106,7 +106,7 @@ def _settled(texts: dict[str, Rescued]) -> bool:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether the middle of one quadrilateral (4, 2) lies in the other."""
+    """Whether the centre of one quadrilateral (4, 2) lies in the other."""
     return _inside(one.mean(axis=0), other) or _inside(other.mean(axis=0), one)
 
 
@@ -118,7 +118,7 @@ def _inside(point: np.ndarray, corners: np.ndarray) -> bool:
 
 
 def _cut(picture: Image.Image, code: qr_reader.Code) -> Image.Image:
-    """The part of a picture that shows a code, if that scans too; else the picture."""
+    """The part of a picture that shows a code, if that part scans too; otherwise the picture."""
     margin = MARGIN * abs(area(code.corners)) ** 0.5
     left, top = np.maximum(code.corners.min(axis=0) - margin, 0).astype(int)
     right, bottom = np.minimum(np.ceil(code.corners.max(axis=0) + margin), picture.size).astype(int)

@@ -1,7 +1,7 @@
-"""Where the modules of a symbol lie in a picture, and how to move a first guess there.
+"""The position of a symbol's modules in a picture, and how to refine a first guess.
 
-A grid is the symbol's version and its four outer corners in the picture. A picture that shows it is signed here: 1 is
-certainly dark, -1 certainly light.
+A grid is the symbol's version and its four outer corners in the picture. Here a picture is signed: 1 is certainly dark,
+-1 certainly light.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from tinysrgan.inference.rescuing.plane import homography, sampled, square, through
 from tinysrgan.inference.rescuing.symbol import function_patterns, side
 
-FINE_STEPS = (0.5, 0.25, 0.12)  # modules; how far a corner is moved at a time
-DATA = 0.35  # weight of the text's modules, which can only be told to be unlike grey
+FINE_STEPS = (0.5, 0.25, 0.12)  # modules by which a corner is moved at a time
+DATA = 0.35  # weight of the data modules, of which only the distance from grey is known
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Grid:
 
     @property
     def pitch(self) -> float:
-        """Pixels a module, the mean over both directions."""
+        """Pixels per module, the mean over both directions."""
         return float(np.sqrt(area(self.corners))) / self.modules
 
     def moved(self, scale: float, shift: np.ndarray | tuple[float, float] = (0, 0)) -> Grid:
-        """The same grid in the picture scaled by ``scale`` after it was moved by ``shift``."""
+        """The same grid after the picture was moved by ``shift``, then scaled by ``scale``."""
         return replace(self, corners=(self.corners + np.asarray(shift)) * scale)
 
 
 def around(picture: np.ndarray, grid: Grid, modules: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a picture with a grid and so many modules around it, and where that begins, as (x, y)."""
+    """The part of a picture with a grid and ``modules`` modules around it, and its upper left corner, as (x, y)."""
     reach = modules * grid.pitch
     left, top = np.floor(grid.corners.min(axis=0) - reach).astype(int).clip(0)
     right, bottom = np.ceil(grid.corners.max(axis=0) + reach).astype(int)

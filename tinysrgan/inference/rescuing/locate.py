@@ -1,4 +1,4 @@
-"""Where a picture may show QR symbols: three finder patterns that go together, and versions that fit between them."""
+"""Locates QR symbols in a picture: triples of finder patterns, and the versions that fit between them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tinysrgan.inference.rescuing.symbol import VERSIONS, side
 
 SLANT = 0.6  # largest cosine of the angle between the two edges that meet at the top left finder
 STRETCH = 1.8  # largest ratio of the edges' lengths, and of the finders' sizes
-A_CORNER = 8  # triples that share their top left
-TRIPLES = 6  # of finders that are looked at
-NEAREST, FARTHEST = 5, 100  # modules between two finders of a symbol, generously
-GUESS = 0.3  # how far, as a part, the number of modules may be from what the finders' sizes say
-FAR = np.array([-3.0, -1.5, 0.0, 1.5, 3.0])  # modules by which the bottom right may be off a parallelogram
+A_CORNER = 8  # triples with the same top left finder
+TRIPLES = 6  # triples to examine
+NEAREST, FARTHEST = 5, 100  # limits of the distance between two finders of a symbol, in modules
+GUESS = 0.3  # tolerance of the logarithm of the number of modules, compared with the estimate from the finders
+FAR = np.array([-3.0, -1.5, 0.0, 1.5, 3.0])  # modules by which the bottom right corner may deviate from a parallelogram
 
 
 def located(picture: np.ndarray, found: list[Finder], most: int = 4) -> list[Grid]:
-    """The likeliest grids of symbols in a grey picture (H, W) with these finder patterns, the best first."""
+    """The most likely grids of symbols in a grey picture (H, W) with these finder patterns, sorted by score."""
     rough = [guess for triple in triples(found, TRIPLES) for guess in versions(picture, *triple)]
     rough.sort(key=lambda grid: -grid.score)
     grids = []
@@ -35,7 +35,7 @@ def located(picture: np.ndarray, found: list[Finder], most: int = 4) -> list[Gri
 
 
 def triples(found: list[Finder], most: int) -> list[tuple[Finder, Finder, Finder]]:
-    """Finders that may be a symbol's top left, top right and bottom left, the ``most`` likely, the likeliest first."""
+    """The most likely top left, top right and bottom left finders of a symbol: at most ``most`` triples, sorted."""
     if len(found) < 3:
         return []
     places = np.array([finder.centre for finder in found])
@@ -69,7 +69,7 @@ def triples(found: list[Finder], most: int) -> list[tuple[Finder, Finder, Finder
 
 
 def versions(picture: np.ndarray, corner: Finder, right: Finder, below: Finder) -> list[Grid]:
-    """Grids of the two versions that fit best, roughly, given the finders of a symbol."""
+    """Rough grids of the two versions that fit best, given the finders of a symbol."""
     a, b, c = corner.centre, right.centre, below.centre
     pitch = float(np.mean([corner.pitch, right.pitch, below.pitch]))
     apart = float(np.sqrt(abs(np.linalg.det([b - a, c - a])))) / pitch

@@ -1,6 +1,6 @@
-"""Plane to plane: homographies between a symbol's modules and a picture's pixels, and pictures seen through them.
+"""Homographies between a symbol's modules and a picture's pixels, and sampling through them.
 
-Points are (x, y), in pixels or modules, where pixel (0, 0) covers 0 to 1 on both axes: its centre is at (0.5, 0.5).
+Points are (x, y), in pixels or modules. Pixel (0, 0) covers 0 to 1 on both axes: its centre is at (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The 3x3 matrix, with 1 at its end, that maps four points onto four others: (..., 4, 2) each to (..., 3, 3).
+    """The 3x3 matrices, with 1 as the last element, that map four points to four others: (..., 4, 2) to (..., 3, 3).
 
-    Raises LinAlgError where three of the points lie on a line.
+    Raises LinAlgError if three of the points lie on a line.
     """
     source, target = np.broadcast_arrays(np.asarray(source, float), np.asarray(target, float))
     x, y = source[..., 0], source[..., 1]
@@ -27,19 +27,19 @@ def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def through(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., N, 2) mapped by homographies (..., 3, 3)."""
     x, y = points[..., 0], points[..., 1]
-    # By rows, which is quicker than a product of many small matrices.
+    # Row by row, which is faster than a product of many small matrices.
     rows = np.moveaxis(matrix, (-2, -1), (0, 1))[..., None]
     u, v, w = (a * x + b * y + c for a, b, c in rows)
     return np.stack([u / w, v / w], axis=-1)
 
 
 def square(side: float) -> np.ndarray:
-    """The corners of a square from (0, 0) on: top left, top right, bottom right, bottom left."""
+    """The corners of a square with one corner at (0, 0): top left, top right, bottom right, bottom left."""
     return np.array([(0, 0), (side, 0), (side, side), (0, side)], float)
 
 
 def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Bilinear samples of a picture (H, W) at points (..., 2); beyond the border the last pixel goes on."""
+    """Bilinear samples of a picture (H, W) at points (..., 2); outside, the border pixels are repeated."""
     height, width = picture.shape
     x = np.clip(points[..., 0] - 0.5, 0, width - 1)
     y = np.clip(points[..., 1] - 0.5, 0, height - 1)

@@ -1,6 +1,7 @@
-"""From evidence of a symbol's modules to its text: the symbol is drawn anew, clean, and shown to the reader.
+"""From the evidence of a symbol's modules to its text: the symbol is redrawn cleanly and read.
 
-What is known of a symbol is painted, not read. The reader corrects what errors remain, or refuses.
+Function patterns are known, so they are drawn regardless of the evidence. The reader corrects the remaining errors or
+refuses the symbol.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from tinysrgan.inference.rescuing.plane import sampled, through
 from tinysrgan.inference.rescuing.symbol import format_places, format_words, function_patterns
 
 QUIET = 4
-DRAWN = 4  # pixels a module
+DRAWN = 4  # pixels per module
 
 
 def evidence(signed: np.ndarray, grid: Grid, spread: float = 0.2) -> np.ndarray:
-    """What a signed picture tells of each module, float (n, n), -1 (light) to 1: the mean of five samples of it."""
+    """The evidence of each module, float (n, n) from -1 (light) to 1: the mean of five samples of a signed picture."""
     places = centres(grid.version)
     offsets = spread * np.array([(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
     seen = sampled(signed, through(grid.matrix, places[None] + offsets[:, None]))
@@ -24,7 +25,7 @@ def evidence(signed: np.ndarray, grid: Grid, spread: float = 0.2) -> np.ndarray:
 
 
 def completed(seen: np.ndarray, version: int) -> np.ndarray:
-    """Evidence (n, n) to a symbol, bool (n, n): what is known painted over it, the likeliest format information too."""
+    """The symbol, bool (n, n), from evidence (n, n), with function patterns and the likeliest format information."""
     places = format_places(version)
     bits = seen[places[..., 0], places[..., 1]].sum(axis=0)
     word = format_words()[(format_words() @ bits).argmax()]
@@ -35,5 +36,5 @@ def completed(seen: np.ndarray, version: int) -> np.ndarray:
 
 
 def drawn(symbol: np.ndarray) -> np.ndarray:
-    """A symbol, bool (n, n), as uint8 pixels with its quiet zone."""
+    """Draw a symbol, bool (n, n), with its quiet zone as uint8 pixels."""
     return np.kron(np.where(np.pad(symbol, QUIET), 0, 255).astype(np.uint8), np.ones((DRAWN, DRAWN), np.uint8))

@@ -1,12 +1,12 @@
-"""The search for a picture's codes, from what costs little to what costs more.
+"""The search for a picture's codes, from fast steps to slow ones.
 
-1. The reader sees the picture as it is, and enlarged and sharpened in a few ways.
-2. Finder patterns are looked for, and grids of symbols that go with them. On each grid the reader is shown what a
-   model of the camera makes of the pixels, then what the generator does, then both together.
-3. Where nothing was read, a small picture is upscaled whole.
+1. The reader sees the picture itself, then enlarged and sharpened in a few ways.
+2. Finder patterns are located, and grids of symbols that fit them. On each grid, the reader sees what the camera model
+   finds alone, what the generator returns, and both combined.
+3. If nothing was read, a small picture is upscaled as a whole.
 
-No text is made up: the reader's own error correction has to accept it. Where two tries read different texts at the same
-place, neither counts. Where the reader's error correction is used up, a second try has to read the same.
+No text is invented: the reader's own error correction must accept it. If two attempts read different texts at the same
+place, neither counts. If the reader's error correction is used up, a second attempt must read the same text.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops.parallel import parallel_map, single_threaded_blas
 
-SMALL = 300_000  # pixels of a picture that is sharpened and upscaled whole
-LARGEST = 4_000_000  # pixels of a sharpened picture; the reader takes its time
-CHEAP = 9  # of the sharpened variants; the others add nothing to what follows
-ENLARGED = 2  # times, for the finders' filters
-LIKELY = 0.45  # score of a grid that is tried though other codes were read
-POSSIBLE = 0.38  # score below which no grid is tried
-TRIED = 12  # grids at most
-SAME = 0.5  # modules by which the corners of one grid differ at most, where it is found twice
-HOPELESS = 3  # grids after which nothing is expected of the others, where none was read
-TOGETHER = 4  # windows between two looks at the clock
+SMALL = 300_000  # largest picture, in pixels, that is sharpened and upscaled as a whole
+LARGEST = 4_000_000  # largest sharpened picture, in pixels, because the reader is slow
+CHEAP = 9  # number of sharpened variants; the others add nothing to the later steps
+ENLARGED = 2  # factor of enlargement for the finders' filters
+LIKELY = 0.45  # minimum score of a grid if other codes were read
+POSSIBLE = 0.38  # minimum score of any grid
+TRIED = 12  # maximum number of grids
+SAME = 0.5  # modules; two grids whose corners differ by less are the same
+HOPELESS = 3  # number of grids without a code after which the search gives up
+TOGETHER = 4  # windows between two checks of the time
 
 
 class Candidate(NamedTuple):
-    """Where a code may be: a grid in a window's pixels, float (H, W); inverted where those are not the picture's."""
+    """A candidate for a code: a grid in a window's pixels, float (H, W). ``inverted``: the pixels are inverted."""
 
     grid: Grid
     window: Window
@@ -57,11 +57,11 @@ class Candidate(NamedTuple):
 
     @property
     def corners(self) -> np.ndarray:
-        """Its corners in the picture."""
+        """The corners of the grid in the picture."""
         return self.window.outside(self.grid).corners
 
     def repeats(self, other: Candidate) -> bool:
-        """Whether it is the same grid, but for less than a module, perhaps found at another size."""
+        """Whether the other candidate is the same grid to within a module, perhaps found at another size."""
         near = self.grid.pitch * self.window.reduced * SAME
         alike = self.inverted == other.inverted and self.grid.version == other.grid.version
         return alike and bool(abs(self.corners - other.corners).max() < near)
@@ -70,9 +70,9 @@ class Candidate(NamedTuple):
 def search(
     picture: Image.Image, upscaler: Callable[[], Upscaler], seconds: float, progress: Callable[[int], object]
 ) -> Result:
-    """Look for the codes of a grey picture for about so many seconds. ``upscaler`` is called once it is needed.
+    """Search a grey picture for codes for about ``seconds`` seconds. ``upscaler`` is called when it is first needed.
 
-    ``progress`` is called with the hundredths of the work that were done since its last call.
+    ``progress`` is called with the hundredths of the work done since its last call.
     """
     end = time.monotonic() + seconds
     found, done = Findings(), 0
@@ -87,7 +87,7 @@ def search(
 
 
 def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[float]:
-    """The steps of a search, which add to ``found``; yields after each which part of the work is done."""
+    """The steps of a search, which add to ``found``. After each step, yields the share of the work that is done."""
     found.show(picture, 1, "as it is")
     yield 0.02
     small = picture.width * picture.height <= SMALL
@@ -117,7 +117,7 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
 
 
 def _candidates(parts: Sequence[Window]) -> list[Candidate]:
-    """Where in windows there may be codes, dark on light or light on dark."""
+    """The candidates for codes in windows, dark on light and light on dark."""
     found = []
     for window in parts:
         image = Image.fromarray(window.pixels)
@@ -139,7 +139,7 @@ def _tries(
     upscaler: Callable[[], Upscaler],
     found: Findings,
 ) -> Iterator[None]:
-    """Try to read candidates with this score at least, the best first; ``tried`` grows to ``most`` at most."""
+    """Try the untried candidates of at least the score ``least``, best first, until ``tried`` has ``most`` elements."""
     for candidate in sorted(candidates, key=lambda candidate: -candidate.grid.score):
         if candidate.grid.score < least or len(tried) >= most:
             return
@@ -149,7 +149,7 @@ def _tries(
 
 
 def _tried(candidate: Candidate, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[None]:
-    """Try to read a candidate, until something is read where it lies; yields between the tries."""
+    """Try to read a candidate until its place is settled; yields between the attempts."""
     pixels, grid = candidate.pixels, candidate.grid
     later = (tries for make in (upscaler,) for tries in with_generator(pixels, grid, make()))
     for modules, fitted, how in chain(without_generator(pixels, grid), later):

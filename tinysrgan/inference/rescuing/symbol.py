@@ -1,7 +1,7 @@
-"""What is known of a QR symbol before it is read: its size, function patterns, words of format information.
+"""The known parts of a QR symbol: its size, function patterns and words of format information.
 
 Modules are numbered by row and column from the top left; a symbol is n x n modules, n = 17 + 4 version. 1 is dark, -1
-light, 0 what the text decides. All after ISO/IEC 18004.
+light, 0 depends on the text. Source: ISO/IEC 18004.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from functools import cache
 
 import numpy as np
 
-FINDER = 7  # modules across a finder pattern
-VERSIONS = range(1, 11)  # beyond, a code this small has more modules than the picture has pixels for
+FINDER = 7  # width of a finder pattern, in modules
+VERSIONS = range(1, 11)  # in higher versions, a code this small has more modules than pixels
 
 
 def side(version: int) -> int:
-    """Modules across a symbol of a version."""
+    """The number of modules along the side of a symbol."""
     return 17 + 4 * version
 
 
 @cache
 def function_patterns(version: int) -> np.ndarray:
-    """int8 (n, n): finders with their separators, timing, alignment patterns, the dark module, version information."""
+    """int8 (n, n): finders with separators, timing and alignment patterns, the dark module, version information."""
     n = side(version)
     known = np.zeros((n, n), np.int8)
     known[6, :] = known[:, 6] = 1 - 2 * (np.arange(n) % 2)
@@ -43,11 +43,11 @@ def function_patterns(version: int) -> np.ndarray:
 
 
 def alignment_centres(version: int) -> list[tuple[int, int]]:
-    """Row and column of the centre of every alignment pattern."""
+    """The row and column of the centre of every alignment pattern."""
     if version == 1:
         return []
     count, last = version // 7 + 2, side(version) - 7
-    step = 2 * -(-(last - 6) // (2 * (count - 1)))  # 18, 20, 22 and so on; the uneven step is the first
+    step = 2 * -(-(last - 6) // (2 * (count - 1)))  # 18, 20, 22 and so on; only the first step differs
     places = [6, *(last - step * i for i in reversed(range(count - 1)))]
     corners = {(6, 6), (6, last), (last, 6)}
     return [(row, column) for row in places for column in places if (row, column) not in corners]

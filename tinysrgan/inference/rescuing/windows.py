@@ -1,8 +1,7 @@
-"""Which parts of a picture, and at which sizes, are worth a close look.
+"""Selects the parts of a picture, and the scales, that are searched for codes.
 
-A small picture is looked at whole. In a large one a coarse search marks what looks like a finder pattern, and three
-marks that a symbol fits between make a window. What is larger than the filters expect is found in the picture made
-smaller.
+A small picture is searched as a whole. In a large one, a coarse search marks likely finder patterns, and three marks
+that fit a symbol define a window. Codes larger than the filters' range are found in a reduced picture.
 """
 
 from __future__ import annotations
@@ -20,32 +19,32 @@ from tinysrgan.inference.rescuing.locate import triples, versions
 from tinysrgan.inference.tiles import Box
 from tinysrgan.ops.parallel import parallel_map
 
-WHOLE = 150_000  # pixels of a picture that is looked at whole
-LEAST = 60  # pixels on the shorter side
-TILE = 512  # pixels on a side, in the coarse search
-TOGETHER = 8  # tiles between two looks at the clock
-MARKS = 60  # of either polarity in a tile
-TRIPLES = 80  # of marks in a picture that are compared with symbols
-MOST = 24  # windows of all sizes
-MARGIN = 7  # modules around what may be a symbol
-COARSE = (0.75, 0.87, 1.0, 1.15, 1.35, 1.55, 1.8)  # pixels a module
+WHOLE = 150_000  # largest picture, in pixels, that is searched as a whole
+LEAST = 60  # minimum of the shorter side, in pixels
+TILE = 512  # side of a tile in the coarse search, in pixels
+TOGETHER = 8  # tiles between two checks of the time
+MARKS = 60  # per polarity and tile
+TRIPLES = 80  # triples of marks per picture that are compared with symbols
+MOST = 24  # windows of all scales together
+MARGIN = 7  # modules around a likely symbol
+COARSE = (0.75, 0.87, 1.0, 1.15, 1.35, 1.55, 1.8)  # pixels per module
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture made smaller by ``reduced``: grey pixels (H, W), which begin at ``corner``, (x, y)."""
+    """A part of a picture reduced by ``reduced``: grey pixels (H, W), whose upper left corner is ``corner``, (x, y)."""
 
     pixels: np.ndarray
     corner: np.ndarray
     reduced: int
 
     def outside(self, grid: Grid) -> Grid:
-        """A grid of this window as it lies in the picture."""
+        """Convert a grid of this window to the picture's coordinates."""
         return grid.moved(self.reduced, self.corner)
 
 
 def windows(picture: Image.Image) -> Iterator[Window | None]:
-    """The windows of a grey picture, the likeliest first, each place once; None after each step of the search."""
+    """The windows of a grey picture, the most likely first, each place once; None after each step of the search."""
     spots: list[tuple[Grid, Window]] = []
     reduced = 1
     while True:
@@ -69,7 +68,7 @@ def windows(picture: Image.Image) -> Iterator[Window | None]:
 
 
 def _spots(picture: np.ndarray) -> Iterator[list[Grid]]:
-    """Rough grids where a large grey picture (H, W) may show symbols, none after most of the steps."""
+    """Rough grids of likely symbols in a large grey picture (H, W); most steps yield none."""
     tiles = list(Box(0, picture.shape[0], 0, picture.shape[1]).cut(TILE))
     found: tuple[list[Finder], list[Finder]] = [], []
     for start in range(0, len(tiles), TOGETHER):
@@ -84,12 +83,12 @@ def _spots(picture: np.ndarray) -> Iterator[list[Grid]]:
 
 
 def _best(picture: np.ndarray, threes: Sequence[tuple[Finder, Finder, Finder]]) -> list[Grid]:
-    """For each three finders the symbol that fits best, roughly."""
+    """The version that roughly fits best for each triple of finders."""
     return [grid for three in threes for grid in versions(picture, *three)[:1]]
 
 
 def _marks(picture: np.ndarray, tile: Box) -> tuple[list[Finder], list[Finder]]:
-    """Likely finder patterns of either polarity in a tile, in the picture's pixels."""
+    """The likely finder patterns of either polarity in a tile, in the picture's coordinates."""
     seen = tile.grown(16, Box(0, picture.shape[0], 0, picture.shape[1]))
     part = picture[seen.top : seen.bottom, seen.left : seen.right]
     if np.ptp(part) < 4 * FLAT:
