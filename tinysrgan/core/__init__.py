@@ -1,1 +1,1 @@
-"""The ground floor: devices, errors, command-line conventions, atomic writes and paths. Imports nothing above it."""
+"""Basics that import nothing from the rest: devices, errors, command-line conventions, atomic writes and paths."""

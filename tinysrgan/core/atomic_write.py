@@ -1,4 +1,4 @@
-"""Atomic file writes and locked folders: nothing is lost or half written, whichever processes write or die."""
+"""Atomic file writes and locked folders: no file is lost or half written, even if processes overlap or die."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinysrgan.core.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows, where an open file can't be removed
+except ImportError:  # Windows, which cannot remove an open file
     fcntl = None  # type: ignore[assignment]
 
 
@@ -33,11 +33,11 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
             if os.name == "nt":
-                file.close()  # Windows can't rename an open file; elsewhere it stays locked until it is renamed
+                file.close()  # Windows cannot rename an open file; elsewhere it stays locked until renamed
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # not every system can sync a folder; the file is whole anyway
+    with suppress(OSError):  # some systems cannot sync a folder; the file is complete anyway
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -78,8 +78,9 @@ def _temporary(target: Path) -> tuple[Path, BinaryIO]:
 def claimed(folder: Path, numbered: bool = False) -> Iterator[Path]:
     """Create a folder if it is missing and lock it for the ``with`` block; yields its path.
 
-    numbered: the name is a number; if the folder exists, the next free number is used. Folders created here that are
-    empty at the end are removed. Raises UserError if another process holds the folder, OSError if it can't be created.
+    numbered: the name is a number; if the folder exists, the next free number is used. Folders created here that
+    are empty at the end are removed. Raises UserError if another process has locked the folder, OSError if it can't
+    be created.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = None

@@ -1,4 +1,4 @@
-"""Where an array lives: NumPy on the CPU or CuPy on the GPU. ``ops.device`` chooses one of them.
+"""The device of an array: NumPy on the CPU or CuPy on the GPU. ``ops.device`` chooses one of them.
 
 ``array_module(x)`` returns ``numpy`` or ``cupy``, so that one formula serves both.
 """
@@ -13,12 +13,12 @@ import numpy as np
 
 Array = np.ndarray  # or a cupy.ndarray, which has the same interface
 
-# What CuPy raises where the compiler, the driver or the GPU fails. By name: CuPy may be absent.
+# CuPy's errors if the compiler, the driver or the GPU fails, as names because CuPy may be absent.
 GPU_ERRORS = ("CompileException", "CUDADriverError", "CUDARuntimeError", "NVRTCError")
 
 
 def array_module(x: Array) -> ModuleType:
-    """``numpy`` or ``cupy``, whichever made ``x``. CuPy's arrays only exist once CuPy is imported."""
+    """The module of ``x``, ``numpy`` or ``cupy``. Arrays of CuPy exist only after CuPy is imported."""
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
@@ -31,7 +31,7 @@ def to_device(x: Array, module: ModuleType) -> Array:
 
 
 def reason(error: Exception) -> str:
-    """An error of CuPy on one line: of a compiler's log or a long notice, the first line with an error."""
+    """Shorten an error of CuPy to one line: the first line of a long message that contains an error."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"error\w*: \S", line, re.IGNORECASE)]
     return (telling or lines or [type(error).__name__])[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend. Commands print their one sentence, without a traceback, and exit with 2."""
+"""Errors that a user can cause and correct. Commands print their one sentence without a traceback and exit with 2."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class UnlikeWarning(UserWarning):
-    """An upscaled image, shrunk back, differs from the image: the generator doesn't suit it."""
+    """The upscaled image, shrunk back, differs from the input: the generator does not suit it."""

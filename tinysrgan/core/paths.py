@@ -1,4 +1,4 @@
-"""Paths of the folders that hold no Python: kernels/ and weights/."""
+"""Paths of the folders without Python code: kernels/ and weights/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def _folder(name: str) -> Path:
-    """The folder is inside the package in a wheel, beside it in a checkout."""
+    """A folder that a wheel has inside the package and a checkout has beside it."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 

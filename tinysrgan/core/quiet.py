@@ -1,4 +1,4 @@
-"""Silence what C libraries print to standard error, but not our own messages."""
+"""Silences what C libraries print to standard error, but not tinysrgan's own messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TextIO
 
 @contextmanager
 def own_standard_error() -> Iterator[None]:
-    """Give ``sys.stderr`` a descriptor other than 2, so that ``quiet_decoders`` silences libraries and not us."""
+    """Give ``sys.stderr`` a descriptor other than 2, so that ``quiet_decoders`` silences only the libraries."""
     before = sys.stderr
     if not uses_descriptor_2(before):
         yield
@@ -22,7 +22,7 @@ def own_standard_error() -> Iterator[None]:
         yield
     finally:
         ours, sys.stderr = sys.stderr, before
-        with suppress(OSError):  # the reader is gone
+        with suppress(OSError):  # the reader has closed the pipe
             ours.close()
 
 
@@ -58,8 +58,9 @@ _silence = _Silence()
 def quiet_decoders() -> AbstractContextManager[None]:
     """Silence what libtiff and libjpeg print about a damaged file.
 
-    They write to descriptor 2, which all threads share. So this only works inside ``own_standard_error``, where our own
-    messages use another descriptor; elsewhere it does nothing, so that no other thread's message is lost.
+    They write to descriptor 2, which all threads share. So this only works inside ``own_standard_error``, where
+    tinysrgan's messages use another descriptor; elsewhere it does nothing, so that no other thread's message is
+    lost.
     """
     return nullcontext() if uses_descriptor_2(sys.stderr) else _silence
 

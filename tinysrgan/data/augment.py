@@ -1,8 +1,8 @@
 """Random variants of an image: rotated, sheared, zoomed, shifted, brighter or darker.
 
 The article uses Keras' ``ImageDataGenerator(rotation_range=40, shear_range=0.2, zoom_range=0.2, horizontal_flip=True,
-brightness_range=(0.5, 1.5))``. ``ARTICLE`` differs in two ways. The content stays in the frame: Keras cuts the corners
-off half of the codes, and nothing can read those. Images are mirrored only on request: a mirrored QR code isn't one.
+brightness_range=(0.5, 1.5))``. ``ARTICLE`` differs in two ways. The content stays in the frame: Keras cuts off corners
+of half of the codes, which makes them unreadable. Images are mirrored only on request: a mirrored QR code is invalid.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Augment:
     def vary(self, source: Source, size: int, lr_size: int, rng: np.random.Generator) -> Image.Image:
         """A random variant of an image, to be reduced to LR (``lr_size`` pixels wide) and HR.
 
-        All geometric changes are one resampling, onto ``size`` x ``size`` pixels, a few times HR's. Without any, the
-        image keeps its own size.
+        All geometric changes are one resampling to ``size`` x ``size`` pixels, a few times HR's. Without
+        geometric changes, the image keeps its size.
         """
         source_size = np.array(source.image.size)
         lr_pixel = source_size / lr_size  # in pixels of the source
@@ -113,5 +113,5 @@ class Augment:
 
 ARTICLE = Augment(rotation=40, shear=0.2, zoom=0.2, brightness=(0.5, 1.5))
 
-# What a camera does to small codes: the four tracks of benchmarks/qr and what lies between them.
+# Degradations of small codes by a camera, in the range of the tracks of benchmarks/qr.
 HARD = Augment(rotation=40, upright=0.3, shift=0.5, blur=0.7, gain=(0.7, 1), noise=6, clean=0.5)

@@ -47,7 +47,7 @@ class Camera:
     pitch: tuple[float, float] = (0.7, 1.6)  # LR pixels per module, uniform in its logarithm
     large_pitch: tuple[float, float] = (1.6, 8.0)
     large_share: float = 0.12
-    off_centre: float = 1.0  # how far the code may move: 1 is as far as it stays in the frame (or, if larger, fills it)
+    off_centre: float = 1.0  # range of the code's position: at 1 it stays in the frame or, if larger, fills it
     rotation: tuple[float, float] = (-12, 12)
     wide_rotation: tuple[float, float] = (-45, 45)
     wide_share: float = 0.4
@@ -58,8 +58,8 @@ class Camera:
     bend: tuple[float, float] = (-1.2, 1.2)  # modules by which curvature moves the code's edge relative to its middle
     bend_share: float = 0.25
     # scene
-    clean_share: float = 0.25  # ink at 0,
-    clean_white: tuple[float, float] = (0.7, 1)  # and paper at this part of 255
+    clean_share: float = 0.25  # ink is 0,
+    clean_white: tuple[float, float] = (0.7, 1)  # and paper is this fraction of 255
     black: tuple[float, float] = (0, 120)
     contrast: float = 55  # paper is at least this much brighter than ink,
     white: float = 255  # and at most this bright
@@ -77,7 +77,7 @@ class Camera:
     motion: tuple[float, float] = (0, 1.3)  # in LR pixels, or in modules if these are larger
     motion_share: float = 0.15
     # sensor
-    resampled_share: float = 0.5  # of photographs that software has shrunk; pixels of the others are averages
+    resampled_share: float = 0.5  # of photographs that software has shrunk; the other photographs' pixels are averages
     falloff: tuple[float, float] = (0, 0.5)  # the part of the light that is missing at the dark side of the frame
     falloff_share: float = 0.4
     sharpening: tuple[float, float] = (0, 1.5)  # weight of the unsharp mask
@@ -137,7 +137,7 @@ class Camera:
             angle += 90 * rng.integers(1, 4)
         tilt = np.radians(rng.uniform(*self.tilt) if rng.random() < self.tilt_share else 0)
         axis = rng.uniform(0, 2 * np.pi)
-        # Room for moving the centre: what the frame has on each side of the code, or a larger code beyond the frame.
+        # Range of the centre: the distance between the edges of the code and of the frame.
         reach = self.off_centre * abs(lr_size - (count + 2) * pitch) / 2
         centre = lr_size / 2 + rng.uniform(-1, 1, 2) * (reach + 1)
 

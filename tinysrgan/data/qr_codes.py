@@ -1,6 +1,7 @@
 """QR codes: random texts, their modules, and images in which each pixel is the mean over its area.
 
-Texts that end in 7 are reserved for ``benchmarks/qr`` and never trained on. The modules need ``pip install qrcode``.
+Texts that end in 7 are reserved for ``benchmarks/qr`` and never used for training. The modules need ``pip install
+qrcode``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CODEWORDS = {  # data codewords in versions 1 to 10 (ISO/IEC 18004, table 7)
     "Q": (13, 22, 34, 48, 62, 76, 88, 110, 132, 154),
     "H": (9, 16, 26, 36, 46, 60, 66, 86, 100, 122),
 }
-# Header bits of a segment: the mode and the character count, in versions 1 to 9 and from 10 on (table 3).
+# Header bits of a segment: mode and character count, for versions 1 to 9 and from 10 on (table 3).
 HEADERS = {"digits": (4 + 10, 4 + 12), "capitals": (4 + 9, 4 + 11), "address": (4 + 8, 4 + 16)}
 QUIET = 4  # width of the quiet zone, in modules
 

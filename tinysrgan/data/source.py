@@ -59,7 +59,7 @@ class SourceCache:
         image = decode(path)
         times = max(1, min(image.size) // self.side)
         size = (image.width // times, image.height // times)
-        source = Source(image.resize(size, Image.Resampling.HAMMING))  # BOX, but smooth where the sizes don't divide
+        source = Source(image.resize(size, Image.Resampling.HAMMING))  # BOX, but smooth for fractional factors
         with self.lock:
             if path not in self.kept:
                 self.kept[path] = source

@@ -1,4 +1,4 @@
-"""Leaky ReLU, with one slope or one for each channel, and its gradients."""
+"""Leaky ReLU, with one slope or one per channel, and its gradients."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tinysrgan.ops.elementwise import elementwise, reduce_channels
 
 
 def leaky_relu(x: Array, slope: Array | float) -> Array:
-    """y = max(x, 0) + slope min(x, 0). x: (..., C); slope: (C,), or one number for all channels."""
+    """y = max(x, 0) + slope min(x, 0). x: (..., C); slope: (C,), or a scalar for all channels."""
     xp = array_module(x)
     slope = _vector(slope, x)
-    # NumPy compares two arrays faster than an array with a number.
+    # NumPy compares two arrays faster than an array with a scalar.
     return elementwise(
         lambda x, slope, zero: xp.maximum(x, zero) + slope * xp.minimum(x, zero),
         x,
@@ -23,7 +23,7 @@ def leaky_relu(x: Array, slope: Array | float) -> Array:
 
 
 def leaky_relu_grad(x: Array, dy: Array, slope: Array | float) -> Array:
-    """dx: dy where x > 0, else slope dy. A product with the condition is faster than a choice by it."""
+    """dx: dy where x > 0, else slope dy. Multiplying by the condition is faster than ``where``."""
     slope = _vector(slope, x)
     return elementwise(
         lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)),

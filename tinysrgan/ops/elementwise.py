@@ -1,16 +1,16 @@
 """Elementwise formulas, and sums over all axes but the last, in blocks that stay in the cache.
 
-A formula of five steps on whole arrays goes to memory and back five times, which takes longer than the arithmetic.
+A formula of five steps on whole arrays reads and writes main memory five times, which takes longer than the arithmetic.
 Here all steps are computed for one block before the next, and the workers share the blocks.
 
 A per-channel ``vector`` would broadcast C elements at a time, and NumPy is slow on short inner loops. A block is
-therefore viewed as lines of some thousand elements, each with whole rows of C channels, and the vectors are repeated
-to the length of a line. Element i of any line then belongs to channel i mod C. Sums add up the lines first; only
-their total is folded to C elements. This also avoids adding many small values to one large sum, which would cost
-float32 its last digits.
+therefore viewed as lines of some thousand elements, each with whole rows of C channels, and the vectors are repeated to
+the length of a line. Element i of any line then belongs to channel i mod C. Sums add up the lines first; only their
+total is folded to C elements. This also avoids adding many small values to one large sum, which would lose float32's
+last digits.
 
-Formulas are functions of arrays, then vectors. On a GPU a kernel replaces the formula where one is given; without a
-kernel the formula is called once, with the whole arrays.
+A formula takes arrays, then vectors. On a GPU, a kernel replaces the formula if one is given; otherwise the formula is
+called once with the whole arrays.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import sums as cuda
 
 LINE_ELEMENTS = 4 * 1024
-# A block that fits in a core's second-level cache together with the intermediate results of a formula.
+# A block that fits into a core's second-level cache, together with a formula's intermediate results.
 CACHE_ELEMENTS = 64 * 1024
-# A block for one of several workers. Each step of a formula needs Python's lock once for each block, so that short
-# blocks would have the workers wait for each other.
+# A block for one of several workers. Each step of a formula takes the GIL once per block, so short blocks would make
+# the workers wait for each other.
 BLOCK_ELEMENTS = 256 * 1024
 # Below this size a second worker costs more than it saves.
 SHARED_ELEMENTS = 256 * 1024
@@ -67,7 +67,7 @@ def reduce_channels(
 ) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
-    Arguments and errors are those of ``elementwise``. float32 sums are good to six digits or more.
+    Arguments and errors are those of ``elementwise``. float32 sums are accurate to six digits or more.
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
@@ -91,13 +91,13 @@ def reduce_channels(
 def sum_per_channel(x: Array) -> Array:
     """The sums of x: (..., C) over all axes but the last: (C,).
 
-    ``x.sum(axis=(0, 1, 2))`` would add up float32 images with fewer correct digits, and take longer.
+    For float32 images, ``x.sum(axis=(0, 1, 2))`` would be less accurate and slower.
     """
     return reduce_channels(lambda x: (x,), x, kernel=lambda x: cuda.sum_per_channel(x)[None])[0]
 
 
 def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
-    """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that treat every row of an image by itself.
+    """formula(*arrays) of ``shape``: (N, rows, ...), for formulas that process each row of an image independently.
 
     The arrays are (N, rows, ...) too and may be non-contiguous views.
     """
@@ -150,7 +150,7 @@ def in_place(
 
 
 def _check_shapes(arrays: Sequence[Array], vectors: Sequence[Array]) -> None:
-    """Unchecked, mismatched shapes would silently give wrong results."""
+    """Raise ValueError for mismatched shapes, which would silently give wrong results."""
     first = arrays[0]
     if any(x.shape != first.shape for x in arrays) or any(v.shape not in ((first.shape[-1],), (1,)) for v in vectors):
         raise ValueError(
@@ -160,7 +160,7 @@ def _check_shapes(arrays: Sequence[Array], vectors: Sequence[Array]) -> None:
 
 
 def _line_length(channels: int) -> int:
-    """The elements in a line: whole rows of ``channels``."""
+    """The number of elements in a line: whole rows of ``channels`` elements."""
     return -(-LINE_ELEMENTS // channels) * channels
 
 

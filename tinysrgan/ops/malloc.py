@@ -1,8 +1,9 @@
 """Makes the C library reuse freed memory instead of returning it to the operating system.
 
 Every training step allocates and frees the same arrays. By default glibc returns the memory of a large array at once
-and requests new pages for the next one, and the kernel clears each page first: up to half of the time of a step, and
-more with several threads. Reusing the memory costs nothing: the process holds as much as it needed at its peak.
+and requests new pages for the next one, and the kernel clears each page first. This takes up to half of the time of a
+step, and more with several threads. Reuse does not raise the peak: the process only keeps the memory that it needed at
+its peak.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Matrix products, computed by all workers together."""
+"""Matrix products, computed by all workers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def matmul(a: Array, b: Array) -> Array:
 def add_product(total: Array, a: Array, b: Array) -> None:
     """total += a b, for total: (M, N), a: (M, K), b: (K, N), in blocks of rows.
 
-    Used for the gradient of a large dense layer, where a b as a whole would be as large as the layer's weights.
+    The gradient of a large dense layer uses it: there, the product a b would take as much memory as the layer's
+    weights.
     """
     if array_module(total) is not np:
         cuda.add_product(total, a, b)

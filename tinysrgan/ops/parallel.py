@@ -1,11 +1,11 @@
-"""All cores at once: cut the work of an operation into one part for each worker.
+"""Runs an operation on all cores: its work is split into one part per worker.
 
-NumPy lets go of Python's lock while it computes, so threads are enough. BLAS would like the cores for itself: while
-our workers run it is held to one thread, and has its own setting back afterwards. One matrix product is as quick
-either way, but all the rest (copies, sums, activations) only runs on more than one core like this.
+NumPy releases the GIL while it computes, so threads suffice. BLAS is limited to one thread while workers run, and
+restored afterwards, so that its threads do not compete for the cores. A single matrix product takes equally long either
+way, but all other operations (copies, sums, activations) use several cores only in this way.
 
-``TINYSRGAN_THREADS`` sets the number of workers; without it every core that this process may use gets one. With a BLAS
-that threadpoolctl does not know, and so can't hold to one thread, there is a single worker and BLAS is left alone.
+``TINYSRGAN_THREADS`` sets the number of workers; the default is one per core available to this process. If
+threadpoolctl finds no BLAS that it can limit, there is a single worker and BLAS stays unlimited.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Result = TypeVar("Result")
 
 
 def workers() -> int:
-    """How many workers share an operation: as many as ``TINYSRGAN_THREADS`` or the cores, but inside of a worker 1.
+    """Worker count: ``TINYSRGAN_THREADS``, else the cores; 1 inside a worker.
 
-    Raises UserError where the variable is not a positive whole number.
+    Raises UserError if the variable is not a positive integer.
     """
     if getattr(_this_thread, "works", False) or _blas() is None:
         return 1
@@ -45,9 +45,9 @@ def workers() -> int:
 
 
 def parallel_map(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
-    """Cut ``items`` into as many runs as there are workers, call ``work`` on every run, return the results in order.
+    """Split ``items`` into one run per worker, call ``work`` on every run and return the results in order.
 
-    For a number of workers the runs are always the same, so that sums over them repeat to the last bit.
+    The runs depend only on the number of workers, so sums over them repeat to the last bit.
     """
     malloc.keep_freed()
     count = min(workers(), len(items))
@@ -60,7 +60,7 @@ def parallel_map(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]
         try:
             result = _work(work, first)
             return [result, *(_finish(future, work, run) for future, run in zip(futures, others, strict=True))]
-        finally:  # even where a part failed, nobody may still write when we leave
+        finally:  # even after an error, no worker may still write once this returns
             for future in futures:
                 if not future.cancel():
                     future.exception()
@@ -68,10 +68,10 @@ def parallel_map(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS to one thread until the last of those who asked for it is done; then give it its setting back.
+    """Limit BLAS to one thread until the last concurrent user leaves; then restore its setting.
 
-    ``share`` asks by itself. Around a whole training step it also keeps BLAS' own threads, which spin for a while
-    after each product of theirs, off the cores of our workers.
+    ``parallel_map`` does this itself. Around a whole training step, it also keeps BLAS' own threads, which spin for
+    a while after each product, off the workers' cores.
     """
     global _holders, _before
     blas = _blas()
@@ -95,14 +95,14 @@ def single_threaded_blas() -> Iterator[None]:
 _this_thread = threading.local()
 _lock = threading.Lock()
 _holders = 0
-_before: list[int]  # BLAS' own setting while we hold it
+_before: list[int]  # BLAS' own setting while it is limited
 
 
 def _set_blas_threads(counts: list[int]) -> None:
-    """Set the number of threads of each BLAS library, from whichever thread this is.
+    """Set the number of threads of each BLAS library, from any thread.
 
-    For threadpoolctl 3.8 the first thread that sets it owns OpenBLAS' setting, and what other threads set is silently
-    ignored. So the ownership is cleared before, and also afterwards: the last holder is often another thread.
+    In threadpoolctl 3.8, the first thread that sets it owns OpenBLAS' setting, and changes by other threads are
+    silently ignored. So the owner is cleared before and after: the last user is often another thread.
     """
     for library, count in zip(_blas() or (), counts, strict=True):
         clear = getattr(library, "clear_controlling_thread", None)
@@ -114,7 +114,7 @@ def _set_blas_threads(counts: list[int]) -> None:
 
 
 def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Result:
-    """Do one part; operations inside of it don't divide their work again."""
+    """Process one run; operations inside it do not split their work again."""
     _this_thread.works = True
     try:
         return work(run)
@@ -123,16 +123,16 @@ def _work(work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Resu
 
 
 def _finish(future: Future[Result], work: Callable[[Sequence[Item]], Result], run: Sequence[Item]) -> Result:
-    """The result of a worker's part. If it hasn't begun, perhaps because another program has its core, we do it."""
+    """The result of a worker's run. If it has not started, for example because its core is busy, compute it here."""
     return _work(work, run) if future.cancel() else future.result()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """The worker threads other than the one that asks.
+    """The worker threads, in addition to the calling thread.
 
-    On Linux each has a core of its own if all cores are taken: a thread that sleeps most of the time would otherwise
-    be woken on the core of the one that wakes it, to wait there for its turn.
+    On Linux, if all cores are used, each thread is pinned to its own core. Otherwise a thread that mostly sleeps
+    would be woken on the caller's core and wait for it.
     """
     cores = sorted(os.sched_getaffinity(0))[1:] if hasattr(os, "sched_setaffinity") else []
 
@@ -145,18 +145,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 @cache
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
 def _blas() -> list[Any] | None:
-    """threadpoolctl's handles on the BLAS libraries; None where it finds none."""
+    """threadpoolctl's handles of the BLAS libraries; None if it finds none."""
     return ThreadpoolController().select(user_api="blas").lib_controllers or None
 
 
 def _after_fork() -> None:
-    """A forked process has none of the threads; a lock that one of them held would stay locked for ever."""
+    """Reset the state after a fork: the child has no worker threads, and a lock that was held would stay locked."""
     global _lock, _holders
     _lock = threading.Lock()
     if _holders:

@@ -1,6 +1,6 @@
-"""Moves between pixels and cells of f x f pixels: pixel shuffle, nearest upsampling, 2x2 max-pooling.
+"""Rearrangements of pixels and cells of f x f pixels: pixel shuffle, nearest upsampling, 2x2 max pooling.
 
-Each is written as a view with axes of its own for row and column within a cell, and a formula on that view.
+Each is a view with separate axes for row and column within a cell, and a formula on that view.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def pixel_shuffle(x: Array, f: int) -> Array:
-    """y: (N, f H, f W, C) from x: (N, H, W, C f f); channel c f f + i f + j goes to row i, column j of its cell."""
+    """y: (N, f H, f W, C) from x: (N, H, W, C f f); channel c f f + i f + j becomes row i, column j of its cell."""
     if array_module(x) is not np:
         return cuda.shuffle(x, f)
     n, h, w, c = x.shape
@@ -39,7 +39,7 @@ def pixel_unshuffle(y: Array, f: int) -> Array:
 
 
 def upsample(x: Array, f: int) -> Array:
-    """y: (N, f H, f W, C) from x: (N, H, W, C): every pixel f times in both directions."""
+    """y: (N, f H, f W, C) from x: (N, H, W, C): every pixel becomes a cell of f x f equal pixels."""
     if array_module(x) is not np:
         return cuda.repeat(x, f)
     n, h, w, c = x.shape
@@ -65,13 +65,13 @@ def max_pool(x: Array) -> Array:
 
 
 def max_pool_grad(x: Array, y: Array, dy: Array) -> Array:
-    """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; of equal ones, to the first."""
+    """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; ties: only the first maximum gets the gradient."""
 
     def route(cells: Array, y: Array, dy: Array) -> Array:
         dx = np.empty_like(cells)
         for i, j in CELL:
             dx[:, :, i, :, j] = dy * (cells[:, :, i, :, j] == y)
-            dy = dy - dx[:, :, i, :, j]  # zero from here on where a maximum was found
+            dy = dy - dx[:, :, i, :, j]  # zero once a maximum was found
         return dx
 
     cells = _cells(x)

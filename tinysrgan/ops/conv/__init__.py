@@ -1,1 +1,1 @@
-"""The convolution and its gradients: one formula, from six loops to Winograd, all with the same result."""
+"""The convolution and its gradients, from six nested loops to Winograd; all implementations agree."""

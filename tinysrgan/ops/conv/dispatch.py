@@ -38,7 +38,7 @@ def exact(on: bool = True) -> Iterator[None]:
 
 
 def choose(x: Array, w_shape: tuple[int, ...], stride: int) -> str:
-    """The module that convolves x: (N, H, W, C) with w: (R, S, C, K)."""
+    """Choose the implementation for x: (N, H, W, C) and w: (R, S, C, K); returns its module's name."""
     n, height, width, _ = x.shape
     r, s, c, k = w_shape
     if array_module(x) is not np:

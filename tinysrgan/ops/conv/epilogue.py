@@ -2,8 +2,8 @@
 
     y = prelu(convolution + bias) + shortcut
 
-Each of the three is optional. Applied block by block while a result is in the cache, they save one pass over memory
-each.
+Each of the three is optional. They are applied block by block while a result is in the cache, which saves one pass over
+memory each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def activate(lines: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | Non
         for start in range(0, len(lines), step):
             block = lines[start : start + step]
             scaled = block * slopes
-            if slope.max() <= 1:  # then slope x exceeds x exactly where x is negative
+            if slope.max() <= 1:  # then slope x > x exactly for negative x
                 np.maximum(block, scaled, out=block)
             else:
                 np.copyto(block, scaled, where=block < 0)
