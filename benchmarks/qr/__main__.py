@@ -1,4 +1,4 @@
-"""The command ``python -m benchmarks.qr``: every way of upscaling on every track, as a table, JSON and pictures."""
+"""The command ``python -m benchmarks.qr``: each method of upscaling on each track, as a table, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READERS = ("zxing-cpp", "opencv-python-headless", "zbar-py", "pyzbar")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when done, 2 for a user error, 130 after Ctrl-C."""
+    """Run the command; returns 0 when done, 2 for a user error, 130 after Ctrl-C."""
     return command(
         lambda: run(parser().parse_args(command_line(arguments))),
         stopped="stopped; results.txt and results.json were not written.",
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write what the command line asks for. Raises UserError or OSError."""
+    """Measure, print and write the results for the command-line arguments. Raises UserError or OSError."""
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)
     generators = load_all(args.weights, args.device)

@@ -15,17 +15,17 @@ from tinysrgan.data.images import quantize
 
 
 def nearest(lr: np.ndarray) -> np.ndarray:
-    """Every pixel as a square."""
+    """Nearest upsampling: every pixel becomes a square."""
     return lr.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
 
 def bicubic(lr: np.ndarray) -> np.ndarray:
-    """Cubic convolution (Keys 1981)."""
+    """Bicubic interpolation by cubic convolution (Keys 1981)."""
     return _interpolate(lr, _cubic, 2)
 
 
 def lanczos(lr: np.ndarray) -> np.ndarray:
-    """A windowed sinc."""
+    """Lanczos interpolation with a windowed sinc of four lobes."""
     return _interpolate(lr, lambda x: np.sinc(x) * np.sinc(x / 4), 4)
 
 
@@ -51,7 +51,7 @@ def _interpolate(lr: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray], rea
 
 
 def _taps(side: int, kernel: Callable[[np.ndarray], np.ndarray], reach: int) -> np.ndarray:
-    """The weights of all pixels for each larger pixel, (SCALE * side, side); edges are repeated."""
+    """The weights of all input pixels for each output pixel, (SCALE * side, side); edges are repeated."""
     place = (np.arange(SCALE * side) + 0.5) / SCALE - 0.5
     taps = np.floor(place).astype(int)[:, None] + np.arange(1 - reach, reach + 1)
     weights = kernel(place[:, None] - taps)

@@ -1,8 +1,8 @@
-"""How many codes of real photographs are read, and by what: ``python -m benchmarks.qr.photographs FOLDER``.
+"""Measures how many codes of real photographs each method reads: ``python -m benchmarks.qr.photographs FOLDER``.
 
 The folder holds pictures and a ``photos.json``, a list with an entry for each picture: ``file``; ``codes``, each with
-its ``text`` and ``version``; ``size``, a number by which the table is divided (how much the photograph was shrunk).
-A picture counts as read where at least one of its texts is, and as misread where any other text is.
+its ``text`` and ``version``; ``size``, a number that groups the table's columns (how much the photograph was shrunk). A
+picture counts as read if at least one of its texts is read, and as misread if any other text is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tinysrgan.inference.rescuing.classical import variants
 from tinysrgan.metrics import qr_reader
 from tinysrgan.rescue import CAMERA
 
-Read = Callable[[Image.Image], list[str]]  # of a grey picture
+Read = Callable[[Image.Image], list[str]]  # from a grey picture to texts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(words: argparse.Namespace) -> int:
-    """Do what the command line asks for. Raises UserError or OSError."""
+    """Measure, print and write the results for the command-line arguments. Raises UserError or OSError."""
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)
     pictures = entries(words.folder, words.versions, words.every)
@@ -79,7 +79,7 @@ def run(words: argparse.Namespace) -> int:
 
 
 def entries(folder: Path, versions: int, every: int) -> list[dict[str, Any]]:
-    """What photos.json says of the pictures to read. Raises UserError where it can't be used."""
+    """Return the entries of photos.json for the pictures to read. Raises UserError if it is invalid."""
     path = folder / "photos.json"
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def entries(folder: Path, versions: int, every: int) -> list[dict[str, Any]]:
 
 
 def all_ways(words: argparse.Namespace) -> dict[str, Read]:
-    """The ways of reading by their names; WeChat's reader only where OpenCV has it."""
+    """The methods of reading by name; WeChat's reader only if OpenCV has it."""
     upscaler = tinysrgan.load(words.weights or WEIGHTS / CAMERA)
     ways: dict[str, Read] = {
         "lanczos (x1, x2, x4)": lanczos,
@@ -109,12 +109,12 @@ def all_ways(words: argparse.Namespace) -> dict[str, Read]:
 
 
 def lanczos(picture: Image.Image) -> list[str]:
-    """As it is, twice and four times as large."""
+    """Read the picture itself, then enlarged two and four times."""
     return first(enlarged(picture, times) for times in (1, 2, 4))
 
 
 def classical(picture: Image.Image) -> list[str]:
-    """The first that scans of 20 enlarged and sharpened variants."""
+    """Read 20 enlarged and sharpened variants; returns the texts of the first that scans."""
     return first(np.asarray(large) for large, _, _ in variants(picture))
 
 
@@ -142,12 +142,12 @@ def enlarged(picture: Image.Image, times: int) -> np.ndarray:
 
 
 def first(images: Any) -> list[str]:
-    """The texts in the first of some images in which there are any."""
+    """Return the texts in the first image with a readable code."""
     return next((texts for image in images if (texts := qr_reader.read_codes(image))), [])
 
 
 def table(readings: list[dict[str, Any]]) -> str:
-    """Rates in % by size, misread pictures, and seconds, as a Markdown table with a row for each way."""
+    """Format rates in % by size, misread pictures and seconds as a Markdown table with a row for each method."""
     sizes = sorted({r["size"] for r in readings if r["size"] is not None}, reverse=True)
     lines = [
         "| % read | " + " | ".join(f"size {size:g}" for size in sizes) + " | all | misread | s median / p90 / max |",

@@ -1,8 +1,8 @@
 """Four QR readers: functions from uint8 (H, W) to the text, or None.
 
-The results of "zxing" count. Whether it reads an image depends to some extent on the image's size, so "many" (scales)
-also shows it the image at twice and three times the size, and each of them in black and white. OpenCV and zbar are
-independent readers, for a cross-check.
+The results of "zxing" are the benchmark's scores. Whether it reads an image depends to some extent on the image's size,
+so "many" (scales) also reads the image at two and three times its size, each in grey and in black and white. OpenCV and
+zbar are independent readers, for a cross-check.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Reader = Callable[[np.ndarray], str | None]
 
 
 def many_scales(image: np.ndarray) -> str | None:
-    """The first text that zxing reads at 1, 2 and 3 times the size, in grey or in black and white."""
+    """Return the first text that zxing reads at 1, 2 and 3 times the size, in grey or in black and white."""
     middle = (int(image.min()) + int(image.max())) / 2
     for scale in (1, 2, 3):
         size = (scale * image.shape[1], scale * image.shape[0])
@@ -30,7 +30,7 @@ def many_scales(image: np.ndarray) -> str | None:
 
 
 def opencv() -> Reader:
-    """OpenCV's QRCodeDetector. Raises ImportError without OpenCV."""
+    """Make a reader with OpenCV's QRCodeDetector. Raises ImportError without OpenCV."""
     import cv2
 
     detector = cv2.QRCodeDetector()
@@ -45,7 +45,7 @@ def opencv() -> Reader:
 
 
 def zbar() -> Reader:
-    """zbar, from the package zbar-py or pyzbar. Raises ImportError without both, or without the zbar library."""
+    """Make a reader with zbar, from zbar-py or pyzbar. Raises ImportError without a package or the zbar library."""
     try:
         from zbar import Scanner
     except ImportError:
@@ -65,7 +65,7 @@ def _text(found: list[bytes]) -> str | None:
 
 
 def readers() -> tuple[dict[str, Reader], list[str]]:
-    """The usable readers by name, and a line for each missing one."""
+    """Return the usable readers by name, and a line for each missing one."""
     found: dict[str, Reader] = {"zxing": read_code, "many": many_scales}
     absent = []
     for name, make, package in (("OpenCV", opencv, "opencv-python-headless"), ("zbar", zbar, "zbar-py")):

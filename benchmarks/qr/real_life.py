@@ -1,8 +1,8 @@
-"""How many codes from everyday scenes ``tinysrgan.rescue`` reads: ``python -m benchmarks.qr.real_life``.
+"""Measures how many codes from everyday scenes ``tinysrgan.rescue`` reads: ``python -m benchmarks.qr.real_life``.
 
-The pictures are rendered, not taken with a camera: a large symbol with effects of a camera, a screen or a messenger.
-The texts are reserved, the versions 1 to 3 in turn. Takes some minutes; writes a table, and a picture with one example
-of each scene.
+The pictures are rendered, not photographed: a large symbol with effects of a camera, a screen or a messenger. The texts
+are reserved; versions 1 to 3 alternate. The command takes some minutes and writes a table, and a picture with one
+example of each scene.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def sample(scene: Scene, rng: np.random.Generator, i: int) -> tuple[str, Image.Image]:
-    """The text and the grey picture of code ``i`` of a scene."""
+    """Return the text and the grey picture of code ``i`` of a scene."""
     version, level = 1 + i % 3, list(LEVELS)[i % 4]
     text = payload(rng, version, level, ("digits", "capitals", "address")[i % 3], reserved=True)
     symbol = np.pad(modules(text, version, level), QUIET)
@@ -78,7 +78,7 @@ def sample(scene: Scene, rng: np.random.Generator, i: int) -> tuple[str, Image.I
 
 
 def crop(module: float) -> Scene:
-    """Cropped to its quiet zone, ``module`` pixels per module; pixels and modules are not aligned."""
+    """Make a scene: a code cropped to its quiet zone, ``module`` pixels per module, unaligned with the pixels."""
 
     def scene(rng: np.random.Generator, code: Image.Image) -> Image.Image:
         right, down = rng.integers(-FINE // 2, FINE // 2, 2)
@@ -88,7 +88,7 @@ def crop(module: float) -> Scene:
 
 
 def screenshot(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """A page with a few lines of text and the code, at 1 to 1.2 pixels per module."""
+    """Draw a page with a few lines of text and the code, at 1 to 1.2 pixels per module."""
     small = shrink(code, rng.uniform(1, 1.2))
     page = Image.new("L", (260, 120), 255)
     pen = ImageDraw.Draw(page)
@@ -99,12 +99,12 @@ def screenshot(rng: np.random.Generator, code: Image.Image) -> Image.Image:
 
 
 def messenger(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """The screenshot as a JPEG of quality 60, as from a messenger."""
+    """Draw the screenshot as a JPEG of quality 60, as sent by a messenger."""
     return jpeg(screenshot(rng, code), 60)
 
 
 def photo(module: float, tilt: float, quarter: int = 0) -> Scene:
-    """Printed, seen at an angle, in uneven light, a little out of focus, with noise, as a JPEG."""
+    """Make a scene: a printed code seen at an angle, in uneven light, slightly out of focus, with noise, as a JPEG."""
 
     def scene(rng: np.random.Generator, code: Image.Image) -> Image.Image:
         wide = 2 * code.width
@@ -124,14 +124,14 @@ def photo(module: float, tilt: float, quarter: int = 0) -> Scene:
 
 
 def moved(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """Cropped, with motion blur of one and a half modules."""
+    """Draw a cropped code with motion blur of one and a half modules."""
     length = int(1.5 * FINE)
     streak = np.mean([np.roll(np.asarray(code, float), step, axis=1) for step in range(length)], axis=0)
     return shrink(Image.fromarray(streak.astype(np.uint8)), 1)
 
 
 def inverted(rng: np.random.Generator, code: Image.Image) -> Image.Image:
-    """Cropped, white on black."""
+    """Draw a cropped code, white on black."""
     return ImageOps.invert(crop(1)(rng, code))
 
 
@@ -166,7 +166,7 @@ SCENES: dict[str, Scene] = {
 
 
 def draw(rows: list[tuple[str, list[Image.Image | None], list[bool]]], path: Path) -> None:
-    """A picture as it is, enlarged and rescued, for each scene; images with green frames scan, with red ones not."""
+    """Draw a scene's picture, enlarged and rescued; green frames mark images that scan, red frames the others."""
     side, gap, title = 130, 6, 18
     width, height = 3 * (side + gap) + 3 * gap, side + gap + title
     half = -(-len(rows) // 2)

@@ -1,11 +1,11 @@
-"""The codes of the benchmark, always the same: five tracks, versions 1 to 4, all texts reserved.
+"""The codes of the benchmark: five tracks, versions 1 to 4; every run uses the same codes, all with reserved texts.
 
 article: a four-digit number that is 7 modulo 10, level M, as in the article's public set; straight and clean.
 mixed: digits, capitals or addresses that fill 60 to 100 % of the symbol, all levels; straight and clean.
-hard: as mixed, but moved by up to half an LR pixel, blurred (sigma 0.3 to 0.7 LR pixels), darkened (0.7 to 1) and noisy
-(0 to 6 of 255).
-rot: as mixed, but turned by up to 40 degrees and moved by up to half an LR pixel; clean.
-camera: as mixed, but with all effects of ``tinysrgan.data.camera``; the whole code is in the frame. Also versions 5, 6.
+hard: like mixed, but shifted by up to half an LR pixel, blurred (sigma 0.3 to 0.7 LR pixels), darkened (0.7 to 1) and
+noisy (0 to 6 of 255).
+rot: like mixed, but rotated by up to 40 degrees and shifted by up to half an LR pixel; clean.
+camera: like mixed, with all effects of ``tinysrgan.data.camera``, versions 1 to 6; the whole code is in the frame.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def samples(track: str, count: int) -> list[Sample]:
 def _sample(track: str, version: int, i: int) -> Sample:
     rng = np.random.default_rng([SEED, TRACKS.index(track), version, i])
     if track == "camera":
-        # A code bent by more than 0.6 modules cannot be read even in HR.
+        # A code bent by more than 0.6 modules is unreadable even in HR.
         return photographed(replace(Camera(), large_share=0, off_centre=0.3, bend=(-0.6, 0.6)), version, i, rng)
     if track == "article":
         texts = np.random.default_rng([SEED, version]).permutation(np.arange(1007, 10000, 10))
@@ -108,7 +108,7 @@ def _sample(track: str, version: int, i: int) -> Sample:
 
 
 def photographed(camera: Camera, version: int, i: int, rng: np.random.Generator) -> Sample:
-    """A photograph of code ``i`` of a version; the frame is large enough for any rotation."""
+    """Photograph code ``i`` of a version; the frame is large enough for any rotation."""
     level = list(LEVELS)[i % 4]
     text = payload(rng, version, level, KINDS[i // 4 % 3], reserved=True)
     symbol = modules(text, version, level)
@@ -119,7 +119,7 @@ def photographed(camera: Camera, version: int, i: int, rng: np.random.Generator)
 
 
 def gaussian(size: int, sigma: float) -> np.ndarray:
-    """The blur of a row of pixels as a matrix, (size, size); only pixels of the row count."""
+    """A Gaussian blur of a row of pixels as a matrix, (size, size), normalised over the pixels of the row."""
     if sigma == 0:
         return np.eye(size)
     distance = np.subtract.outer(np.arange(size), np.arange(size))
@@ -128,7 +128,7 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
 
 
 def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:
-    """Row and column of each module's centre, (2, count, count), in HR pixels; a pixel's centre is a whole number.
+    """Row and column of each module's centre, (2, count, count), in HR pixels; pixel centres are integers.
 
     angle: degrees clockwise; shift: (down, right) in HR pixels.
     """
@@ -142,7 +142,7 @@ def centres(count: int, angle: float, shift: np.ndarray) -> np.ndarray:
 
 
 def data_modules(version: int) -> np.ndarray:
-    """A mask (n, n) of the modules that differ between codes: no finders, timing, alignment, nor the dark module."""
+    """A mask (n, n) of the modules that differ between codes: not finders, timing, alignment, or the dark module."""
     count = 17 + 4 * version
     free = np.ones((count, count), bool)
     free[:8, :8] = free[:8, -8:] = free[-8:, :8] = False

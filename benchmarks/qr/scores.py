@@ -1,4 +1,4 @@
-"""The scores of a way of upscaling on a track, as a table and for JSON."""
+"""The scores of a method of upscaling on a track, as a table and for JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinysrgan.metrics.scores import aligned, groups
 
 @dataclass
 class Scores:
-    """A tally for each reader, and a value for each image."""
+    """Scan results for each reader, and values for each image."""
 
     readers: Mapping[str, Reader]
     tallies: dict[str, ScanTally] = field(init=False)
@@ -29,7 +29,7 @@ class Scores:
         self.tallies = {name: ScanTally() for name in self.readers}
 
     def add(self, image: np.ndarray, sample: Sample) -> None:
-        """Judge an upscaled sample, uint8 of HR's size; an image of LR's size is only shown to the readers."""
+        """Score an upscaled sample, uint8 of HR's size; an image of LR's size is only read."""
         for name, read in self.readers.items():
             self.tallies[name].add(sample.text, sample.version, read(image))
         if image.shape == sample.hr.shape:
@@ -39,7 +39,7 @@ class Scores:
             self.ssim.append(ssim(image, sample.hr))
 
     def report(self) -> dict[str, Any]:
-        """The results for JSON: rates with their intervals and module errors in %, mean PSNR in dB; None if undefined.
+        """Return the results for JSON: rates and module errors in %, intervals, mean PSNR in dB; None if undefined.
 
         PSNR is undefined if an image equals the original.
         """
@@ -80,7 +80,7 @@ def _bilinear(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 
 
 def otsu(image: np.ndarray) -> int:
-    """The grey level that separates dark from light with the largest variance between the two (Otsu 1979)."""
+    """The grey level that separates dark from light with the largest variance between the classes (Otsu 1979)."""
     counts = np.bincount(image.ravel(), minlength=256)
     dark, mean = counts.cumsum() / image.size, (counts * np.arange(256)).cumsum() / image.size
     between = (mean[-1] * dark - mean) ** 2 / np.maximum(dark * (1 - dark), 1e-9)
@@ -88,7 +88,7 @@ def otsu(image: np.ndarray) -> int:
 
 
 def table(results: Mapping[str, dict[str, Any]]) -> str:
-    """A row for each way of upscaling, from ``Scores.report``. Rates in %, zxing's with their 95 % intervals."""
+    """Format a row for each method of upscaling, from ``Scores.report``: rates in %, zxing's with 95 % intervals."""
     first = next(iter(results.values()))
     others = list(first["scans"])[1:]
     rows = [["", *next(iter(first["scans"].values())), *others, "misread", "MER", "PSNR", "SSIM"]]

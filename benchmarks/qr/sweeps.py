@@ -1,8 +1,8 @@
-"""Scan rates with one effect of a photograph at a time: ``python -m benchmarks.qr.sweeps``.
+"""Scan rates for single effects of a photograph: ``python -m benchmarks.qr.sweeps``.
 
-All rows have the same codes, of versions 1 to 4 in turn, at 1.1 LR pixels per module, straight, black on white and
-sharp, except for the row's own effect. Their texts are reserved: no generator was trained on them. Writes a table, a
-chart and JSON.
+All rows have the same codes, with versions 1 to 4 in turn, at 1.1 LR pixels per module, straight, black on white and
+sharp, except for the row's own effect. Their texts are reserved: no generator was trained on them. The command writes a
+table, a chart and JSON.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "tilt 15": tilt(15),
     "tilt 30": tilt(30),
     "tilt 45": tilt(45),
-    "curved by 0.3 modules": {"bend": always(0.3), "bend_share": 1.0},  # from 0.8 on, readers fail on the original too
+    "curved by 0.3 modules": {"bend": always(0.3), "bend_share": 1.0},  # from 0.8, readers fail on the original too
     "curved by 0.6 modules": {"bend": always(0.6), "bend_share": 1.0},
     "pitch 0.7": {"pitch": always(0.7)},
     "pitch 0.8": {"pitch": always(0.8)},
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write what the command line asks for. Raises UserError or OSError."""
+    """Measure, print and write the results for the command-line arguments. Raises UserError or OSError."""
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)
     ways: dict[str, Callable[[np.ndarray], str | None]] = {
@@ -142,13 +142,13 @@ def reading(upscale: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray
 
 
 def sharpened(lr: np.ndarray) -> np.ndarray:
-    """Enlarged four times by Lanczos, then an unsharp mask of 200 % with a radius of 2 pixels; uint8 (4H, 4W)."""
+    """Enlarge four times by Lanczos, then apply an unsharp mask of 200 %, radius 2 pixels; uint8 (4H, 4W)."""
     large = Image.fromarray(enlarge(lr, 4, Image.Resampling.LANCZOS))
     return np.asarray(large.filter(ImageFilter.UnsharpMask(radius=2, percent=200, threshold=0)))
 
 
 def wechat_reader() -> Callable[[np.ndarray], str | None] | None:
-    """OpenCV's WeChat reader without its model files; None without opencv-contrib."""
+    """Make a reader with OpenCV's WeChat detector, without model files; None without opencv-contrib."""
     try:
         import cv2
 
@@ -164,7 +164,7 @@ def wechat_reader() -> Callable[[np.ndarray], str | None] | None:
 
 
 def draw(rates: dict[str, dict[str, float]], path: Path) -> None:
-    """A chart with a row of dots for each effect and a colour for each way; without matplotlib, a notice."""
+    """Draw a row of dots for each effect and a colour for each method; without matplotlib, print a notice."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

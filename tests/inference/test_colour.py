@@ -102,6 +102,4 @@ def test_transparent_colour(upscaler):
     image = Image.new("RGBA", (6, 6), (250, 120, 20, 128))
     result = upscaler(image)
     assert result.mode == "RGBA"
-    assert (
-        np.abs(np.asarray(result, int) - repeated(np.asarray(image))).max() <= 5
-    )  # rounding, doubled at half opacity
+    assert np.abs(np.asarray(result, int) - repeated(np.asarray(image))).max() <= 5  # rounding, doubled at half opacity
