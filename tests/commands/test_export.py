@@ -1,4 +1,4 @@
-"""The command ``python -m tinysrgan.export``: what it writes, what it says, and how it refuses."""
+"""The command ``python -m tinysrgan.export``: its files, messages and errors."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ OLD = b"an older result"
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in: generator.h5, and an older result."""
+    """Change to a folder with generator.h5 and an older result."""
     monkeypatch.chdir(tmp_path)
     checkpoint.save_generator(Path("generator.h5"), repeating(), {})
     Path("out.h5").write_bytes(OLD)
@@ -44,13 +44,13 @@ def command(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 def check(path, generator: Generator) -> None:
-    """A file that Keras can read and that holds this generator."""
+    """Assert that a file has the attributes that Keras reads and that it holds this generator."""
     with h5py.File(path) as file:
         assert {"layer_names", "backend", "keras_version"} <= file.attrs.keys()
         for layer in file.attrs["layer_names"]:
             assert len(file[layer].attrs["weight_names"])
     back = load_keras_generator(Path(path))
-    assert back.config == generator.config | {"grey": False}  # Keras' files don't tell
+    assert back.config == generator.config | {"grey": False}  # Keras files do not store it
     for name, tensor in generator.tensors().items():
         np.testing.assert_array_equal(back.tensors()[name].value, tensor.value, err_msg=name)
 
@@ -102,12 +102,12 @@ def test_keras_files(here, files, name, values):  # noqa: F811
     source = files / f"{name}.h5"
     assert export(source, "out.h5", *(["--value-range", values] if values else [])) == 0
     check("out.h5", load_keras_generator(source, values))
-    assert export("out.h5", "again.h5") == 0  # the range is in it now
+    assert export("out.h5", "again.h5") == 0  # the file states the range
     assert Path("again.h5").read_bytes() == Path("out.h5").read_bytes()
 
 
 def test_what_the_wiring_is_known_from(here, files, capsys):  # noqa: F811
-    """Weights alone don't tell it, which is said once; a whole model and our own export do."""
+    """Weights files do not store the wiring, and one message says so; whole models and our exports store it."""
     assert export(files / "keras2/article_weights.h5", "out.h5", "--value-range", "bytes") == 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and "article_weights.h5 holds weights alone, which don't tell how the layers" in said[0]
@@ -146,7 +146,7 @@ def test_help_is_read_in_a_minute(capsys):
 
 
 def refuse(*arguments, words: str, capsys) -> None:
-    """One sentence with these words, exit code 2, and nothing anywhere is lost, new or changed."""
+    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
     before = contents(Path.cwd())
     assert export(*arguments) == 2
     out, err = capsys.readouterr()
@@ -241,7 +241,7 @@ def test_hostile_keras_files(here, files, name, capsys):  # noqa: F811
 
 
 def test_a_range_for_a_generator_of_ours(here, capsys):
-    """It is known, so another one is a mistake."""
+    """The file states its range, so the option is an error."""
     refuse("generator.h5", "out.h5", "--value-range", "bytes", words="--value-range", capsys=capsys)
 
 
@@ -315,7 +315,7 @@ def test_no_permission(capsys, monkeypatch):
     Path("secret.h5").chmod(0)
     Path("closed").chmod(0o555)
     user = os.geteuid()
-    if user == 0:  # root may do anything
+    if user == 0:  # root ignores permissions
         os.seteuid(65534)
     try:
         for line, words in {
@@ -352,7 +352,7 @@ def test_too_little_memory(here, monkeypatch, capsys):
 
 
 def test_no_traceback_from_a_real_shell(here):
-    """As the tests above, but through a process of its own."""
+    """Check the same errors in a separate process."""
     Path("bad.h5").write_text("hello")
     for source, target in (("bad.h5", "out.h5"), ("generator.h5", "generator.h5")):
         done = command(source, target)

@@ -1,4 +1,4 @@
-"""Checkpoints: every bit comes back, a save is whole or didn't happen, and no file can do harm."""
+"""Checkpoints restore every bit, saves are atomic, and malformed files do no harm."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def nets(seed: int, **config) -> tuple[dict[str, Layer], dict[str, Adam]]:
 
 
 def trained(seed: int, steps: int = 3) -> tuple[dict[str, Layer], dict[str, Adam]]:
-    """Nets whose every tensor and moment is its own, after a few steps along random gradients."""
+    """Return nets whose tensors and moments all differ, after a few steps along random gradients."""
     both, adams = nets(seed)
     shake(both, adams, seed, steps)
     return both, adams
@@ -52,7 +52,7 @@ def shake(both: dict[str, Layer], adams: dict[str, Adam], seed: int, steps: int 
 
 
 def bits(both: dict[str, Layer], adams: dict[str, Adam]) -> dict[str, tuple]:
-    """All that a checkpoint must bring back, by name."""
+    """Return everything that a checkpoint must restore, by name."""
     arrays = {f"{name}.{path}": tensor.value for name, net in both.items() for path, tensor in net.tensors().items()}
     for name, adam in adams.items():
         arrays |= {f"adam_{name}.m.{path}": m for path, m in adam.m.items()}
@@ -70,7 +70,7 @@ def saved(tmp_path):
 
 
 def stored_names(net: Layer) -> dict:
-    """The tensors by the names that they have in a file."""
+    """Return the tensors by their names in a file."""
     names = {"gamma": "scale", "beta": "shift", "running_mean": "mean", "running_variance": "variance"}
     return {
         ".".join(names.get(part, part) for part in path.split(".")): tensor for path, tensor in net.tensors().items()
@@ -78,7 +78,7 @@ def stored_names(net: Layer) -> dict:
 
 
 def refused(path: Path, *words: str, ask=None) -> str:
-    """The one sentence with which a file is refused; nothing of it may have reached the nets."""
+    """Assert that loading fails with a sentence with these words and leaves the nets unchanged; return the sentence."""
     both, adams = trained(9)
     before = bits(both, adams)
     with pytest.raises(CheckpointError) as error:
@@ -116,7 +116,7 @@ def test_what_lies_where(saved):
         assert json.loads(file["discriminator"].attrs["config"]) == dict(size=16, filters=2, dense=8, slope=0.2)
         for name in ("generator/body/1/conv1/w", "generator/body/norm/mean", "adam_generator/m/body/1/conv1/w"):
             assert file[name].dtype == np.float32
-        assert "adam_generator/m/body/norm/mean" not in file  # statistics aren't trained
+        assert "adam_generator/m/body/norm/mean" not in file  # running statistics have no moments
 
 
 def test_loading_changes_the_arrays_in_place(saved):
@@ -216,7 +216,7 @@ for number in range(1, 1_000_000):
 
 
 def test_killed_in_the_middle_of_a_save(tmp_path):
-    """Each checkpoint holds one number everywhere, so that a mixture of two would show."""
+    """Each checkpoint holds the same value everywhere, so a mixture of two would be detected."""
     path = tmp_path / "checkpoint.h5"
     chance = random.Random(0)
     halfway = 0
@@ -239,7 +239,7 @@ def test_killed_in_the_middle_of_a_save(tmp_path):
             break
     assert halfway == 6
     save(path, {"net": net}, {"net": adam}, {})
-    assert os.listdir(tmp_path) == [path.name]  # what the killed processes left behind is gone
+    assert os.listdir(tmp_path) == [path.name]  # the files of killed processes are removed
 
 
 DISK_FULL = """
@@ -318,7 +318,7 @@ def test_other_files_temporary_files_are_left_alone(saved):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_is_saved_and_loaded(tmp_path, name):
-    """Its tensors and Adam's moments, bit for bit."""
+    """A layer's tensors and Adam's moments are restored bit for bit."""
     layers = [example(name)[0] for _ in range(2)]
     adams = [{"net": Adam(layer.parameters())} for layer in layers]
     for tensor in layers[0].tensors().values():
@@ -332,7 +332,7 @@ def test_every_layer_is_saved_and_loaded(tmp_path, name):
 
 
 def test_batch_norm_has_the_names_of_the_first_files(saved):
-    """So that every version of tinysrgan reads the files of every other."""
+    """All versions of tinysrgan can then read each other's files."""
     with h5py.File(saved) as file:
         assert set(file["generator/body/0/norm1"]) == {"scale", "shift", "mean", "variance"}
         assert set(file["adam_generator/m/body/0/norm1"]) == {"scale", "shift"}
@@ -342,7 +342,7 @@ def test_batch_norm_has_the_names_of_the_first_files(saved):
 
 
 def test_mismatch_lists_every_name(saved):
-    """Another number of blocks and of channels: missing, unexpected and misshapen tensors, all in one message."""
+    """One message lists missing, unexpected and misshapen tensors: here the numbers of blocks and channels differ."""
     both = {"generator": Generator(1, 8), "discriminator": Discriminator(16, 2, 8)}
     with h5py.File(saved, "a") as file:
         del file["discriminator/dense/w"]
@@ -405,7 +405,7 @@ def test_no_permission():
     save(path, *trained(1), STATE)
     path.chmod(0)
     user = os.geteuid()
-    if user == 0:  # root may read anything
+    if user == 0:  # root ignores permissions
         os.seteuid(65534)
     try:
         refused(path, "can't be read: Permission denied")
@@ -464,7 +464,7 @@ def external_link(file, name, folder):
 
 
 def link_to_a_pipe(file, name, folder):
-    os.mkfifo(folder / "pipe")  # to open it would wait for ever
+    os.mkfifo(folder / "pipe")  # opening it would block for ever
     file[name] = h5py.ExternalLink(folder / "pipe", "x")
 
 
@@ -533,7 +533,7 @@ def test_hostile_tensor(saved, plant):
     with h5py.File(saved.with_name("other.h5"), "w") as file:
         file["x"] = np.ones(3, np.float32)
     with h5py.File(saved, "a") as file:
-        del file["generator/tail/b"]  # of three numbers
+        del file["generator/tail/b"]  # it has three elements
         plant(file, "generator/tail/b", saved.parent)
     refused(saved, "generator.tail.b")
     refused(saved, "generator.tail.b", ask=load_generator)

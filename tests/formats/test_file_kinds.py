@@ -1,4 +1,4 @@
-"""What is given as HDF5 and is none: one sentence says what it is and how to get an HDF5 file from it."""
+"""Files that are not HDF5: one sentence says what the file is and how to make an HDF5 file from it."""
 
 import io
 import json
@@ -109,14 +109,14 @@ def test_folders(tmp_path):
 
 @pytest.mark.parametrize("length", [22, 40, 70])
 def test_a_damaged_archive(tmp_path, length):
-    """The end of a ZIP archive, which lists what is in it."""
+    """The end of a ZIP archive lists its contents."""
     (tmp_path / "x.h5").write_bytes(b"PK\x03\x04" + archive("a.npy", "b.npy")[-length:])
     assert "cut short" in refusal(tmp_path / "x.h5")
 
 
 @pytest.mark.filterwarnings("ignore::tinysrgan.formats.keras.nets.UnknownWiring")
 def test_the_way_out_of_a_keras_archive(tmp_path):
-    """The command that the message gives brings out weights that compute Keras' own output."""
+    """The command in the message extracts weights that reproduce Keras' output."""
     with zipfile.ZipFile(KERAS / "wirings3.zip") as files:
         files.extractall(tmp_path, ["idle.keras", "idle.npz"])
     said = refusal(tmp_path / "idle.keras")

@@ -1,6 +1,6 @@
-"""Keras' SRGANs: files that real Keras wrote give Keras' own numbers, whatever else comes gives one sentence.
+"""Generators from Keras: files written by Keras give Keras' outputs, all other files one sentence.
 
-The files are in ``data/keras``; what they are of is told in its ``make_files.py``.
+``keras_files/make_files.py`` describes the files.
 """
 
 import base64
@@ -39,7 +39,7 @@ NAMES = [
 ]
 RANGES = {"signed": (-1, 1), "unit": (0, 1), "bytes": (0, 255)}
 
-# By form: the --value-range that says what the convolutions take and give, and the ranges of Keras' own x and y.
+# By form: the --value-range of the convolutions' inputs and outputs, and the ranges of Keras' own x and y.
 FORMS = {
     "article": ("bytes", "bytes", "bytes"),
     "article_x2": ("bytes:bytes", "bytes", "bytes"),
@@ -50,7 +50,7 @@ FORMS = {
     "nested": (None, "bytes", "bytes"),
     "unit": ("unit", "unit", "unit"),
     "sigmoid": ("unit:sigmoid", "unit", "unit"),
-    # SRGAN's wiring, written in other ways
+    # the same net as SRGAN, written in other ways
     "idle": ("signed:tanh", "signed", "signed"),
     "own_layer": ("signed:tanh", "signed", "signed"),
     "operators": ("signed:tanh", "bytes", "bytes"),
@@ -58,7 +58,7 @@ FORMS = {
     "sequential": (None, "bytes", "bytes"),
 }
 
-# Whole models of another wiring: what is wrong, and the layer that the message names.
+# Whole models with another wiring: the reason, and the layer that the message names.
 WRONG = {
     "upsampling_first": r"after layer 'add_\d+' \('Add'\) comes layer 'up_sampling2d\w*' .* instead of Conv2D",
     "bilinear": r"layer 'up_sampling2d\w*' .* has interpolation 'bilinear', not 'nearest'",
@@ -82,7 +82,7 @@ WRONG = {
 
 
 def form(name: str) -> str:
-    """What a file is of: keras3/paper.weights -> paper."""
+    """Return the form of a file: keras3/paper.weights -> paper."""
     return re.sub("[._](weights|model|trained)$", "", name.split("/")[1])
 
 
@@ -92,7 +92,7 @@ DISCRIMINATORS = [name for name in NAMES if "discriminator" in name and form(nam
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> Path:
-    """A folder with all of Keras' files."""
+    """Extract all of Keras' files to a folder."""
     folder = tmp_path_factory.mktemp("keras")
     for archive in KERAS.glob("*.zip"):
         zipfile.ZipFile(archive).extractall(folder / archive.stem)
@@ -105,7 +105,7 @@ def convert(values: np.ndarray, source: str, target: str) -> np.ndarray:
 
 
 def error(generator: Generator, answers: Path, range_in: str, range_out: str) -> float:
-    """The largest difference from Keras' output, as a part of the range of its values."""
+    """Return the largest difference from Keras' output, relative to its range."""
     keras = np.load(answers)
     y = generator.forward(convert(keras["x"], range_in, "signed"))
     low, high = RANGES[range_out]
@@ -117,7 +117,7 @@ def load(files: Path, name: str) -> Generator:
 
 
 def refuse(path: Path, words: str, values: str | None = "unit:tanh") -> str:
-    """It is one sentence, with these words, that names the file."""
+    """Assert that loading fails with one sentence with these words that names the file."""
     with pytest.raises(UserError) as caught:
         load_keras_generator(path, values)
     said = str(caught.value)
@@ -168,7 +168,7 @@ def test_every_keras_gives_a_form_the_same_net(files):
 
 @pytest.mark.parametrize("name", ["keras3/paper.weights", "keras2/article_weights", "keras3/rescaling_trained"])
 def test_every_tensor_counts(files, name):
-    """What a file says of a tensor is seen in the output, so none of them can be at a wrong place."""
+    """Changing any tensor changes the output, so no tensor can be in the wrong place."""
     _, range_in, range_out = FORMS[form(name)]
     for path in load(files, name).tensors():
         generator = load(files, name)
@@ -179,7 +179,7 @@ def test_every_tensor_counts(files, name):
 
 @pytest.mark.parametrize("name", ["keras2/rescaling_model", "keras3/rescaling_trained"])
 def test_another_epsilon_counts(files, name):
-    """1e-5 in these files, Keras' default is 1e-3: the difference is far beyond what the tests allow."""
+    """These files have 1e-5 instead of Keras' default 1e-3. The difference exceeds the tests' tolerance."""
     generator = load(files, name)
     for layer in generator.layers():
         if isinstance(layer, BatchNorm):
@@ -222,7 +222,7 @@ def test_another_wiring_is_refused(files, name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if form(name) in WRONG and "discr" not in name])
 def test_another_wiring_matters(files, tmp_path, name):
-    """Without its graph each of these loads, and its pictures are wrong."""
+    """Without its graph, each of these files loads but gives wrong images."""
     path = tmp_path / "weights.h5"
     with h5py.File(files / f"{name}.h5") as model, h5py.File(path, "w") as weights:
         model.copy(model["model_weights"], weights)
@@ -246,7 +246,7 @@ def test_weights_alone_of_a_discriminator(files):
 
 
 def changed(files: Path, tmp_path: Path, name: str, kind: str, number: int, change) -> Path:
-    """A copy of a whole model in which ``change`` has edited the JSON of one layer."""
+    """Return a copy of a whole model in which ``change`` has edited the JSON of one layer."""
 
     def edit(model):
         change([layer for layer in model["config"]["layers"] if layer["class_name"] == kind][number])
@@ -342,7 +342,7 @@ KERAS_1 = {"padding": "border_mode", "strides": "subsample", "data_format": "dim
 
 
 def in_keras_1_spelling(model: dict) -> None:
-    """Rewrite Keras 2's model_config as Keras 1 spells it: Convolution2D, Merge and its options."""
+    """Rewrite Keras 2's model_config as Keras 1 writes it: Convolution2D, Merge and its options."""
     model["class_name"] = "Model"
     for layer in model["config"]["layers"]:
         options = layer["config"]
@@ -396,7 +396,7 @@ def test_a_range_that_is_not_stated_is_asked_for(files, name):
 
 
 def test_every_pair_of_ranges(files):
-    """The same convolutions between other conversions."""
+    """The value ranges only change the conversions before and after the convolutions."""
     path = files / "keras3/paper.weights.h5"
     keras = np.load(files / "keras3/paper.weights.npz")
     for range_in in RANGES:
@@ -461,7 +461,7 @@ def names(item: h5py.HLObject, attribute: str) -> list[str]:
 
 
 def kinds(file: h5py.File) -> dict[str, list[str]]:
-    """The names of the layers of a weights file by kind, in order."""
+    """Return the names of the layers of a weights file by kind, in order."""
     found: dict[str, list[str]] = {}
     for name in names(file, "layer_names"):
         ranks = tuple(file[name][weight].ndim for weight in names(file[name], "weight_names"))
@@ -470,13 +470,13 @@ def kinds(file: h5py.File) -> dict[str, list[str]]:
 
 
 def place(file: h5py.File, kind: str = "conv", layer: int = 1, weight: int = 0) -> str:
-    """The path of one array: the kernel of the second convolution, if nothing else is said."""
+    """Return the path of one array; the default is the kernel of the second convolution."""
     name = kinds(file)[kind][layer]
     return f"{name}/{names(file[name], 'weight_names')[weight]}"
 
 
 def replace(file: h5py.File, *arguments, kind: str = "conv", layer: int = 1, weight: int = 0, **options) -> None:
-    """Another dataset in the place of one."""
+    """Replace one dataset by another."""
     path = place(file, kind, layer, weight)
     del file[path]
     file.create_dataset(path, *arguments, **options)
@@ -496,7 +496,7 @@ def add(file: h5py.File, name: str, *arrays: np.ndarray) -> None:
 
 
 def edited(files: Path, tmp_path: Path, edit, name: str = "keras2/krasserm_weights") -> Path:
-    """A copy of one of Keras' files that ``edit`` has changed."""
+    """Return a copy of one of Keras' files after ``edit`` has changed it."""
     path = tmp_path / "edited.h5"
     shutil.copy(files / f"{name}.h5", path)
     with h5py.File(path, "r+") as file:
@@ -537,7 +537,7 @@ def test_floats_of_any_width(files, tmp_path, dtype):
 
 
 def attribute(name: str, value, **options):
-    """The root gets this attribute."""
+    """Return a function that sets this attribute of the root."""
 
     def edit(file):
         file.attrs.pop(name, None)
@@ -547,7 +547,7 @@ def attribute(name: str, value, **options):
 
 
 def weight_names(value, **options):
-    """The second convolution gets these."""
+    """Return a function that sets these weight names of the second convolution."""
 
     def edit(file):
         group = file[kinds(file)["conv"][1]]
@@ -572,7 +572,7 @@ def link(make):
 
 
 def own_copy(number: float, **which):
-    """An array with one of its numbers changed."""
+    """Return a function that changes one element of an array."""
 
     def edit(file):
         file[place(file, **which)][(0,) * file[place(file, **which)].ndim] = number
@@ -610,7 +610,7 @@ def unknown(kind: str, **options):
 
 
 def repeated_names(file):
-    """90,000 arrays by 300 + 300 names; with tens of thousands of each they would never end."""
+    """Name 90,000 arrays by 300 + 300 names; with tens of thousands of each, reading would never end."""
     attribute("layer_names", [kinds(file)["conv"][1]] * 300)(file)
     group = file[names(file, "layer_names")[0]]
     group.attrs["weight_names"] = names(group, "weight_names")[:1] * 300
@@ -624,7 +624,7 @@ def thousands_of_layers(file):
 
 
 def config(*layers: dict):
-    """A model_config with a first and a last convolution, and other layers between."""
+    """Return a function that sets a model_config of a first and a last convolution, with other layers between."""
     convolution = {"class_name": "Conv2D", "config": {"name": "conv2d", "activation": "linear"}}
     last = {"class_name": "Conv2D", "config": {"name": "last", "activation": "tanh"}}
     model = {"class_name": "Functional", "config": {"name": "model", "layers": [convolution, *layers, last]}}
@@ -636,7 +636,7 @@ def norms(**options):
 
 
 HOSTILE = {
-    # names that lie
+    # false names
     "a layer that is not there": (attribute("layer_names", ["nowhere"]), "nowhere"),
     "a layer by an absolute path": (attribute("layer_names", ["/etc/passwd"]), "passwd"),
     "a layer above": (attribute("layer_names", ["../.."]), "'../..'"),
@@ -655,14 +655,14 @@ HOSTILE = {
     "an array by an absolute path": (weight_names(["/etc/passwd"]), "passwd"),
     "a group for an array": (weight_names(["."]), ""),
     "arrays that are numbers": (weight_names([1.5]), "weight_names is not a list of names"),
-    # links out and around
+    # links to other places
     "a soft link": (link(lambda file: h5py.SoftLink("/" + place(file, layer=2))), ""),
     "a dead link": (link(lambda file: h5py.SoftLink("/nowhere")), ""),
     "another file": (link(lambda file: h5py.ExternalLink("/dev/zero", "x")), ""),
     "a circle": (link(lambda file: file["/"]), ""),
     "a virtual array": (virtual, "not stored as one plain block"),
     "an array in another file": (external_storage, "not stored as one plain block"),
-    # arrays that lie
+    # malformed arrays
     "terabytes": (instead((2**40,), np.float32), "not (3, 3, 4, 4)"),
     "terabytes in chunks": (instead((3, 3, 2**19, 2**19), np.float32, chunks=(3, 3, 64, 64)), "not (3, 3, 4, 4)"),
     "terabytes, compressed": (instead((2**40,), np.float32, compression="gzip"), "not (3, 3, 4, 4)"),
@@ -686,13 +686,13 @@ HOSTILE = {
         "damaged",
     ),
     "a negative variance": (own_copy(-0.5, kind="norm", weight=3), "variance"),
-    # nets that are too large, or none
+    # nets that are too large, and files without a net
     "65 blocks": (lambda file: [add(file, f"n{i}", *np.zeros((4, 4), np.float32)) for i in range(130)], "64"),
     "513 filters": (instead(data=np.zeros((9, 9, 3, 513), np.float32), layer=0), "512"),
     "no filters": (instead(data=np.zeros((9, 9, 3, 0), np.float32), layer=0), ""),
     "100,000 groups": (many_groups, None),
     "deep groups": (deep, None),
-    # set-ups of models
+    # model configurations
     "no JSON": (attribute("model_config", "{"), "damaged"),
     "JSON of another kind": (attribute("model_config", "[1, 2]"), "damaged"),
     "JSON of nothing": (attribute("model_config", "null"), "damaged"),
@@ -715,7 +715,7 @@ HOSTILE = {
     "an epsilon that is a text": (norms(epsilon="x"), ""),
     "an epsilon that is none": (norms(epsilon=None), ""),
     "a rescaling that is none": (unknown("Rescaling", scale="x", offset=[]), ""),
-    # what our own exports say
+    # statements in our own exports
     "a statement that is no JSON": (attribute("tinysrgan", "{"), "damaged"),
     "a statement of nothing": (attribute("tinysrgan", "{}"), "damaged"),
     "a statement of another range": (attribute("tinysrgan", '{"value_range": "a:b", "output": "tanh"}'), ""),
@@ -726,7 +726,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="session")
 def hostile(files, tmp_path_factory) -> dict[str, Path]:
-    """All of the hostile files."""
+    """Write all of the hostile files."""
     folder = tmp_path_factory.mktemp("hostile")
     return {
         name: edited(files, folder, edit).rename(folder / f"{i:03}.h5")
@@ -743,10 +743,10 @@ def test_hostile_files(hostile, name):
 
 
 def test_a_heap_without_an_end(files, tmp_path):
-    """HDF5 itself would go round in it for ever, where not even Ctrl-C reaches."""
+    """HDF5 itself would loop for ever in it, and Ctrl-C would have no effect."""
     content = bytearray((files / "keras2/krasserm_weights.h5").read_bytes())
     at = content.index(b"GCOL")
-    content[at + 16 : at + 32] = bytes(16)  # its first object: number 0, of no size
+    content[at + 16 : at + 32] = bytes(16)  # its first object: number 0, of size 0
     (tmp_path / "x.h5").write_bytes(content)
     refuse(tmp_path / "x.h5", "has no end")
 
@@ -771,14 +771,14 @@ def test_places_that_are_no_files(tmp_path):
 
 
 def evil(path: Path) -> str:
-    """Byte code as Keras keeps that of a Lambda layer; it writes a file."""
+    """The run leaves only its log, no checkpoint or generator."""
     code = compile(f"open({str(path)!r}, 'w')", "evil", "exec")
     return base64.b64encode(marshal.dumps(code)).decode()
 
 
 @pytest.mark.parametrize("place", ["function", "module", "registered_name"])
 def test_code_in_a_file_is_never_run(files, tmp_path, place):
-    """Loading a Lambda is how Keras files have been abused; here it is a layer without weights, no more."""
+    """Keras files have been abused through Lambda layers; here a Lambda is only a layer without weights."""
     trap = tmp_path / "trap"
 
     def edit(file):
@@ -822,7 +822,7 @@ for path in sys.argv[1:]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read the Linux way")
 def test_hostile_files_take_little_memory(hostile):
-    """Each of them, those included that only waste room: 100,000 groups may be read, but not at any price."""
+    """Each file is read within a memory limit, even files that waste space: up to 100,000 groups may be read."""
     line = [sys.executable, "-c", ALL_OF_THEM, *map(str, hostile.values())]
     done = subprocess.run(line, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
@@ -852,7 +852,7 @@ def test_exports_come_back_bit_for_bit(tmp_path, config):
 
 
 def filled(generator: Generator) -> Generator:
-    """Numbers everywhere that are not those of the start."""
+    """Set all vectors to values that differ from the initial ones."""
     rng = np.random.default_rng(3)
     for path, tensor in generator.tensors().items():
         if tensor.value.ndim == 1:
@@ -862,7 +862,7 @@ def filled(generator: Generator) -> Generator:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_keras_to_here_and_back(files, tmp_path, name):
-    """The exported arrays are Keras' own, bit by bit, where nothing had to be put into them."""
+    """The exported arrays equal Keras' own bit for bit, unless the export had to change them."""
     generator = load(files, name)
     save_keras_generator(tmp_path / "x.h5", generator)
     again = load_keras_generator(tmp_path / "x.h5")
@@ -876,7 +876,7 @@ def test_keras_to_here_and_back(files, tmp_path, name):
 
 
 def weights(file: h5py.File) -> list[np.ndarray]:
-    """All arrays in the order that Keras reads them in."""
+    """Return all arrays in the order in which Keras reads them."""
     layers = [file[name] for name in names(file, "layer_names")]
     return [layer[weight][()] for layer in layers for weight in names(layer, "weight_names")]
 

@@ -1,4 +1,4 @@
-"""Keras' HDF5: the same weights out of every spelling, and one message for everything that is wrong with a file."""
+"""Keras' HDF5 files: all spellings give the same weights, and one message names every error of a file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where VGG19's weights are looked for, their download, and what the real ones compute."""
+"""The search for VGG19's weights, their download, and the outputs of the real weights."""
 
 import hashlib
 import http.server
@@ -22,10 +22,10 @@ needs_real = pytest.mark.skipif(not REAL.exists(), reason="VGG19's real weights 
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path, monkeypatch):
-    """Look nowhere but under tmp_path, and never go out to the net: the way there is an address that refuses."""
+    """Search only under tmp_path and block the network: the proxy is an address that refuses connections."""
     monkeypatch.setattr(vgg19_weights, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setenv("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with socket.socket() as deaf:  # bound, but doesn't listen
+    with socket.socket() as deaf:  # bound, but not listening
         deaf.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -94,7 +94,7 @@ def test_found_and_loaded(tmp_path):
 
 
 def test_found_and_unfit_is_an_error(tmp_path):
-    """Not a reason to train without it: the user has put the file there to be used."""
+    """The error does not turn VGG19 off, because the user put the file there to be used."""
     (tmp_path / "weights").mkdir()
     write(tmp_path / "weights" / "vgg19_small.h5", SPELLINGS[0], random_weights())
     with pytest.raises(WeightsError, match="serves block2_conv1") as error:
@@ -110,7 +110,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """A real server on this machine. /good: the file; /cut: hangs up halfway; /silent: says nothing; else 404."""
+    """Start a server: /good sends the file, /cut closes halfway, /silent sends nothing, other paths give 404."""
     released = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -151,7 +151,7 @@ def test_download(server, tmp_path, capsys):
     [
         ("good", len(CONTENT) + 1, MD5, f"{len(CONTENT)} bytes came instead of {len(CONTENT) + 1}"),
         ("good", len(CONTENT) - 1, MD5, f"bytes came instead of {len(CONTENT) - 1}"),
-        ("good", 1000, MD5, "262144 bytes came instead of 1000"),  # stops soon after what it wants
+        ("good", 1000, MD5, "262144 bytes came instead of 1000"),  # the download stops soon after the expected size
         ("good", len(CONTENT), "0" * 32, "wrong checksum"),
         ("cut", len(CONTENT), MD5, ""),
         ("absent", len(CONTENT), MD5, "404"),
@@ -213,7 +213,7 @@ def test_real_weights_in_every_spelling(tmp_path, spelling):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cut", ["block2_conv2", "block3_conv4"])
 def test_real_features_and_gradient_agree_with_pytorch(cut, dtype):
-    """The same net written in PyTorch, preprocessing included, on black and white cells like a QR code's."""
+    """The reference is the same net in PyTorch with preprocessing, on black and white cells like a QR code's."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(4)
     cells = np.where(rng.random((2, 16, 16, 1)) < 0.5, -0.8, 0.8).repeat(4, axis=1).repeat(4, axis=2)
@@ -244,6 +244,6 @@ def test_real_features_and_gradient_agree_with_pytorch(cut, dtype):
     theirs = z.detach().numpy()
     assert abs(y - theirs).max() < exact * abs(theirs).max()
     theirs = image.grad.numpy()
-    # In float32 a unit at zero within rounding may be on for one and off for the other: rare, but then it shows in dx.
+    # In float32 rounding may switch a unit that is nearly zero on or off. This is rare, but visible in dx.
     assert np.median(abs(dx - theirs)) < exact * abs(theirs).max()
     assert np.linalg.norm(dx - theirs) < rounding * np.linalg.norm(theirs)

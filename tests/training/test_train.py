@@ -1,4 +1,4 @@
-"""The command ``python -m tinysrgan.train``: what it makes, how it goes on after a stop, how it fails."""
+"""The command ``python -m tinysrgan.train``: its results, resumed runs, and its errors."""
 
 import csv
 import gzip
@@ -31,7 +31,7 @@ SMALL = "--blocks 1 --filters 4 --batch-size 2 --max-images 12 --hr-size 32 --se
 
 @pytest.fixture
 def codes(tmp_path):
-    """A few of the starter set's QR codes."""
+    """Copy a few QR codes of the starter set to a folder."""
     folder = tmp_path / "codes"
     folder.mkdir()
     for path in sorted((ROOT / "data" / "qr").glob("*.png"))[:12]:
@@ -44,7 +44,7 @@ def train(*arguments) -> int:
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array in an HDF5 file."""
+    """Return every array in an HDF5 file by its path."""
     found = {}
     with h5py.File(path) as file:
         file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
@@ -52,7 +52,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_state(a: Path, b: Path, net: str = "") -> None:
-    """That the files hold the same arrays, bit for bit; with ``net``, the same of that net."""
+    """Assert that two files hold the same arrays, bit for bit; with ``net``, compare that net only."""
     left, right = ({name: array for name, array in arrays(path).items() if name.startswith(net)} for path in (a, b))
     assert left.keys() == right.keys()
     for name, array in left.items():
@@ -64,7 +64,7 @@ def test_a_run_leaves_everything_behind(codes, tmp_path, capsys):
     assert train(codes, *SMALL, "--pretrain-steps", 12, "--steps", 3, "--save-every", 5, "--out", out) == 0
     assert {path.name for path in out.iterdir()} >= {"checkpoint.h5", "generator.h5", "log.csv", "losses.png"}
     assert (out / "generator-epoch-001.h5").exists() is False
-    # 8 training images make 4 steps an epoch; every fifth epoch is step 20, beyond this run
+    # 8 training images give 4 steps an epoch; every fifth epoch is step 20, beyond this run
     pictures = sorted(path.name for path in (out / "pictures").iterdir())
     assert pictures == [f"step-{step:06d}.png" for step in (5, 10, 12, 15)]
     with Image.open(out / "pictures" / pictures[-1]) as picture:
@@ -93,14 +93,14 @@ def test_the_article_s_preset_saves_the_generator_every_five_epochs(codes, tmp_p
 
 
 def log(folder: Path) -> list[dict[str, str]]:
-    """The rows of log.csv without the times."""
+    """Return the rows of log.csv without the times."""
     with open(folder / "log.csv", newline="") as file:
         return [{k: v for k, v in row.items() if k not in ("seconds", "images/s")} for row in csv.DictReader(file)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 def test_the_log_after_many_kills_is_that_of_a_run_without_them(codes, tmp_path):
-    """kill -9 wherever it hits, then one in the worst place: after a checkpoint, before its row. Ctrl-C as well."""
+    """Kill a run at random moments, then between a checkpoint and its row; also stop it by Ctrl-C."""
     steps = ["--pretrain-steps", 20, "--steps", 33, "--save-every", 7]
     assert train(codes, *SMALL, *steps, "--out", tmp_path / "whole") == 0
     worst = "import os, signal, sys\nfrom tinysrgan import train\nfrom tinysrgan.training import run_log\n"
@@ -169,7 +169,7 @@ def test_a_mistake_leaves_no_empty_folder(codes, tmp_path, monkeypatch, capsys):
     assert train(codes, *SMALL) == 2
     assert "held-out" in capsys.readouterr().err and not Path("runs").exists()
     Path("mine").mkdir()
-    assert train(codes, *SMALL, "--out", "mine") == 2 and Path("mine").is_dir()  # made by somebody else
+    assert train(codes, *SMALL, "--out", "mine") == 2 and Path("mine").is_dir()  # made by the user
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no locks on folders")
@@ -212,7 +212,7 @@ def test_nor_by_a_link_in_the_run_s_folder(codes, tmp_path, capsys):
 
 
 def test_four_steps_are_two_and_two_more(codes, tmp_path):
-    """Bit for bit, in the phase that changes most: both nets, both Adams, batch statistics, augmentation."""
+    """Training is bit for bit the same in the adversarial phase: nets, Adam states, batch statistics, augmentation."""
     constant = ["--preset", "article", "--content-loss", "pixels", *SMALL]
     assert train(codes, *constant, "--steps", 4, "--out", tmp_path / "whole") == 0
     assert train(codes, *constant, "--steps", 2, "--out", tmp_path / "parts") == 0
@@ -223,7 +223,7 @@ def test_four_steps_are_two_and_two_more(codes, tmp_path):
 
 
 def test_a_generator_is_for_grey_until_it_is_trained_on_colour(codes, tmp_path):
-    """A resumed run, and one that begins with a generator, remember what was seen before."""
+    """Resumed runs, and runs that start from a generator, remember whether the net was trained on colour."""
 
     def grey(name: str) -> bool:
         return load_generator(tmp_path / name / "generator.h5").config["grey"]
@@ -245,7 +245,7 @@ def test_a_generator_is_for_grey_until_it_is_trained_on_colour(codes, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
 def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
-    """With the loss for black and white, whose net ends in tanh; the folder's images are then all held out."""
+    """Use binary cross-entropy, whose net ends in tanh; the folder's images are then all held out."""
     options = "--synthetic --augment hard --pixel-loss bce --pretrain-steps 2 --save-every 2".split()
     assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 2, "--out", tmp_path / "whole") == 0
     assert train(codes, *SMALL, *options, "--hr-size", 128, "--steps", 1, "--out", tmp_path / "parts") == 0
@@ -255,7 +255,7 @@ def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
 
 
 def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
-    """Its net's options need not be said; with a rate of 0 its weights come out as they went in."""
+    """The net's options may be omitted; with a learning rate of 0, its weights stay the same."""
     net = [*SMALL, "--upscale", "nearest", "--pixel-loss", "bce"]
     assert train(codes, *net, "--pretrain-steps", 2, "--steps", 0, "--out", tmp_path / "first") == 0
     still = "--batch-size 2 --hr-size 32 --max-images 12 --seed 4 --pretrain-steps 1 --steps 0".split()
@@ -269,7 +269,7 @@ def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):
             assert (parameter.value == second.parameters()[name].value).all(), name
         moments = arrays(tmp_path / str(i) / "checkpoint.h5")
         assert all(moments[name].any() for name in moments if name.startswith("adam_generator/m/tail"))
-    # ... and the new run goes on without that file
+    # the new run also works without that file
     shutil.rmtree(tmp_path / "first")
     assert train("--resume", tmp_path / "1", "--steps", 1) == 0
 
@@ -291,7 +291,7 @@ def test_exact_is_saved_with_a_run_and_ends_with_the_command(codes, tmp_path, mo
 
 
 def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_path):
-    """With the option's default; but before there was one for it, every optimizer was Adam."""
+    """A missing option has its default, except the optimizer: it was Adam before the option existed."""
     out = tmp_path / "run"
     assert train(codes, *SMALL, "--optimizer", "adam", "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
     with h5py.File(out / "checkpoint.h5", "r+") as file:
@@ -305,12 +305,12 @@ def test_a_checkpoint_from_before_an_option_goes_on_as_it_was_made(codes, tmp_pa
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(codes, tmp_path, monkeypatch):
-    """Made by commit 574f20d, whose options had other names: pixel_loss "entropy", limit, pretrain_rate, ..."""
+    """Commit 574f20d wrote the checkpoint, with other option names: pixel_loss "entropy", limit, pretrain_rate, ..."""
     (tmp_path / "run").mkdir()
     with gzip.open(Path(__file__).with_name("checkpoint-574f20d.h5.gz")) as file:
         (tmp_path / "run" / "checkpoint.h5").write_bytes(file.read())
     before = arrays(tmp_path / "run" / "checkpoint.h5")
-    assert train("--resume", tmp_path / "run", codes, "--steps", 1) == 0  # has done its steps: only the end is left
+    assert train("--resume", tmp_path / "run", codes, "--steps", 1) == 0  # only the final results are missing
     assert_same_state(tmp_path / "run" / "generator.h5", tmp_path / "run" / "checkpoint.h5", "generator")
     assert train("--resume", tmp_path / "run", codes, "--steps", 3, "--device", "cpu") == 0
     state = read_state(tmp_path / "run" / "checkpoint.h5")
@@ -405,7 +405,7 @@ def test_a_new_loss_term_logs_itself(codes, tmp_path, monkeypatch):
 
 
 def test_a_moving_average_is_what_a_run_shows_and_keeps(codes, tmp_path):
-    """Bit for bit the same after a stop; without the option, or with a decay of 0, nothing changes."""
+    """A resumed run is bit for bit the same; without the option, or with a decay of 0, nothing changes."""
     line = [codes, *SMALL, "--pretrain-steps", 2, "--save-every", 1]
     for name, options in (("off", []), ("whole", ["--ema", 0.9]), ("parts", ["--ema", 0.9])):
         steps = 1 if name == "parts" else 3
@@ -418,7 +418,7 @@ def test_a_moving_average_is_what_a_run_shows_and_keeps(codes, tmp_path):
     for name, array in kept.items():
         assert array.tobytes() == average[name.replace("generator/", "average/")].tobytes()
     assert any((array != average[name]).any() for name, array in kept.items())
-    # The average takes no part in training.
+    # Training does not use the average.
     assert not [name for name in arrays(off) if name.startswith("average")]
     for name, array in arrays(off).items():
         if name.startswith("generator/"):
@@ -466,7 +466,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(codes,
 
 
 def offline(monkeypatch, tmp_path):
-    """No network and no weights: what a laptop on a train has."""
+    """Simulate a computer without network and without weights."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("tinysrgan.formats.vgg19_weights.WEIGHTS", tmp_path / "weights")
@@ -476,7 +476,7 @@ def test_offline_a_preset_that_wants_vgg_trains_on_pixels_and_says_so(codes, tmp
     offline(monkeypatch, tmp_path)
     assert train(codes, "--preset", "article", *SMALL, "--steps", 1, "--out", tmp_path / "run") == 0
     assert capsys.readouterr().err.count("SRGAN-MSE") == 1
-    # ... and a run that began so goes on so
+    # a run that started without VGG19 resumes without it
     assert train("--resume", tmp_path / "run", "--steps", 2) == 0
 
 
@@ -497,8 +497,8 @@ def test_vgg_is_used_where_it_is(codes, tmp_path):
     assert train(codes, *SMALL, "--pretrain-steps", 0, "--steps", 1, "--vgg-weights", vgg, "--out", out) == 0
     with open(out / "log.csv", newline="") as file:
         content = float(next(csv.DictReader(file))["content"])
-    assert train("--resume", out, "--steps", 2) == 0  # which knows where VGG19 is
-    assert content > 10  # features of untrained images are far apart, on VGG's scale; pixels could be 4 at most
+    assert train("--resume", out, "--steps", 2) == 0  # the run knows the path of VGG19
+    assert content > 10  # features of untrained images differ by more on VGG's scale; pixels could differ by 4 at most
 
 
 @pytest.mark.parametrize(

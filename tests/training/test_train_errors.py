@@ -1,4 +1,4 @@
-"""``python -m tinysrgan.train`` and every mistake that a user can make: one sentence, exit code 2, and nothing lost."""
+"""User errors of ``python -m tinysrgan.train``: one sentence, exit code 2, and no file is lost."""
 
 import json
 import os
@@ -34,7 +34,7 @@ AGAIN = ["--resume", "run", "--steps", "1", "--device", "cpu"]
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
-    """A folder with six images and a run of one step in run/, made once."""
+    """Make a folder with six images and a run of one step in run/, once for all tests."""
     folder = tmp_path_factory.mktemp("template")
     (folder / "images").mkdir()
     for path in CODES:
@@ -46,7 +46,7 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, template, monkeypatch):
-    """A copy of it to work in, where the run knows its images by their path from there; no VGG19, no network."""
+    """Change to a copy of the template, in which the run has a relative path to its images; no VGG19, no network."""
     place = tmp_path / "here"
     shutil.copytree(template, place)
     monkeypatch.chdir(place)
@@ -58,7 +58,7 @@ def here(tmp_path, template, monkeypatch):
 
 
 def contents() -> dict[str, bytes | str]:
-    """Everything below the current folder by its path: a file's bytes, or what else it is."""
+    """Map every path below the current folder to a file's bytes, or to its kind."""
     found: dict[str, bytes | str] = {}
     for path in Path().rglob("*"):
         if path.is_symlink():
@@ -71,12 +71,12 @@ def contents() -> dict[str, bytes | str]:
 def run(arguments) -> int:
     try:
         return main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse shows the usage first
+    except SystemExit as stop:  # argparse prints the usage first
         return stop.code
 
 
 def check_sentence(err: str, words: str) -> None:
-    """One sentence with these words, after argparse's usage or the progress bar."""
+    """Assert that stderr is one sentence with these words, after argparse's usage or the progress bar."""
     *usage, error = (line for line in err.splitlines() if line.strip() and "%|" not in line)
     assert words in error, error
     assert error.startswith(("tinysrgan: ", "python -m tinysrgan.train: error: ")), error
@@ -86,7 +86,7 @@ def check_sentence(err: str, words: str) -> None:
 
 
 def refuse(arguments, words: str, capsys) -> None:
-    """Exit code 2, one sentence, and nothing anywhere is lost, new or changed."""
+    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
     before = contents()
     code = run(arguments)
     printed = capsys.readouterr()
@@ -96,14 +96,14 @@ def refuse(arguments, words: str, capsys) -> None:
     assert after.keys() == before.keys() and after == before
 
 
-# ---------------------------------------------------------------- what is prepared
+# ---------------------------------------------------------------- preparations
 
 
 def nothing() -> None: ...
 
 
 def images(content: bytes):
-    """All images hold this instead."""
+    """Return a function that replaces the content of all images."""
     return lambda: [path.write_bytes(content) for path in Path("images").iterdir()]
 
 
@@ -151,7 +151,7 @@ def cut_checkpoint(length: int):
 
 
 def edited(edit):
-    """The checkpoint is changed by this."""
+    """Return a function that opens the checkpoint and calls ``edit`` on it."""
 
     def apply() -> None:
         with h5py.File("run/checkpoint.h5", "a") as file:
@@ -161,7 +161,7 @@ def edited(edit):
 
 
 def says(options=None, **changes) -> None:
-    """The checkpoint's state says something else; None: nothing at all."""
+    """Change the state in the checkpoint; None deletes an entry."""
     with h5py.File("run/checkpoint.h5", "a") as file:
         state = json.loads(file.attrs["state"]) | changes
         state["options"] |= options or {}
@@ -173,7 +173,7 @@ def state(**changes):
 
 
 def with_bias(plant):
-    """The generator's last bias, three numbers, is put by this instead."""
+    """Return a function that calls ``plant`` to replace the generator's last bias, which has three elements."""
 
     def edit(file):
         with h5py.File("other.h5", "w") as other:
@@ -207,7 +207,7 @@ def header(**attributes):
 
 
 def vgg(**arrays):
-    """A Keras file of these layers."""
+    """Return a function that writes a Keras file of these layers."""
 
     def make() -> None:
         with h5py.File("vgg.h5", "w") as file:
@@ -243,7 +243,7 @@ def only_generator_left() -> None:
 NAMED = ["images", "--out", "new", "--device", "cpu"]
 VGG = [*NEW, "--vgg-weights", "vgg.h5", "--content-loss", "block1_conv2"]
 
-# What is prepared, the arguments, words of the sentence.
+# Preparation, arguments, words of the sentence.
 BAD = {
     # folders
     "nothing at all": (nothing, [], "which folder of images?"),
@@ -299,12 +299,12 @@ BAD = {
     "65 blocks": (nothing, [*NAMED, "--blocks", 65], "--blocks: '65' is not a whole number, from 1 to 64"),
     "513 filters": (nothing, [*NAMED, "--filters", 513], "--filters: '513' is not a whole number, from 1 to 512"),
     "no steps": (nothing, ["images", "--out", "new", *SMALL, "--pretrain-steps", 0, "--steps", 0], "--steps"),
-    # options that contradict each other
+    # contradictory options
     "epochs and steps": (nothing, [*NEW, "--epochs", 1], "--epochs and --steps say the same thing"),
     "weights that nothing uses": (nothing, [*VGG, "--content-loss", "pixels"], "--content-loss pixels doesn't use it"),
     "mirrored codes": (nothing, [*NEW, "--synthetic", "--flip"], "without --flip"),
-    "codes turned as photos": (nothing, [*NEW, "--synthetic", "--augment", "article"], "take --augment hard"),
     "synthetic crops": (nothing, [*NEW, "--synthetic", "--augment", "crops"], "leave --synthetic and --flip out"),
+    "codes turned as photos": (nothing, [*NEW, "--synthetic", "--augment", "article"], "take --augment hard"),
     # checkpoints to go on from
     "no run": (nothing, ["--resume", "nowhere"], "no file nowhere"),
     "an empty folder as run": (folder("empty"), ["--resume", "empty"], "no file empty/checkpoint.h5"),
@@ -360,7 +360,7 @@ BAD = {
         f"a tensor: {plant.__name__}": (with_bias(plant), AGAIN, "generator.tail.b")
         for plant in (external_link, external_storage, virtual, compressed, vast, texts, circle)
     },
-    # states that lie
+    # invalid states
     "no step": (state(step=None), AGAIN, "holds no run"),
     "a step that is a text": (state(step="1"), AGAIN, "run/checkpoint.h5"),
     "a step before the first": (state(step=-5), AGAIN, "run/checkpoint.h5"),
@@ -407,7 +407,7 @@ BAD = {
         "run/checkpoint.h5 is of no use: argument --pretrain-learning-rate: ",
     ),
     "the images are gone": (lambda: shutil.rmtree("images"), AGAIN, "images doesn't exist: give a folder of images"),
-    # what a resumed run may not change
+    # options that a resumed run may not change
     "another size of net": (nothing, [*AGAIN, "--filters", 4], "leave out --filters (was 2)"),
     "another batch": (nothing, [*AGAIN, "--batch-size", 3], "leave out --batch-size (was 2)"),
     "another preset and seed": (nothing, [*AGAIN, "--preset", "paper", "--seed", 9], "(was qr), --seed (was 0)"),
@@ -439,7 +439,7 @@ BAD = {
 
 @pytest.mark.parametrize("losses", [[1, 2], {"pixel": 3}, {"pixel": ["x"]}])
 def test_saved_losses_that_lie(here, losses, capsys):
-    """They are read only where the log lacks the rows since the checkpoint."""
+    """The saved losses are read only if the log lacks the rows since the checkpoint."""
     says(losses=losses)
     os.remove("run/log.csv")
     assert run(AGAIN) == 2
@@ -455,7 +455,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_lost(here, name, capsys):
 
 
 def test_every_image_is_named_whatever_its_name(here, capsys):
-    """Broken files among good ones are left out, each with its reason on one line, and the run goes on."""
+    """Unreadable files among good ones are skipped, each with its reason on one line, and the run continues."""
     Path("images/deeper").mkdir()
     for i, path in enumerate(sorted(Path("images").glob("*.png"))[:3]):  # two files of one name
         shutil.copy(path, f"images/deeper/{path.name}")
@@ -470,7 +470,7 @@ def test_every_image_is_named_whatever_its_name(here, capsys):
     assert hasattr(os, "mkfifo") is False or "pipe.png: is not a file" in out
 
 
-# ---------------------------------------------------------------- what the machine lacks
+# ---------------------------------------------------------------- missing packages, memory and network
 
 
 def test_a_gpu_and_packages_that_are_not_there(here, monkeypatch, capsys):
@@ -488,7 +488,7 @@ def python(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 def test_no_traceback_from_a_real_shell(here):
-    """As above, but through a process of its own, where nothing is caught by pytest."""
+    """Check the same errors in a separate process, where pytest catches nothing."""
     Path("qrcode.py").write_text("raise ImportError")
     before = contents()
     for line, words in (
@@ -523,7 +523,7 @@ def test_too_little_memory(here, options):
 
 
 def test_too_little_memory_in_a_step(here, monkeypatch, capsys):
-    """Whatever a run had saved before is whole, and a new one leaves room for another try."""
+    """Files saved before are complete, and a new run's folder can be used again."""
 
     def no_memory(*arguments):
         raise MemoryError
@@ -556,7 +556,7 @@ def test_a_number_of_threads_that_is_none(here, monkeypatch, capsys):
     assert contents() == before
 
 
-# ---------------------------------------------------------------- what the system refuses
+# ---------------------------------------------------------------- errors of the operating system
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
@@ -573,7 +573,7 @@ def test_a_number_of_threads_that_is_none(here, monkeypatch, capsys):
     ],
 )
 def test_no_permission(template, monkeypatch, capsys, locked, arguments, words):
-    place = Path(tempfile.mkdtemp()) / "here"  # whose parents anybody may pass, unlike pytest's
+    place = Path(tempfile.mkdtemp()) / "here"  # any user may enter its parents, unlike those of pytest's folders
     shutil.copytree(template, place)
     place.parent.chmod(0o755)
     monkeypatch.chdir(place)
@@ -586,7 +586,7 @@ def test_no_permission(template, monkeypatch, capsys, locked, arguments, words):
     for path in closed:
         path.chmod(0o555 if locked in (".", "run") else 0)
     user = os.geteuid()
-    if user == 0:  # root may do anything, and os.access asks what the real user may
+    if user == 0:  # root ignores permissions, and os.access checks those of the real user
         monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o2))
         os.seteuid(65534)
     try:
@@ -604,7 +604,7 @@ def test_no_permission(template, monkeypatch, capsys, locked, arguments, words):
 
 @pytest.fixture
 def limit(request):
-    """Files of this process may not grow beyond what the returned function is told: a disk that is nearly full."""
+    """Return a function that limits the size of this process's files, as on a nearly full disk."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -619,11 +619,11 @@ def test_a_full_disk_before_the_first_checkpoint(here, limit, capsys):
     left = contents()
     assert left == before | {"new": "folder", "new/log.csv": left["new/log.csv"]}
     limit(-1)
-    assert run(NEW) == 0  # which is in nobody's way
+    assert run(NEW) == 0  # the limit is large enough
 
 
 def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(here, limit, monkeypatch, capsys):
-    """The first save goes well, the second doesn't; a run that goes on from it ends as one that was never stopped."""
+    """The first save succeeds, the second fails; the resumed run ends like an uninterrupted one."""
     steps = ["--pretrain-steps", 1, "--steps", 2, "--save-every", 1]
     assert run(["images", *SMALL, *steps, "--out", "whole"]) == 0
     kept = {}
@@ -646,7 +646,7 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(here, limit, monkey
 
 
 def test_a_full_disk_under_each_of_the_other_files(here, limit, monkeypatch, capsys):
-    """The log that is begun, its rows, a picture, the curves: each is named, and the checkpoint is whole."""
+    """An error names the log, its rows, a picture or the curves, and the checkpoint is complete."""
     saved = Path("run/checkpoint.h5").read_bytes()
     limit(10)
     assert run(AGAIN) == 2
@@ -709,7 +709,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_standard_output_that_fills_up_in_the_middle(here):
-    """What is saved by then is whole, and the run can go on."""
+    """The files saved before the error are complete, and the run can be resumed."""
     done = python("-c", FULL_IN_THE_MIDDLE, *NEW, stdout=subprocess.PIPE)
     assert done.returncode == 2 and "images to train on" in done.stdout
     check_sentence(done.stderr, "standard output can't be written: No space left on device.")
@@ -733,11 +733,11 @@ def test_a_log_that_cannot_be_begun(here, capsys):
     assert contents() == before
 
 
-# ---------------------------------------------------------------- what happens in the middle of a run
+# ---------------------------------------------------------------- errors during a run
 
 
 def test_held_out_images_that_go_in_the_middle(here, monkeypatch, capsys):
-    """One is named, be it left out or the end of the run; by then all is saved, the generator too."""
+    """The error names one missing file, whether it is skipped or ends the run; everything is saved by then."""
     _, held_out = split(find_images(Path("images")))
 
     def finish(self, finish=RunLog.finish):
@@ -772,7 +772,7 @@ def test_all_images_go_in_the_middle(here, monkeypatch, capsys):
     ],
 )
 def test_numbers_that_overflow(here, options, name, capsys):
-    """What there was stays as it was; a new run has nothing to keep."""
+    """The run leaves only its log, no checkpoint or generator."""
     start = ["--pretrain-steps", 0, "--steps", 3]
     assert run(["images", *SMALL, *start, *options, "--out", "new"]) == 2
     error = capsys.readouterr().err
@@ -782,7 +782,7 @@ def test_numbers_that_overflow(here, options, name, capsys):
 
 
 def test_a_first_image_that_is_the_only_bad_one(here, capsys):
-    """All of the images to train on are broken, and only those: found with the first batch, and said the same way."""
+    """All training images, and only those, are broken. The first batch finds them, and the sentence is the same."""
     for path in split(find_images(Path("images")))[0]:
         path.write_bytes(b"broken")
     assert run(NEW) == 2

@@ -1,11 +1,11 @@
-"""Makes the Keras files that the tests read, with whichever Keras is installed: 2 (TensorFlow up to 2.15) or 3.
+"""Makes the Keras files that the tests read, with the installed Keras: 2 (TensorFlow up to 2.15) or 3.
 
-    python make_files.py                      writes this Keras' share of the files, beside this script
+    python make_files.py                      writes the files of this Keras version beside this script
     python make_files.py check FILE.h5 FORM   loads weights into Keras' model of a form, and compares its output with
-                                              the one that it gives with the form's own weights
+                                              the output for the form's own weights
 
-A form is one model: an architecture, the numbers that its images are made of, and weights. The weights are NumPy's, so
-every Keras gives a form the same ones. With each file goes an .npz: ``x`` is an input, ``y`` what Keras made of it.
+A form is one model: an architecture, the value range of its images, and weights. NumPy draws the weights, so every
+Keras version gives a form the same ones. Each file comes with an .npz: ``x`` is an input, ``y`` is Keras' output.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ RANGES = {"bytes": (0.0, 255.0), "unit": (0.0, 1.0), "signed": (-1.0, 1.0)}
 
 @dataclass(frozen=True)
 class Form:
-    """A generator, as Keras users write it; the defaults are the paper's with nothing but convolutions.
+    """A generator as Keras users write it; the defaults are the paper's, with convolutions only.
 
-    ``range_in``: the numbers of ``x``. ``first``, ``last``: "lambda" or "rescaling" layers around the convolutions,
-    which then see [0, 1] and give [-1, 1]. ``output``: "linear", "tanh" or "sigmoid", in the last convolution or
-    (``own_layer``) behind it. ``names``: "automatic" or "odd". ``bias``: in the convolutions before a batch norm.
-    ``nested``: the net is one layer of an outer model, which rescales from and to 0..255. ``wiring``: what is wired in
-    another way than in SRGAN, see WRONG and SAME.
+    ``range_in``: the value range of ``x``. ``first``, ``last``: "lambda" or "rescaling" layers around the
+    convolutions, whose inputs are then in [0, 1] and outputs in [-1, 1]. ``output``: "linear", "tanh" or "sigmoid",
+    in the last convolution or (``own_layer``) after it. ``names``: "automatic" or "odd". ``bias``: in the
+    convolutions before a batch norm. ``nested``: the net is one layer of an outer model, which rescales from and to
+    0..255. ``wiring``: a difference from SRGAN's wiring, see WRONG and SAME.
     """
 
     blocks: int = 1
@@ -52,7 +52,7 @@ class Form:
     wiring: str = ""
 
 
-# Wirings that have the same arrays as SRGAN's generator and compute something else...
+# Wirings that have the same arrays as SRGAN's generator but compute something else.
 WRONG = {
     "upsampling_first": "upsampling before the convolution",
     "bilinear": "bilinear upsampling",
@@ -70,7 +70,7 @@ WRONG = {
     "global_skip": "the upsampled image is added to the output",
     "lambda_upsampling": "bilinear upsampling by Python code",
 }
-# ... and what is written in another way and computes the same.
+# Wirings that are written in another way but compute the same.
 SAME = {
     "idle": "layers that do nothing at inference",
     "own_layer": "pixel shuffle as a layer class of the user's",
@@ -112,14 +112,14 @@ FORMS = WIRINGS | {
 
 
 class Chain:
-    """Keras layers, noted in the order in which they are applied, named as the form wants it."""
+    """Records Keras layers in the order of their application and names them according to the form."""
 
     def __init__(self, odd_names: bool):
         self.odd_names = odd_names
         self.layers: list[Any] = []
 
     def __call__(self, kind: Callable[..., Any], x: Any, *arguments: Any, **options: Any) -> Any:
-        if self.odd_names:  # neither in alphabetical order nor telling the kind of layer
+        if self.odd_names:  # neither in alphabetical order nor with the layer's kind
             count = len(self.layers)
             options["name"] = f"{'zyxw'[count % 4]}{(37 * count + 11) % 101}_stage.{count % 3}"
         self.layers.append(kind(*arguments, **options))
@@ -127,7 +127,7 @@ class Chain:
 
 
 def scaled(layers: Any, tensor: Any, way: str, factor: float, offset: float) -> Any:
-    """factor x + offset as a layer: Keras' own, or a piece of Python, which whole models keep as byte code."""
+    """Apply factor x + offset as a Rescaling layer, or as a Lambda, which whole models save as byte code."""
     if way == "rescaling":
         return layers.Rescaling(factor, offset)(tensor)
     return layers.Lambda(anonymous(lambda x: x * factor + offset))(tensor) if way == "lambda" else tensor
@@ -156,13 +156,13 @@ def own_shuffle() -> Any:
 
 
 def anonymous(function: Any) -> Any:
-    """The same function without the path of this file, which Keras would write into the model."""
+    """Remove the path of this file from a function, because Keras would write it into the model."""
     function.__code__ = function.__code__.replace(co_filename="make_files.py")
     return function
 
 
 def generator(form: Form) -> tuple[Any, list[Any]]:
-    """Keras' model, and those of its layers that have weights, in forward order."""
+    """Return Keras' model, and its layers with weights in forward order."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -216,7 +216,7 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
         return layers.ReLU()(x) if wiring == "relu_after_add" else x
 
     def inner(x: Any, function: Callable[[Any], Any], channels: int) -> Any:
-        """The layers that ``function`` applies, as a model within the model."""
+        """Wrap the layers that ``function`` applies in a model within the model."""
         start = layers.Input((*size, channels))
         return tf.keras.Model(start, function(start))(x)
 
@@ -270,7 +270,7 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
     return model, chain.layers
 
 
-# Discriminators: the paper's, with the slope 0.3 behind convolutions, and others; wrongly wired from "pooled" on.
+# Discriminators: the paper's, with slope 0.3 after convolutions, and others; wrong wirings from "pooled" on.
 DISCRIMINATORS = ("", "slope3", "slope3_everywhere", "slopes", "in_options", "pooled", "relu", "first_strides")
 
 
@@ -305,7 +305,7 @@ def discriminator(kind: str, filters: int, dense: int, size: int = 32) -> tuple[
 
 
 def unrelated() -> tuple[Any, list[Any]]:
-    """Two dense layers: nothing of an SRGAN."""
+    """Return two dense layers, which have nothing in common with SRGAN."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -318,7 +318,7 @@ def unrelated() -> tuple[Any, list[Any]]:
 
 
 def fill(layers: list[Any], rng: np.random.Generator) -> None:
-    """Weights that are nowhere trivial and leave the numbers about as large as they are on their way through."""
+    """Set weights that are nowhere trivial and keep the scale of the values through the net."""
     for layer in layers:
         shapes = [tuple(value.shape) for value in layer.get_weights()]
         kind = type(layer).__name__
@@ -336,7 +336,7 @@ def fill(layers: list[Any], rng: np.random.Generator) -> None:
 
 
 def build(name: str) -> tuple[Any, np.ndarray]:
-    """Keras' model of a form with its weights, and an input for it."""
+    """Return Keras' model of a form with its weights, and an input for it."""
     rng = np.random.default_rng(list(name.encode()))
     if name == "mlp":
         model, layers = unrelated()
@@ -357,7 +357,7 @@ def build(name: str) -> tuple[Any, np.ndarray]:
 
 
 def trained(model: Any, x: np.ndarray) -> Any:
-    """One step of Adam, with a rate that moves nothing, for the slots that it leaves in the file."""
+    """Take one step of Adam with a learning rate that changes nothing, so that the file contains Adam's slots."""
     weights = model.get_weights()
     model.compile("adam", "mse")
     model.train_on_batch(x, model.predict(x, verbose=0) * 0.9)
@@ -366,7 +366,7 @@ def trained(model: Any, x: np.ndarray) -> Any:
 
 
 def write(folder: Path, name: str, file: str) -> None:
-    """One file and its .npz; how it is saved is in the end of its name."""
+    """Write one file and its .npz; the ending of its name selects the format."""
     import tensorflow as tf
 
     model, x = build(name)
@@ -390,7 +390,7 @@ def write_all() -> None:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(HERE / f"{share}.zip", "w") as archive:
             for file, name in FILES[share].items():
                 write(Path(folder), name, file)
-            for path in sorted(Path(folder).iterdir()):  # without their times, so the same files are the same bytes
+            for path in sorted(Path(folder).iterdir()):  # without times, so equal files give equal archives
                 archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
         print(f"{share}.zip is written by Keras {version}, TensorFlow {tf.__version__}, NumPy {np.__version__}")
 
@@ -442,9 +442,9 @@ FILES["wirings3"]["idle.keras"] = "idle"
 
 
 def check(file: Path, name: str) -> None:
-    """Print how far Keras' output with the weights of ``file`` is from that with the form's own.
+    """Print the difference between Keras' outputs with the weights of ``file`` and with the form's own weights.
 
-    They go into a model with Keras' own epsilon and with all biases, as tinysrgan's are.
+    The weights are loaded into a model with Keras' default epsilon and with all biases, like tinysrgan's.
     """
     model, x = build(name)
     expected = model.predict(x, verbose=0)
