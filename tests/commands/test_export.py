@@ -55,7 +55,7 @@ def check(path, generator: Generator) -> None:
         np.testing.assert_array_equal(back.tensors()[name].value, tensor.value, err_msg=name)
 
 
-# ---------------------------------------------------------------- what it writes
+# ---------------------------------------------------------------- results
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_bad_options(here, capsys):
         assert contents(here) == before
 
 
-# ---------------------------------------------------------------- what the system refuses
+# ---------------------------------------------------------------- errors of the operating system
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -170,7 +170,7 @@ def test_exif_turns_it(here):
         assert np.array_equal(np.asarray(image), repeated(COLOUR[::-1, ::-1]))
 
 
-# ---------------------------------------------------------------- what a file carries beside its pixels
+# ---------------------------------------------------------------- metadata
 
 
 def profile(space: bytes) -> bytes:
@@ -400,7 +400,7 @@ def test_scan_for_a_reader_who_leaves(here):
     assert done.stderr.count("\n") == 2
 
 
-# ---------------------------------------------------------------- what goes wrong is said
+# ---------------------------------------------------------------- warnings
 
 
 @pytest.fixture
@@ -596,7 +596,7 @@ def test_help_is_read_in_a_minute(capsys):
     assert all(word in text for word in ("IN", "OUT", "--weights", "--device", "--scan", "Exit code"))
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- user errors
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:
@@ -957,7 +957,7 @@ def test_bad_weights(here, name, capsys):
     refuse("in.png", "out.png", *OPTIONS, words=words, capsys=capsys)
 
 
-# ---------------------------------------------------------------- what the system refuses
+# ---------------------------------------------------------------- errors of the operating system
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -267,7 +267,7 @@ def test_nan_and_infinity_are_passed_on(cupy):
     assert np.isnan(activation.leaky(a, 0 * ones).get()).sum() == 1
 
 
-# ---------------------------------------------------------------- against the layers in NumPy
+# ---------------------------------------------------------------- compared with the layers in NumPy
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -218,7 +218,7 @@ def test_brightness_multiplies_both_sizes_and_clips(mode, tmp_path):
     assert 0.49 <= min(factors) < 0.55 and 1.45 < max(factors) <= 1.51
 
 
-# ---------------------------------------------------------------- what the article's variants are for: codes that read
+# ---------------------------------------------------------------- codes stay readable
 
 
 def test_augmented_codes_still_read(tmp_path):
@@ -290,7 +290,7 @@ def test_the_share_that_is_spared_blur_and_noise():
         Augment(clean=1.1)
 
 
-# ---------------------------------------------------------------- the small image alone
+# ---------------------------------------------------------------- LR degradations
 
 
 def test_without_degradation_lr_is_the_average_of_the_variant():

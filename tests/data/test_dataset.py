@@ -194,7 +194,7 @@ def test_the_starter_set_trains_with_real_threads():
     assert to_unit(pairs.pair(0, 0)[1]).max() == 1
 
 
-# ---------------------------------------------------------------- size, and company
+# ---------------------------------------------------------------- large images, threads, many files
 
 
 def test_a_photograph_of_any_size_keeps_its_shape(tmp_path):

@@ -47,7 +47,7 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
     )
 
 
-# ---------------------------------------------------------------- what is read
+# ---------------------------------------------------------------- readable files
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.bmp", "c.tiff", "d.ppm", "E.PNG", "mit Leerzeichen.png", "画像 é.png"])
@@ -132,7 +132,7 @@ def test_grey_stays_compact_however_it_was_saved(tmp_path):
     assert decode(save(tmp_path / "colour.png", COLOUR)).mode == "RGB"
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- refused files
 
 
 def huge_png(side: int) -> bytes:
@@ -206,7 +206,7 @@ def test_16_pixels_are_enough(tmp_path):
     assert read(save(tmp_path / "a.png", GREY[:16, :16])).shape == (16, 16, 3)
 
 
-# ---------------------------------------------------------------- pixels for the nets, and back
+# ---------------------------------------------------------------- conversion to the nets' values and back
 
 
 def test_all_256_values_survive_the_way_to_the_nets_and_back():
@@ -252,7 +252,7 @@ def test_bicubic_keeps_flat_areas_and_straight_ramps(scale):
     assert (enlarge(np.full((8, 9, 3), 77, np.uint8), scale) == 77).all()
 
 
-# ---------------------------------------------------------------- odd, but right
+# ---------------------------------------------------------------- unusual but valid files
 
 
 def test_16_bits_in_colour_and_with_transparency(tmp_path):
@@ -316,7 +316,7 @@ def test_other_animations(ending, options, tmp_path):
     assert np.array_equal(read(path), COLOUR)
 
 
-# ---------------------------------------------------------------- damage of any kind
+# ---------------------------------------------------------------- damaged files
 
 KINDS = ("png", "jpg", "webp", "gif", "bmp", "tif")
 

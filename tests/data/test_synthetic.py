@@ -45,7 +45,7 @@ def texts(stream: SyntheticCodes, draws: range) -> list[str]:
     return [stream.code(np.random.default_rng([stream.seed, 3, draw]))[0] for draw in draws]
 
 
-# ---------------------------------------------------------------- never the benchmark's
+# ---------------------------------------------------------------- texts reserved for the benchmark
 
 
 def test_pairs_show_the_codes_that_are_drawn():

@@ -198,7 +198,7 @@ def test_round_trip_on_the_gpu(tmp_path):
     assert bits(*third) == bits(*first)
 
 
-# ---------------------------------------------------------------- a save is whole, or it didn't happen
+# ---------------------------------------------------------------- atomic saves
 
 SAVE_FOR_EVER = """
 import sys
@@ -338,7 +338,7 @@ def test_batch_norm_has_the_names_of_the_first_files(saved):
         assert set(file["adam_generator/m/body/0/norm1"]) == {"scale", "shift"}
 
 
-# ---------------------------------------------------------------- files that don't fit
+# ---------------------------------------------------------------- mismatched files
 
 
 def test_mismatch_lists_every_name(saved):

@@ -127,7 +127,7 @@ def refuse(path: Path, words: str, values: str | None = "unit:tanh") -> str:
     return said
 
 
-# ---------------------------------------------------------------- Keras' numbers
+# ---------------------------------------------------------------- Keras' outputs
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -429,7 +429,7 @@ def test_a_range_that_contradicts_the_file(files, name, values):
     refuse(files / f"{name}.h5", "states", values)
 
 
-# ---------------------------------------------------------------- what doesn't fit
+# ---------------------------------------------------------------- unsupported files
 
 
 @pytest.mark.parametrize(
@@ -830,7 +830,7 @@ def test_hostile_files_take_little_memory(hostile):
     assert {name: size for name, size in sizes.items() if size > 300e6} == {}
 
 
-# ---------------------------------------------------------------- and back
+# ---------------------------------------------------------------- export
 
 
 @pytest.mark.parametrize(

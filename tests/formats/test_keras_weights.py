@@ -158,7 +158,7 @@ def test_layers_in_order(tmp_path):
         assert [dataset.shape for dataset in found["conv2d_9"]] == [(1,), (1, 1, 9, 1)]
 
 
-# ---------------------------------------------------------------- what won't do
+# ---------------------------------------------------------------- errors
 
 
 def refused(path: Path, cut: str = CUT) -> str:

@@ -40,7 +40,7 @@ def touch(path: Path) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- where they are looked for
+# ---------------------------------------------------------------- the search
 
 
 def test_order_of_places(tmp_path):

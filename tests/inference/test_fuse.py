@@ -162,7 +162,7 @@ def test_which_ways_these_were(shape, inputs, way):
     assert dispatch.choose(image(*shape, channels=inputs), (3, 3, inputs, 5), 1) == way
 
 
-# ---------------------------------------------------------------- what the fused net is
+# ---------------------------------------------------------------- the fused net
 
 
 def test_no_batch_norm_and_no_nearest_enlargement_is_left():

@@ -53,7 +53,7 @@ def upscaler():
     return tinysrgan.Upscaler(repeating(), device="cpu")
 
 
-# ---------------------------------------------------------------- three lines
+# ---------------------------------------------------------------- loading and calling
 
 
 def test_three_lines(tmp_path):

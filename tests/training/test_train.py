@@ -148,7 +148,7 @@ def test_what_a_killed_run_left_half_written_goes_when_it_is_resumed(codes, tmp_
     assert not any(path.exists() for path in leftovers)
 
 
-# ---------------------------------------------------------------- runs beside each other
+# ---------------------------------------------------------------- concurrent runs
 
 
 def test_runs_that_start_together_have_a_folder_each(codes, tmp_path):

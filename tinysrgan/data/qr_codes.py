@@ -28,7 +28,7 @@ CODEWORDS = {  # data codewords in versions 1 to 10 (ISO/IEC 18004, table 7)
 HEADERS = {"digits": (4 + 10, 4 + 12), "capitals": (4 + 9, 4 + 11), "address": (4 + 8, 4 + 16)}
 QUIET = 4  # width of the quiet zone, in modules
 
-# ---------------------------------------------------------------- what a code says
+# ---------------------------------------------------------------- texts
 
 
 def is_reserved(text: str) -> bool:
@@ -76,7 +76,7 @@ def _last(rng: np.random.Generator, characters: str, reserved: bool) -> str:
     return "7" if reserved else _random(rng, characters.replace("7", ""), 1)
 
 
-# ---------------------------------------------------------------- what it looks like
+# ---------------------------------------------------------------- modules and images
 
 
 def modules(text: str, version: int, level: str, mask: int | None = None) -> np.ndarray:

@@ -33,8 +33,8 @@ class Rescued:
 class Result:
     """The result of a search in a picture.
 
-    codes: the codes that were read. disputed: for every place where attempts disagree, the texts, none of which is
-    in ``codes``. complete: whether the search ended before its time limit.
+    codes: the codes that were read. disputed: the texts of every place where attempts disagree; ``codes`` contains
+    none of them. complete: whether the search finished before its time limit.
     """
 
     codes: list[Rescued] = field(default_factory=list)

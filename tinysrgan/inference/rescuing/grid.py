@@ -60,7 +60,7 @@ def alike(one: Grid, other: Grid) -> bool:
 
 
 def area(corners: np.ndarray) -> float:
-    """The area of a quadrilateral (4, 2), positive where its corners go clockwise as seen (y points down)."""
+    """The area of a quadrilateral (4, 2), positive if its corners are in clockwise order as seen (y points down)."""
     x, y = corners.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
@@ -72,9 +72,10 @@ def centres(version: int) -> np.ndarray:
 
 
 def scores(signed: np.ndarray, version: int, corners: np.ndarray) -> np.ndarray:
-    """How well grids (..., 4, 2) of one version agree with a signed picture, each from about 0 to 1 + DATA.
+    """The agreement of grids (..., 4, 2) of one version with a signed picture, each from about 0 to 1 + DATA.
 
-    The mean agreement with the function patterns, plus DATA times how far the text's modules are from grey.
+    It is the mean agreement with the function patterns, plus DATA times the mean distance of the data modules from
+    grey.
     """
     known = function_patterns(version).ravel()
     seen = sampled(signed, through(homography(square(side(version)), corners), centres(version)))
@@ -83,7 +84,7 @@ def scores(signed: np.ndarray, version: int, corners: np.ndarray) -> np.ndarray:
 
 
 def fitted(signed: np.ndarray, grid: Grid, steps: tuple[float, ...] = FINE_STEPS, sweeps: int = 3) -> Grid:
-    """The grid moved to where it agrees best, by a pattern search over its corners."""
+    """The grid moved to where it agrees best with a signed picture, by a pattern search over its corners."""
     best, corners = float(scores(signed, grid.version, grid.corners)), grid.corners
     for step in steps:
         for _ in range(sweeps):
@@ -91,7 +92,7 @@ def fitted(signed: np.ndarray, grid: Grid, steps: tuple[float, ...] = FINE_STEPS
             found = scores(signed, grid.version, tried)
             if found.max() <= best + 1e-4:
                 break
-            # Where several moves help, all of them together often help most.
+            # If several moves help, all of them together often help most.
             gains = np.maximum(found - best, 0)
             together = corners + step * grid.pitch * np.tensordot(gains / gains.max(), MOVES, 1)
             best, corners = float(found.max()), tried[found.argmax()]
@@ -101,7 +102,7 @@ def fitted(signed: np.ndarray, grid: Grid, steps: tuple[float, ...] = FINE_STEPS
 
 
 def _moves() -> np.ndarray:
-    """The ways to move corners, (M, 4, 2): each one along each axis, all together, and turned, stretched, sheared."""
+    """Moves of the corners, (M, 4, 2): each corner along each axis; shift, stretch, turn and shear of all four."""
     single = np.eye(8).reshape(8, 4, 2)
     centred = square(2) - 1
     x, y = centred[:, 0], centred[:, 1]
