@@ -14,7 +14,7 @@ import numpy as np
 
 from tinysrgan.inference.rescuing.contrast import box_mean
 
-PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels per module; the last is more than twice the first
+PITCHES = (1.4, 1.65, 1.95, 2.3, 2.8, 3.4, 4.2)  # pixels per module; the last is three times the first
 ANGLES = (0, 22.5, 45, 67.5)  # degrees; the pattern repeats after a quarter turn
 RADIUS = 4.4  # radius, in modules, of the filters: the pattern and its surroundings
 BLUR = 0.45  # standard deviation, in pixels, of the blur in the filters

@@ -34,7 +34,7 @@ from tinysrgan.ops.parallel import parallel_map, single_threaded_blas
 
 SMALL = 300_000  # largest picture, in pixels, that is sharpened and upscaled as a whole
 LARGEST = 4_000_000  # largest sharpened picture, in pixels, because the reader is slow
-CHEAP = 9  # number of sharpened variants; the others add nothing to the later steps
+CHEAP = 9  # number of sharpened variants; the later steps read what the others would
 ENLARGED = 2  # factor of enlargement for the finders' filters
 LIKELY = 0.45  # minimum score of a grid if other codes were read
 POSSIBLE = 0.38  # minimum score of any grid
