@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tinysrgan.core.cli import KERAS_HELP, VALUE_RANGE_HELP, check_target, command, command_line, identities, say
 from tinysrgan.core.errors import UserError
-from tinysrgan.formats.keras.nets import save_keras_generator
+from tinysrgan.formats.keras.saving import save_keras_generator
 from tinysrgan.inference.upscaler import read_generator
 
 # The value ranges in words.

@@ -23,9 +23,9 @@ from tinysrgan.formats.keras.nets import (
     UnknownWiring,
     load_keras_discriminator,
     load_keras_generator,
-    save_keras_generator,
 )
-from tinysrgan.layers import BatchNorm, LeakyReLU
+from tinysrgan.formats.keras.saving import save_keras_archive, save_keras_generator
+from tinysrgan.layers import BatchNorm, LeakyReLU, PReLU
 from tinysrgan.models import Generator
 
 pytestmark = pytest.mark.filterwarnings("ignore::tinysrgan.formats.keras.nets.UnknownWiring")
@@ -35,7 +35,7 @@ NAMES = [
     f"{archive.stem}/{name.removesuffix('.h5')}"
     for archive in sorted(KERAS.glob("*.zip"))
     for name in zipfile.ZipFile(archive).namelist()
-    if name.endswith(".h5")
+    if name.endswith((".h5", ".keras"))
 ]
 RANGES = {"signed": (-1, 1), "unit": (0, 1), "bytes": (0, 255)}
 
@@ -56,6 +56,11 @@ FORMS = {
     "operators": ("signed:tanh", "bytes", "bytes"),
     "parts": ("signed:tanh", "signed", "signed"),
     "sequential": (None, "bytes", "bytes"),
+    # other activations, no batch norms
+    "mixed": ("signed:tanh", "signed", "signed"),
+    "relu_everywhere": ("signed", "signed", "signed"),
+    "no_norm": ("signed", "signed", "signed"),
+    "edsr": ("unit", "unit", "unit"),
 }
 
 # Whole models with another wiring: the reason, and the layer that the message names.
@@ -83,7 +88,11 @@ WRONG = {
 
 def form(name: str) -> str:
     """Return the form of a file: keras3/paper.weights -> paper."""
-    return re.sub("[._](weights|model|trained)$", "", name.split("/")[1])
+    return re.sub("[._](weights|model|trained|keras)$", "", name.split("/")[1])
+
+
+def path_of(files: Path, name: str) -> Path:
+    return files / (name if name.endswith(".keras") else f"{name}.h5")
 
 
 GENERATORS = [name for name in NAMES if form(name) in FORMS and name != "keras3/nested.weights"]
@@ -105,15 +114,15 @@ def convert(values: np.ndarray, source: str, target: str) -> np.ndarray:
 
 
 def error(generator: Generator, answers: Path, range_in: str, range_out: str) -> float:
-    """Return the largest difference from Keras' output, relative to its range."""
+    """Return the largest difference from Keras' output, relative to the range of values, or its own if larger."""
     keras = np.load(answers)
     y = generator.forward(convert(keras["x"], range_in, "signed"))
     low, high = RANGES[range_out]
-    return float(np.abs(convert(y, "signed", range_out) - keras["y"]).max()) / (high - low)
+    return float(np.abs(convert(y, "signed", range_out) - keras["y"]).max()) / max(high - low, np.ptp(keras["y"]))
 
 
 def load(files: Path, name: str) -> Generator:
-    return load_keras_generator(files / f"{name}.h5", FORMS[form(name)][0])
+    return load_keras_generator(path_of(files, name), FORMS[form(name)][0])
 
 
 def refuse(path: Path, words: str, values: str | None = "unit:tanh") -> str:
@@ -136,13 +145,13 @@ def test_keras_own_output(files, name):
     generator = load(files, name)
     assert not any(layer.training for layer in generator.layers())
     assert all(tensor.value.dtype == np.float32 for tensor in generator.tensors().values())
-    assert error(generator, files / f"{name}.npz", range_in, range_out) < 1e-5
+    assert error(generator, files / f"{name.removesuffix('.keras')}.npz", range_in, range_out) < 1e-5
 
 
 def test_every_form_of_keras_files_is_there():
     assert {form(name) for name in GENERATORS} == FORMS.keys()
     assert {form(name) for name in NAMES} >= WRONG.keys()
-    assert len(GENERATORS) == 30 and len(DISCRIMINATORS) == 8
+    assert len(GENERATORS) == 43 and len(DISCRIMINATORS) == 8
 
 
 @pytest.mark.parametrize(
@@ -151,6 +160,8 @@ def test_every_form_of_keras_files_is_there():
         ("keras2/article_weights", dict(blocks=2, filters=4, scale=4, upscale="nearest", output="linear")),
         ("keras3/paper.weights", dict(blocks=3, filters=3, scale=4, upscale="shuffle", output="linear")),
         ("keras3.0/nobias_model", dict(blocks=1, filters=2, scale=2, upscale="shuffle", output="tanh")),
+        ("archives3/edsr.keras", dict(blocks=3, filters=4, scale=4, upscale="shuffle", norm=False)),
+        ("archives3/mixed.keras", dict(blocks=2, filters=3, scale=2, upscale="nearest", output="tanh", norm=True)),
         ("keras3/sigmoid_model", dict(blocks=1, filters=16, scale=2, upscale="shuffle", output="sigmoid")),
     ],
 )
@@ -205,6 +216,87 @@ def test_a_discriminators_slope_is_an_option_where_the_file_does_not_tell(files)
     path = files / "keras2/discriminator_weights.h5"
     assert load_keras_discriminator(path, slope=0.3).config["slope"] == 0.3
     assert load_keras_discriminator(files / "keras3/discriminator_slope3_model.h5", 0.1).config["slope"] == 0.3
+
+
+def test_constant_slopes(files):
+    """PReLUs by the graph: ReLU's 0, LeakyReLU's 0.2, and 1 where there is no activation."""
+    slopes = {
+        form: [float(layer.slope.value[0]) for layer in load(files, name).layers() if isinstance(layer, PReLU)]
+        for form, name in (("mixed", "archives3/mixed_model"), ("edsr", "archives3/edsr.keras"))
+    }
+    assert slopes["mixed"][0] == 0 and slopes["mixed"][3] == np.float32(0.2)
+    assert not {0.0, 1.0} & {*slopes["mixed"][1:3]}  # those in the blocks have weights
+    assert slopes["edsr"] == [1, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("option, value", [("max_value", 6.0), ("threshold", 0.5)])
+def test_a_relu_with_limits_is_refused(files, tmp_path, option, value):
+    path = changed(
+        files,
+        tmp_path,
+        "archives3/relu_everywhere_model",
+        "ReLU",
+        1,
+        lambda layer: layer["config"].update({option: value}),
+    )
+    assert "('ReLU') instead of PReLU" in refuse(path, "is not wired", "signed")
+
+
+def test_a_net_with_batch_norms_needs_all_its_activations(files, tmp_path):
+    """Only of nets like EDSR they may be absent."""
+    path = changed(
+        files,
+        tmp_path,
+        "archives3/relu_everywhere_model",
+        "Activation",
+        0,
+        lambda layer: layer["config"].update(activation="linear"),
+    )
+    assert "instead of PReLU" in refuse(path, "is not wired", "signed")
+
+
+# ---------------------------------------------------------------- .keras archives
+
+
+def packed(path: Path, **contents: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name.replace("_", ".", 1) if name == "config_json" else "model.weights.h5", content)
+    return path
+
+
+def test_damaged_archives(files, tmp_path):
+    whole = (files / "archives3/paper.keras").read_bytes()
+    with zipfile.ZipFile(files / "archives3/paper.keras") as archive:
+        config, weights = archive.read("config.json"), archive.read("model.weights.h5")
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 255
+    path = tmp_path / "x.keras"
+    for content in (whole[:-40], whole[: len(whole) // 2], bytes(broken)):
+        path.write_bytes(content)
+        refuse(path, "", "signed")
+    refuse(packed(path, config_json=config, weights=weights[:5000]), "damaged", "signed")
+    refuse(packed(path, config_json=b"{", weights=weights), "damaged", "signed")
+    refuse(packed(path, config_json=b"\xff", weights=weights), "damaged", "signed")
+    refuse(packed(path, config_json=b"[" * 10**8, weights=weights), "unpacks to 100,", "signed")
+    with pytest.raises(UserError, match=r"x\.keras"):
+        load_keras_discriminator(path)
+
+
+def test_an_archive_of_models_within_a_model_is_read_by_its_layers_names(files, tmp_path):
+    """Without the names there is no order, which is an error as in .weights.h5."""
+    with zipfile.ZipFile(files / "archives3/nested.keras") as archive:
+        archive.extractall(tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5", "r+") as file:
+        groups: list[h5py.HLObject] = []
+        file.visititems(lambda name, item: groups.append(item))
+        for group in groups:
+            group.attrs.pop("name", None)
+    contents = {
+        "config_json": (tmp_path / "config.json").read_bytes(),
+        "weights": (tmp_path / "model.weights.h5").read_bytes(),
+    }
+    refuse(packed(tmp_path / "x.keras", **contents), "models within a model", None)
 
 
 # ---------------------------------------------------------------- wiring
@@ -391,7 +483,7 @@ def test_keras_1_whole_models_of_another_wiring(files, tmp_path, kind, option, v
 
 @pytest.mark.parametrize("name", [name for name in GENERATORS if FORMS[form(name)][0]])
 def test_a_range_that_is_not_stated_is_asked_for(files, name):
-    said = refuse(files / f"{name}.h5", "--value-range", values=None)
+    said = refuse(path_of(files, name), "--value-range", values=None)
     assert all(word in said for word in ("signed", "unit", "bytes", "tanh", "sigmoid"))
 
 
@@ -453,7 +545,7 @@ def test_misfits(files, name, words):
 @pytest.mark.parametrize("name", [name for name in NAMES if not re.search("discriminator|nested.w", name)])
 def test_what_is_no_discriminator(files, name):
     with pytest.raises(UserError, match="no discriminator"):
-        load_keras_discriminator(files / f"{name}.h5")
+        load_keras_discriminator(path_of(files, name))
 
 
 def names(item: h5py.HLObject, attribute: str) -> list[str]:
@@ -840,15 +932,17 @@ def test_hostile_files_take_little_memory(hostile):
         {"blocks": 1, "filters": 3, "scale": 2, "output": "tanh", "value_range": "unit:signed"},
         {"blocks": 1, "filters": 4, "scale": 8, "upscale": "nearest", "value_range": "bytes:bytes"},
         {"blocks": 3, "filters": 2, "output": "sigmoid", "value_range": "signed:unit"},
+        {"blocks": 2, "filters": 3, "norm": False},
     ],
 )
 def test_exports_come_back_bit_for_bit(tmp_path, config):
     generator = filled(Generator(**config, seed=1))
-    save_keras_generator(tmp_path / "x.h5", generator)
-    back = load_keras_generator(tmp_path / "x.h5")
-    assert back.config == generator.config
-    for path, tensor in generator.tensors().items():
-        np.testing.assert_array_equal(back.tensors()[path].value, tensor.value, err_msg=path)
+    for save, name in ((save_keras_generator, "x.h5"), (save_keras_archive, "x.keras")):
+        save(tmp_path / name, generator)
+        back = load_keras_generator(tmp_path / name)
+        assert back.config == generator.config
+        for path, tensor in generator.tensors().items():
+            np.testing.assert_array_equal(back.tensors()[path].value, tensor.value, err_msg=path)
 
 
 def filled(generator: Generator) -> Generator:

@@ -60,7 +60,7 @@ def test_parameter_count_of_the_articles_generator():
 
 def test_generator_defaults_are_the_papers():
     config = {"blocks": 16, "filters": 64, "scale": 4, "upscale": "shuffle", "output": "linear"}
-    assert Generator().config == config | {"value_range": "signed:signed", "grey": False}
+    assert Generator().config == config | {"value_range": "signed:signed", "grey": False, "norm": True}
 
 
 @pytest.mark.parametrize("inside", RANGES)

@@ -45,9 +45,10 @@ GENERATOR_CONFIG: dict[str, Any] = {
     "output": tuple(OUTPUTS),
     "value_range": VALUE_RANGES,
     "grey": (False, True),
+    "norm": (False, True),
 }
 # The values of entries that older files lack.
-EARLIER = {"value_range": "signed:signed", "grey": False}
+EARLIER = {"value_range": "signed:signed", "grey": False, "norm": True}
 
 
 class CheckpointError(UserError):

@@ -20,8 +20,11 @@ DEEPEST = 20  # levels of nested groups; Keras uses about six
 
 
 @contextmanager
-def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
-    """Open an HDF5 file; any fault of it, here or in the ``with`` block, is raised as one ``error``."""
+def reading(path: Path, error: type[UserError], shown: Path | None = None) -> Iterator[h5py.File]:
+    """Open an HDF5 file; any fault of it, here or in the ``with`` block, is raised as one ``error``.
+
+    ``shown``: the file that errors name instead.
+    """
     try:
         if not path.is_dir() and not path.is_file():
             raise error(f"There is no file {path}.")
@@ -32,7 +35,7 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
         if not h5py.is_hdf5(path):
             raise error(not_hdf5(path))
         if any(size is None for size in heaps(path)):
-            raise error(f"{path} is damaged: a heap of its texts has no end.")
+            raise error(f"{shown or path} is damaged: a heap of its texts has no end.")
     except OSError as failure:
         raise error(f"{path} can't be read: {failure.strerror}.") from failure
     try:
@@ -42,7 +45,7 @@ def reading(path: Path, error: type[UserError]) -> Iterator[h5py.File]:
         raise
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as failure:
         reason = str(failure).split("\n")[0][:200]
-        raise error(f"{path} is damaged or cut short ({reason}).") from failure
+        raise error(f"{shown or path} is damaged or cut short ({reason}).") from failure
 
 
 def objects(file: h5py.File) -> dict[str, Any]:

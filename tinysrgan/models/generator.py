@@ -36,7 +36,8 @@ class Generator(Sequential):
 
     ``value_range``: the ranges of the first convolution's input and the last one's output, "signed:signed" for [-1, 1]
     at both ends. Imported nets may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); a Rescale
-    layer then converts. Raises ValueError for an option that is none of these.
+    layer then converts. ``norm``: whether there are batch-norms; imported nets may have none. Raises ValueError for an
+    option that is none of these.
 
     ``grey``: whether it was trained on grey images alone. The layers are the same; ``Upscaler`` then feeds it luma.
     """
@@ -50,6 +51,7 @@ class Generator(Sequential):
         output: str = "linear",
         value_range: str = "signed:signed",
         grey: bool = False,
+        norm: bool = True,
         seed: int | None = None,
     ):
         if scale not in (2, 4, 8):
@@ -68,6 +70,7 @@ class Generator(Sequential):
             output=output,
             value_range=value_range,
             grey=grey,
+            norm=norm,
         )
         self.scale = scale
         rng = np.random.default_rng(seed)
@@ -87,9 +90,9 @@ class Generator(Sequential):
             **({"rescale_in": rescale("signed", range_in)} if range_in != "signed" else {}),
             head=Sequential(conv=Conv2D(3, filters, 9, rng=rng), prelu=PReLU(filters)),
             body=Residual(
-                *[residual_block(filters, rng) for _ in range(blocks)],
+                *[residual_block(filters, norm, rng) for _ in range(blocks)],
                 conv=Conv2D(filters, filters, 3, rng=rng),
-                norm=BatchNorm(filters),
+                **({"norm": BatchNorm(filters)} if norm else {}),
             ),
             upscale=Sequential(*upscales),
             tail=Conv2D(filters if upscale == "shuffle" else wide, 3, 9, rng=rng),
@@ -105,14 +108,14 @@ def rescale(source: str, target: str) -> Rescale:
     return Rescale(factor, new_low - low * factor)
 
 
-def residual_block(filters: int, rng: np.random.Generator) -> Layer:
-    """x + norm(conv(prelu(norm(conv(x)))))."""
+def residual_block(filters: int, norm: bool, rng: np.random.Generator) -> Layer:
+    """x + norm(conv(prelu(norm(conv(x))))), or without ``norm`` x + conv(prelu(conv(x)))."""
     return Residual(
         conv1=Conv2D(filters, filters, 3, rng=rng),
-        norm1=BatchNorm(filters),
+        **({"norm1": BatchNorm(filters)} if norm else {}),
         prelu=PReLU(filters),
         conv2=Conv2D(filters, filters, 3, rng=rng),
-        norm2=BatchNorm(filters),
+        **({"norm2": BatchNorm(filters)} if norm else {}),
     )
 
 

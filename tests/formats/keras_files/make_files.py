@@ -32,7 +32,9 @@ class Form:
     convolutions, whose inputs are then in [0, 1] and outputs in [-1, 1]. ``output``: "linear", "tanh" or "sigmoid",
     in the last convolution or (``own_layer``) after it. ``names``: "automatic" or "odd". ``bias``: in the
     convolutions before a batch norm. ``nested``: the net is one layer of an outer model, which rescales from and to
-    0..255. ``wiring``: a difference from SRGAN's wiring, see WRONG and SAME.
+    0..255. ``wiring``: a difference from SRGAN's wiring, see WRONG and SAME. ``activations``: "prelu" everywhere,
+    "relu", "mixed" (PReLU, ReLU in a convolution, LeakyReLU after the upsampling) or "edsr" (ReLU in the blocks, none
+    elsewhere). ``norm``: whether there are batch norms. ``ends``: the kernel size of the first and last convolution.
     """
 
     blocks: int = 1
@@ -50,6 +52,9 @@ class Form:
     nested: bool = False
     misfit: str = ""
     wiring: str = ""
+    activations: str = "prelu"
+    norm: bool = True
+    ends: int = 9
 
 
 # Wirings that have the same arrays as SRGAN's generator but compute something else.
@@ -103,6 +108,10 @@ FORMS = WIRINGS | {
     "nested": Form(range_in="bytes", output="tanh", nested=True),
     "unit": Form(range_in="unit"),
     "sigmoid": Form(filters=16, range_in="unit", output="sigmoid"),
+    "mixed": Form(blocks=2, filters=3, upscale="nearest", output="tanh", activations="mixed"),
+    "relu_everywhere": Form(blocks=2, filters=3, activations="relu"),
+    "no_norm": Form(blocks=2, filters=3, scale=4, norm=False),
+    "edsr": Form(blocks=3, filters=4, scale=4, range_in="unit", norm=False, activations="edsr", ends=3),
     "misfit_prelu": Form(misfit="prelu"),
     "misfit_block": Form(misfit="block"),
     "misfit_kernel": Form(misfit="kernel"),
@@ -174,9 +183,15 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
         return chain(layers.Conv2D, x, outputs, size, padding=padding, **options)
 
     def norm(x: Any) -> Any:
-        return chain(layers.BatchNormalization, x, momentum=0.5, epsilon=form.epsilon)
+        return x if not form.norm else chain(layers.BatchNormalization, x, momentum=0.5, epsilon=form.epsilon)
 
-    def prelu(x: Any, **options: Any) -> Any:
+    def prelu(x: Any, place: str = "block", **options: Any) -> Any:
+        if form.activations == "relu" or (form.activations, place) == ("edsr", "block"):
+            return layers.ReLU()(x) if place == "block" else layers.Activation("relu")(x)
+        if form.activations == "edsr":
+            return x
+        if (form.activations, place) == ("mixed", "upscale"):
+            return layers.LeakyReLU(0.2)(x)
         return chain(layers.PReLU, x, **({"shared_axes": [1, 2]} | options))
 
     def double(x: Any) -> Any:
@@ -225,8 +240,9 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
     x = scaled(layers, image, form.first, 1 / 255, 0.0)
     if wiring == "operators":
         x = x / 127.5 - 1
-    x = first = conv(x, form.filters, 9)
-    x = trunk = prelu(x, **({"shared_axes": None} if form.misfit == "prelu" else {}))
+    relu = {"activation": "relu"} if form.activations == "mixed" else {}
+    x = first = conv(x, form.filters, form.ends, **relu)
+    x = trunk = x if relu else prelu(x, "head", **({"shared_axes": None} if form.misfit == "prelu" else {}))
     for _ in range(form.blocks):
         x = inner(x, block, form.filters) if wiring == "parts" else block(x)
     x = norm(conv(x, form.filters, use_bias=form.bias))
@@ -242,12 +258,12 @@ def generator(form: Form) -> tuple[Any, list[Any]]:
             x = prelu(conv(double(x), wide))
         else:
             x = conv(x, wide, **({"activation": "relu"} if wiring == "relu" else {}))
-            x = prelu(double(x))
+            x = prelu(double(x), "upscale")
     own_activation = form.own_layer or wiring == "idle"
     x = conv(
         x,
         3,
-        9,
+        form.ends,
         activation="linear" if own_activation else form.output,
         padding="valid" if wiring == "valid" else "same",
     )
@@ -386,7 +402,8 @@ def write_all() -> None:
 
     version = keras.__version__
     own = next(share for share in FILES if version.startswith(share.removeprefix("keras")))
-    for share in [share for share in FILES if share in (own, f"wirings{own.removeprefix('keras')}")]:
+    wanted = (own, *(f"{kind}{own.removeprefix('keras')}" for kind in ("wirings", "archives")))
+    for share in [share for share in FILES if share in wanted]:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(HERE / f"{share}.zip", "w") as archive:
             for file, name in FILES[share].items():
                 write(Path(folder), name, file)
@@ -432,6 +449,14 @@ FILES = {
         "misfit_kernel.weights.h5": "misfit_kernel",
         "mlp_model.h5": "mlp",
     },
+    "archives3": {
+        "mixed_model.h5": "mixed",
+        "relu_everywhere_model.h5": "relu_everywhere",
+        "no_norm_model.h5": "no_norm",
+        "no_norm.weights.h5": "no_norm",
+        "edsr_model.h5": "edsr",
+    }
+    | {f"{name}.keras": name for name in ("article", "krasserm", "paper", "nested", "parts", "mixed", "edsr")},
 }
 DISCRIMINATOR_WIRINGS = [f"discriminator_{kind}" for kind in DISCRIMINATORS[2:]]
 FILES["wirings3"] = {f"{name}_model.h5": name for name in [*WIRINGS, *DISCRIMINATOR_WIRINGS]}

@@ -2,21 +2,23 @@
 
     layer_names, weight_names      attributes of Keras 1 to 3 (.h5) that give the order, layer by layer
     model_weights                  a whole model: the same in a group
-    layers/conv2d_7/vars/0         Keras 3 (.weights.h5): layers are numbered among those of their class
+    layers/conv2d_7/vars/0         Keras 3 (.weights.h5, .keras): layers are numbered among those of their class, and
+                                   the attribute "name" of vars has the layer's name in the model
 
 The last has no order between classes. So layers are sorted by kind, and a net is rebuilt from the order within each
-kind. Names are ignored, and nothing in the file is executed.
+kind. Names count only where a graph gives their order, and nothing in the file is executed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import h5py
 
 from tinysrgan.formats.hdf5 import largest_heap, objects, texts
-from tinysrgan.formats.keras.weights import WeightsError, keras_layers
+from tinysrgan.formats.keras.weights import keras_layers
 
 # A layer's kind by the ranks of its arrays.
 KINDS = {
@@ -40,10 +42,13 @@ class Weights(NamedTuple):
         return f"{self.name!r} {', '.join(str(array.shape) for array in self.arrays)}"
 
 
-def layers_by_kind(file: h5py.File) -> dict[str, list[Weights]]:
-    """The layers with weights, by kind, each kind in forward order. Raises ValueError for names of missing layers."""
+def layers_by_kind(file: h5py.File, order: Sequence[str] = ()) -> dict[str, list[Weights]]:
+    """The layers with weights, by kind, each kind in forward order. ``order``: the layers' names in forward order.
+
+    Raises ValueError for names of missing layers.
+    """
     found: dict[str, list[Weights]] = {}
-    for weights in _named_layers(file) or _numbered_layers(file):
+    for weights in _named_layers(file) or _ordered_layers(file, order) or _numbered_layers(file):
         ranks = tuple(array.ndim for array in weights.arrays)
         found.setdefault(KINDS.get(ranks, OTHER), []).append(weights)
     return found
@@ -69,12 +74,20 @@ def _named_layers(file: h5py.File) -> list[Weights]:
     return list(layers.values())
 
 
+def _ordered_layers(file: h5py.File, order: Sequence[str]) -> list[Weights]:
+    """Keras 3's layers in the order of their names; empty unless all have one that is in ``order``, once."""
+    named = keras_layers(file)
+    if len({*order}) < len(order) or not named.keys() <= {*order}:
+        return []
+    return [Weights(name, named[name]) for name in order if name in named]
+
+
 def _numbered_layers(file: h5py.File) -> list[Weights]:
-    """Keras 3's layers, sorted by class and number. Raises WeightsError for models within models."""
+    """Keras 3's layers, sorted by class and number. Raises ValueError for models within models."""
     layers = [Weights(name, arrays) for name, arrays in keras_layers(file).items()]
     if any(array.name.count("/vars/") and array.name.count("/") > 4 for layer in layers for array in layer.arrays):
-        raise WeightsError(
-            f"{file.filename} holds models within a model, which have no order in a .weights.h5 file: have Keras "
-            "save it as a whole model, .h5."
+        raise ValueError(
+            "it holds models within a model, which have no order in a .weights.h5 file: have Keras save it as a whole "
+            "model, .h5"
         )
     return layers

@@ -1,4 +1,4 @@
-"""The graph of a whole Keras model, read from the JSON in its ``model_config``; nothing in it is executed.
+"""The graph of a whole Keras model, read from its JSON (``model_files``); nothing in it is executed.
 
     Keras 1 and 2   "inbound_nodes": [[["conv2d_3", 0, 0, {}]]]       for each call: layer, number of its call, output
     Keras 3         "inbound_nodes": [{"args": [{... "keras_history": ["conv2d_3", 0, 0] ...}], "kwargs": {}}]
@@ -15,15 +15,12 @@ import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import cycle
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-
-from tinysrgan.formats.hdf5 import attribute
 from tinysrgan.formats.keras.weights import WeightsError
 
 IMAGE = -1  # the net's input, among the inputs of a step
-LARGEST_CONFIG = 4_000_000  # characters; a net of 16 blocks has about 100,000
 
 SHUFFLE = "pixel shuffle"  # Keras has no such layer, so users write their own
 OWN_SHUFFLE = re.compile("shuffle|subpixel|depth_?to_?space", re.IGNORECASE)
@@ -55,34 +52,26 @@ class Step(NamedTuple):
         return self.layer
 
 
-def is_whole_model(file: h5py.File) -> bool:
-    """Whether the file holds a whole model, with its graph, rather than weights alone."""
-    return "model_config" in file.attrs
-
-
-def steps(file: h5py.File) -> list[Step]:
-    """The steps of a whole model; empty for a file of weights alone.
+def steps(text: str | None, path: Path) -> list[Step]:
+    """The steps of a whole model, given as JSON; empty for None, a file of weights alone.
 
     Raises WeightsError for a graph that can't be an SRGAN's, and LookupError, TypeError, ValueError or RecursionError
     for JSON that describes no model.
     """
-    if not is_whole_model(file):
+    if text is None:
         return []
-    text = attribute(file, "model_config")
-    if len(text) > LARGEST_CONFIG:
-        raise ValueError(f"its model_config has {len(text):,} characters")
-    reader = _Reader(file.filename)
+    reader = _Reader(path)
     outputs = reader.model(json.loads(text), [IMAGE])
     if outputs != [len(reader.steps) - 1]:
         raise WeightsError(
-            f"{file.filename} holds a model of {len(outputs)} outputs, or with layers that lead to none: save the "
-            "model that has only the generator's output."
+            f"{path} holds a model of {len(outputs)} outputs, or with layers that lead to none: save the model that "
+            "has only the generator's output."
         )
     return reader.steps
 
 
 class _Reader:
-    def __init__(self, path: str):
+    def __init__(self, path: Path):
         self.path = path
         self.steps: list[Step] = []
 

@@ -7,7 +7,6 @@ the same arrays as SRGAN's and gives different images.
 from __future__ import annotations
 
 import math
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from tinysrgan.layers import (
     LeakyReLU,
     PixelShuffle,
     PReLU,
+    Rescale,
     Residual,
     Sequential,
     Sigmoid,
@@ -75,28 +75,57 @@ def parts(steps: list[Step]) -> Parts:
     return Parts(moved[:start], moved[start:end], moved[end:])
 
 
-def check(steps: list[Step], net: Sequential, path: Path) -> None:
+def check(steps: list[Step], net: Sequential, path: Path) -> list[float | None]:
     """Raise WeightsError at the first step that differs from ``net``'s in its layer, inputs or options.
 
-    Neither ``steps`` nor ``net`` have rescalings at their ends.
+    In a generator, ReLU, LeakyReLU and, if it has no batch-norms, no layer at all may stand for a PReLU. Returns what
+    each PReLU, in forward order, has for a slope: a constant (1 for no layer), or None for weights. Neither ``steps``
+    nor ``net`` have rescalings at their ends.
     """
     form = f"SRGAN's {type(net).__name__.lower()}"
-    expected: list[Ours] = []
-    _lay_out(net, IMAGE, expected)
-    before = "the input"
-    for ours, step in zip_longest(expected, steps):
-        if ours is None or step is None or not _same_kind(ours, step):
-            wanted = KERAS_KINDS[type(ours[0])] if ours else "the end"
+    expected = lay_out(net)
+    optional = not any(isinstance(layer, BatchNorm) for layer, _ in expected)
+    found: list[float | None] = []
+    places = {IMAGE: IMAGE}  # the step for each layer of ours
+    before, at = "the input", 0
+    for i, (layer, inputs) in enumerate(expected):
+        step = steps[at] if at < len(steps) else None
+        slope = constant_slope(step) if step and isinstance(layer, PReLU) else None
+        if optional and isinstance(layer, PReLU) and slope is None and (step is None or step.kind != "PReLU"):
+            found.append(1.0)
+            places[i] = places[inputs[0]]
+            continue
+        if step is None or (slope is None and not _same_kind(layer, step)):
+            wanted = KERAS_KINDS[type(layer)]
             raise WeightsError(
                 f"{path} is not wired as {form}: after {before} comes {step or 'the end'} instead of {wanted}; "
                 f"{WAY_OUT}"
             )
-        layer, inputs = ours
-        if sorted(step.inputs) != sorted(inputs):
-            taken, wanted = (" and ".join(_name(i, steps) for i in sorted(both)) for both in (step.inputs, inputs))
+        if isinstance(layer, PReLU):
+            found.append(slope)
+        sources = sorted(places[source] for source in inputs)
+        if sorted(step.inputs) != sources:
+            taken, wanted = (" and ".join(_name(i, steps) for i in both) for both in (sorted(step.inputs), sources))
             raise WeightsError(f"{path} is not wired as {form}: {step} takes {taken} instead of {wanted}; {WAY_OUT}")
         _check_options(step, layer, path)
-        before = str(step)
+        before, places[i], at = str(step), at, at + 1
+    if at < len(steps):
+        raise WeightsError(
+            f"{path} is not wired as {form}: after {before} comes {steps[at]} instead of the end; {WAY_OUT}"
+        )
+    return found
+
+
+def constant_slope(step: Step) -> float | None:
+    """The slope of a ReLU or LeakyReLU; None for any other layer, and for a ReLU with a limit or threshold."""
+    options = step.options
+    if step.kind == "LeakyReLU":
+        return slopes([step])[0]
+    if step.kind == "relu":
+        return 0.0
+    if step.kind == "ReLU" and options.get("max_value") is None and not options.get("threshold"):
+        return float(options.get("negative_slope") or 0)
+    return None
 
 
 def epsilons(steps: list[Step]) -> list[float]:
@@ -113,9 +142,18 @@ def slopes(steps: list[Step]) -> list[float]:
 Ours = tuple[Layer, tuple[int, ...]]  # a layer and the indices of the steps whose outputs it takes
 
 
+def lay_out(net: Layer) -> list[Ours]:
+    """The steps of a net, without rescalings at its ends."""
+    found: list[Ours] = []
+    _lay_out(net, IMAGE, found)
+    return found
+
+
 def _lay_out(layer: Layer, source: int, found: list[Ours]) -> int:
     """Append the steps of a layer whose input is step ``source``; return the last index. A Residual ends in an Add."""
     inputs: tuple[int, ...] = (source,)
+    if isinstance(layer, Rescale):
+        return source
     if isinstance(layer, Sequential):
         for child in layer.chain.values():
             source = _lay_out(child, source, found)
@@ -126,8 +164,8 @@ def _lay_out(layer: Layer, source: int, found: list[Ours]) -> int:
     return len(found) - 1
 
 
-def _same_kind(ours: Ours, step: Step) -> bool:
-    kind = KERAS_KINDS[type(ours[0])]
+def _same_kind(layer: Layer, step: Step) -> bool:
+    kind = KERAS_KINDS[type(layer)]
     return step.kind == kind or (kind == SHUFFLE and step.kind == CODE)
 
 
