@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 
 from tinysrgan.core.device import array_module, to_device
@@ -88,10 +87,7 @@ def test_a_cupy_that_is_installed_but_cannot_be_loaded_is_not_called_missing(tmp
     assert choose_device("auto")[1] == "on the CPU with NumPy (libcuda.so.1: cannot open shared object file)"
 
 
-needs_compiler = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
-
-
-@needs_compiler
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_a_gpu_that_works_is_named(name):
     with cupy_on_cpu() as cupy:
@@ -100,7 +96,7 @@ def test_a_gpu_that_works_is_named(name):
 
 
 @pytest.mark.cpu_only
-@needs_compiler
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -169,28 +165,21 @@ def test_a_net_moves_as_a_whole():
         assert isinstance(parameter.grad, Elsewhere), name
 
 
-def gpu():
-    """Return CuPy if it works; otherwise skip the test with the reason."""
-    cupy, reason = choose_device("auto")
-    if cupy is np:
-        pytest.skip(f"needs CuPy and a GPU: {reason}")
-    return cupy
-
-
+@pytest.mark.kernels
 @pytest.mark.parametrize("upscale", ["shuffle", "nearest"])
 def test_a_generator_gives_the_same_on_the_gpu(upscale):
-    cupy = gpu()
     rng = np.random.default_rng(0)
     x, target = rng.uniform(-1, 1, (2, 8, 7, 3)), rng.uniform(-1, 1, (2, 32, 28, 3))
-    results = {}
-    for module in (np, cupy):
-        net = Generator(2, 8, 4, upscale, "tanh", seed=1).astype(np.float64)
-        net.to(module)
-        y = net.forward(to_device(x, module))
-        assert array_module(y) is module
-        _, dy = mean_squared_error(y, to_device(target, module))
-        arrays = {"y": y, "dx": net.backward(dy)} | {name: p.grad for name, p in net.parameters().items()}
-        results[module] = {name: to_device(array, np) for name, array in arrays.items()}
-    for name, result in results[cupy].items():
-        truth = results[np][name]
+    results = []
+    with cupy_on_cpu() as cupy:
+        for module in (np, cupy):
+            net = Generator(2, 8, 4, upscale, "tanh", seed=1).astype(np.float64)
+            net.to(module)
+            y = net.forward(to_device(x, module))
+            assert array_module(y) is module
+            _, dy = mean_squared_error(y, to_device(target, module))
+            arrays = {"y": y, "dx": net.backward(dy)} | {name: p.grad for name, p in net.parameters().items()}
+            results.append({name: to_device(array, np) for name, array in arrays.items()})
+    for name, truth in results[0].items():
+        result = results[1][name]
         np.testing.assert_allclose(result, truth, rtol=0, atol=1e-9 * max(1, abs(truth).max()), err_msg=name)

@@ -15,7 +15,7 @@ from tinysrgan.ops.conv import naive
 from tinysrgan.ops.cuda import conv_tiled, convolution
 from tinysrgan.ops.cuda.geometry import geometry
 
-pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+pytestmark = pytest.mark.kernels
 
 # N H W C K R S stride
 CASES = {

@@ -17,7 +17,7 @@ from tinysrgan.layers import Parameter
 from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, resample, sums
 from tinysrgan.optimizers.adam import Adam
 
-pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+pytestmark = pytest.mark.kernels
 
 # Rows and channels: fewer rows than a block; remainders of rows in a thread, in a block and in the last part (1 of
 # 1601); channels that leave threads idle; channels in several groups.

@@ -11,7 +11,7 @@ from cuda_on_cpu.runner import CudaError, RawModule, order, watching
 from tinysrgan.core.device import array_module, to_device
 from tinysrgan.ops.device import choose_device
 
-pytestmark = [pytest.mark.cpu_only, pytest.mark.skipif(not runner.available, reason="g++ is not installed")]
+pytestmark = [pytest.mark.kernels, pytest.mark.cpu_only]
 
 REVERSE = """
 extern "C" __global__ void reverse(const float *x, float *y) {
@@ -149,6 +149,14 @@ def test_tensor_cores_use_the_layout_of_ptx():
     wrong = np.full_like(c, np.nan)
     run(code, "product", (1,), (32,), a, b, wrong)
     assert not np.allclose(wrong, c, atol=1e-2)
+
+
+def test_tensor_cores_cut_off_what_float32_would_round():
+    code = PRODUCT.replace("sum[4] = {}", "sum[4] = {1, 1, 1, 1}")
+    a, b, c = np.zeros((16, 8), np.float32), np.zeros((8, 8), np.float32), np.full((16, 8), np.nan, np.float32)
+    a[0, 0], b[0, 0] = 2**-12, 1.75 * 2**-12  # 1 + 1.75 * 2**-24 is nearer to the next float than to 1
+    run(code, "product", (1,), (32,), a, b, c)
+    assert (c == 1).all()
 
 
 def test_lanes_of_a_warp_exchange_values():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
 from tinysrgan import ops
@@ -20,7 +19,7 @@ from tinysrgan.train import adversarial_step, main, pretrain_step
 from tinysrgan.training.config import Options
 from tinysrgan.training.srgan import SRGAN
 
-pytestmark = pytest.mark.skipif(not runner.available, reason="g++ is not installed")
+pytestmark = pytest.mark.kernels
 
 OPTIONS = {
     "shuffle": Options(
@@ -87,6 +86,7 @@ def test_a_training_step_equals_numpy_s(name, exactly):
             assert all(np.isfinite(tensor.value.get()).all() for tensor in net.tensors().values())
 
 
+@pytest.mark.tensor_cores
 def test_a_training_step_on_tensor_cores_is_close_to_numpy_s():
     """Factors have 10 bits: long sums have smaller relative errors than that, small differences larger ones."""
     options = Options(

@@ -53,6 +53,23 @@ inline unsigned to_tf32(float x) {
   return std::isfinite(x) ? (bits + 0x1000) & 0xffffe000 : bits;
 }
 
+// sum + the four products as tensor cores add: all five are aligned to the largest, what lies below its 24 bits is cut off,
+// and so is the total's (Fasi, Higham, Mikaitis, Pranesh 2021, "Numerical behavior of NVIDIA tensor cores").
+inline float add_cut_off(float sum, const double products[4]) {
+  double largest = fabs((double)sum);
+  for (int k = 0; k < 4; k++) largest = fmax(largest, fabs(products[k]));
+  const double plain = sum + products[0] + products[1] + products[2] + products[3];
+  if (largest == 0 || !std::isfinite(plain)) return plain;
+  const double unit = ldexp(1.0, ilogb(largest) - 23);
+  double total = trunc(sum / unit);
+  for (int k = 0; k < 4; k++) total += trunc(products[k] / unit);
+  uint64_t bits;
+  memcpy(&bits, &total, 8);
+  bits &= ~0x1fffffffull;  // of a double's 53 bits, the 24 that a float has
+  memcpy(&total, &bits, 8);
+  return total * unit;
+}
+
 // mma.m16n8k8: each lane computes its four sums from the a and b of all lanes.
 inline void multiply_add(float sum[4], const unsigned a[4], const unsigned b[2], int line = __builtin_LINE()) {
   struct Fragments {
@@ -65,11 +82,15 @@ inline void multiply_add(float sum[4], const unsigned a[4], const unsigned b[2],
   const auto of_lane = [&](int lane) { return (const Fragments *)cuda::warp().deposit[set][lane]; };
   // The tensor cores ignore the lowest 13 bits. The product of two such values is exact.
   const auto value = [](unsigned bits) { return __uint_as_float(bits & 0xffffe000); };
-  for (int k = 0; k < 8; k++)
+  for (int half = 0; half < 2; half++)
     for (int n = 0; n < 4; n++) {  // rows i and i + 8, columns 2 j and 2 j + 1
-      const unsigned left = of_lane(4 * i + k % 4)->a[n / 2 + k / 4 * 2];
-      const unsigned right = of_lane(4 * (2 * j + n % 2) + k % 4)->b[k / 4];
-      sum[n] += value(left) * value(right);
+      double products[4];
+      for (int k = 0; k < 4; k++) {
+        const unsigned left = of_lane(4 * i + k)->a[n / 2 + half * 2];
+        const unsigned right = of_lane(4 * (2 * j + n % 2) + k)->b[half];
+        products[k] = (double)value(left) * value(right);
+      }
+      sum[n] = add_cut_off(sum[n], products);
     }
 }
 

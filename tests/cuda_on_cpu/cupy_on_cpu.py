@@ -8,6 +8,7 @@ hidden transfers to the host. One is not detected: ``numpy.asarray`` of such an 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -133,6 +134,19 @@ class Device:
         most = {"70": 96, "75": 64, "80": 163, "86": 99, "87": 163, "89": 99, "120": 99}.get(COMPUTE_CAPABILITY, 227)
         return {"MaxSharedMemoryPerBlockOptin": most * 1024}
 
+    def synchronize(self) -> None:
+        pass
+
+
+class Event:
+    """A moment; all work is done by then."""
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
 
 class Cupy(ModuleType):
     """The module ``cupy``: functions that are not defined here are NumPy's, with results on the device."""
@@ -143,6 +157,8 @@ class Cupy(ModuleType):
     float32, float64, int32, int64, uint8, uint64 = np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint64
     cuda = SimpleNamespace(
         Device=Device,
+        Event=Event,
+        get_elapsed_time=lambda begin, end: 1000 * (end.seconds - begin.seconds),
         runtime=SimpleNamespace(
             getDeviceProperties=lambda number: {
                 "name": b"CPU in disguise",
@@ -157,6 +173,10 @@ class Cupy(ModuleType):
         return on_device(np.array(plain(value), dtype)) if not isinstance(value, ndarray) else value
 
     array = asarray
+
+    @staticmethod
+    def get_default_memory_pool() -> SimpleNamespace:
+        return SimpleNamespace(total_bytes=lambda: 0)
 
     @staticmethod
     def asnumpy(x: ndarray) -> np.ndarray:

@@ -333,7 +333,6 @@ def test_numbers_that_overflow_are_no_image():
         tinysrgan.Upscaler(net, device="cpu")(COLOUR)
 
 
-@pytest.mark.skipif("cupy" in sys.modules, reason="there is a GPU here")
 def test_a_gpu_that_is_not_there():
     with pytest.raises(UserError, match="--device cuda doesn't work here"):
         tinysrgan.Upscaler(repeating(), device="cuda")
