@@ -107,9 +107,9 @@ if len(sys.argv) > 1:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
-    angle = np.linspace(0, 2 * np.pi, 100)
+    angle = np.arange(BLOBS) * 2 * np.pi / BLOBS
     for axes, (title, cloud) in zip(figure.subplots(1, len(runs)), clouds.items(), strict=True):
-        axes.plot(np.cos(angle), np.sin(angle), color="0.8", linewidth=0.8)
+        axes.plot(np.cos(angle), np.sin(angle), "o", color="0.8")  # the real blobs
         axes.scatter(*cloud.T, s=2, color="#1f6fb2")
         axes.set_title(title, fontsize=9)
         axes.set(xlim=(-1.6, 4.2), ylim=(-1.6, 4.2), aspect="equal")

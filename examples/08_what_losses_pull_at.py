@@ -101,10 +101,8 @@ for name, images in fakes.items():
 print(
     "The pixel term pulls where a pixel is wrong. The adversarial one asks for pictures that look like codes, no matter"
 )
-print(
-    "which: its pull is unrelated to the pixels' (cosine 0), as strong as theirs where D knows the fake, and hardly there"
-)
-print("where D is deceived.")
+print("which: its pull is unrelated to the pixels' (cosine 0). It is as strong as theirs where D knows the fake, and a")
+print("hundredth of that where D is deceived.")
 
 if len(sys.argv) > 1:
     large = [[np.kron(image, np.ones((3, 3, 1), np.uint8)) for image in row] for row in rows]

@@ -72,7 +72,7 @@ if len(sys.argv) > 2:
     depths = {name: Sequential(*list(layers.values())[: i + 1]) for i, name in enumerate(layers) if i in (1, 4, 10)}
 else:
     head, *blocks = discriminator["head"], *discriminator["body"].children().values()
-    depths = {f"{1 + count} layers": Sequential(head, *blocks[:count]) for count in (0, 2, 5)}
+    depths = {f"layer {1 + count}": Sequential(head, *blocks[:count]) for count in (0, 2, 5)}
 pictures, quality = {}, {}
 print("noise, moved until its features are those of the sharp code")
 for name, net in depths.items():
