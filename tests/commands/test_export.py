@@ -16,8 +16,8 @@ from test_upscaler import repeating
 
 from tinysrgan.export import main
 from tinysrgan.formats import checkpoint
+from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.formats.keras.nets import load_keras_generator
-from tinysrgan.inference.upscaler import read_generator
 from tinysrgan.models import VGG19, Discriminator, Generator
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +117,72 @@ def test_what_the_wiring_is_known_from(here, files, capsys):  # noqa: F811
     with pytest.raises(SystemExit):
         export("--help")
     assert "weights alone don't tell it" in " ".join(capsys.readouterr().out.split())
+
+
+FORMS = [
+    {"blocks": 2, "filters": 4},
+    {"blocks": 1, "filters": 3, "scale": 8, "upscale": "nearest", "output": "tanh"},
+    {"blocks": 1, "filters": 2, "scale": 2, "output": "sigmoid", "value_range": "bytes:unit"},
+    {"blocks": 2, "filters": 3, "norm": False},
+]
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_keras_archives(here, config):
+    """Bit for bit, through a file that says all that is needed."""
+    generator = filled(Generator(**config, seed=2))
+    checkpoint.save_generator(Path("generator.h5"), generator, {})
+    assert export("generator.h5", "out.keras") == 0
+    back = read_generator(Path("out.keras"))
+    assert back.config == generator.config | {"grey": False}
+    for name, tensor in generator.tensors().items():
+        np.testing.assert_array_equal(back.tensors()[name].value, tensor.value, err_msg=name)
+    assert export("out.keras", "again.keras") == 0
+    assert Path("again.keras").read_bytes() == Path("out.keras").read_bytes()
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_keras_loads_the_archive_and_computes_the_same(here, config):
+    keras = pytest.importorskip("keras", minversion="3.13")
+    generator = filled(Generator(**config | {"value_range": "signed:signed"}, seed=2)).eval()
+    checkpoint.save_generator(Path("generator.h5"), generator, {})
+    assert export("generator.h5", "out.keras") == 0
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 6, 5, 3)).astype(np.float32)
+    y = generator.forward(x)
+    assert np.abs(keras.saving.load_model("out.keras").predict(x, verbose=0) - y).max() < 1e-4 * max(1, np.ptp(y))
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_onnx_computes_the_same(here, config, capsys):
+    """onnxruntime, for images of two sizes; channels first."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    generator = filled(Generator(**config, seed=2)).eval()
+    checkpoint.save_generator(Path("generator.h5"), generator, {})
+    assert export("generator.h5", "out.onnx") == 0
+    assert "its values go from -1 to 1 to -1 to 1" in capsys.readouterr().err
+    session = onnxruntime.InferenceSession("out.onnx", providers=["CPUExecutionProvider"])
+    for size in ((2, 6, 5, 3), (1, 9, 12, 3)):
+        x = np.random.default_rng(0).uniform(-1, 1, size).astype(np.float32)
+        (result,) = session.run(None, {"image": x.transpose(0, 3, 1, 2)})
+        y = generator.forward(x)
+        assert np.abs(result.transpose(0, 2, 3, 1) - y).max() < 1e-4 * max(1, np.ptp(y))
+
+
+def test_onnx_of_the_shipped_generator(here):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    path = ROOT / "weights" / "qr_x4_srresnet.h5"
+    assert export(path, "out.onnx") == 0
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession("out.onnx", providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"image": x.transpose(0, 3, 1, 2)})
+    assert np.abs(result.transpose(0, 2, 3, 1) - read_generator(path).forward(x)).max() < 1e-4
+
+
+def test_without_onnx_it_says_what_to_install(here, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    refuse("generator.h5", "out.onnx", words="install it with `pip install onnx`", capsys=capsys)
 
 
 def test_links_and_odd_names(here):
@@ -261,7 +327,6 @@ OUTPUTS = {
     "no ending": ("result", "result must end in .h5"),
     "hidden": (".h5", ".h5 must end in .h5"),
     "a picture": ("result.png", "result.png must end in .h5"),
-    "Keras' archive": ("result.keras", "result.keras must end in .h5"),
     "Keras 3's weights": ("result.weights.h5", "not in .weights.h5"),
     "standard output": ("-", "- must end in .h5"),
     "endless name": ("x" * 300 + ".h5", "ame too long"),

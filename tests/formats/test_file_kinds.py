@@ -3,8 +3,6 @@
 import io
 import json
 import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,9 +11,9 @@ import pytest
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.checkpoint import load_generator, read_state
+from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.formats.keras.nets import load_keras_discriminator, load_keras_generator
 from tinysrgan.formats.keras.weights import load_vgg19
-from tinysrgan.inference.upscaler import read_generator
 
 KERAS = Path(__file__).parent / "keras_files"
 OPENINGS = [read_generator, load_generator, read_state, load_vgg19, load_keras_generator, load_keras_discriminator]
@@ -55,10 +53,9 @@ FILES = {
     "an answer in XML": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "XML", "download the file itself"),
     "an answer in JSON": (b'{"error": "not found"}', "JSON", "model.save"),
     "layers alone": (b'{"class_name": "Functional"}', "JSON", "holds no weights"),
-    "a .keras archive": (archive("metadata.json", "config.json", "model.weights.h5"), ".keras", "model.weights.h5"),
-    "PyTorch's": (archive("net/data.pkl", "net/data/0", "net/version"), "PyTorch", "Keras model of the same layers"),
-    "older PyTorch's": (pickle.dumps({"w": 1}, protocol=2), "PyTorch", "Keras model of the same layers"),
-    "a pickle": (pickle.dumps({"w": 1}), "pickle", "Keras model of the same layers"),
+    "PyTorch's": (archive("net/data.pkl", "net/data/0", "net/version"), "PyTorch", "examples/pth_to_safetensors.py"),
+    "older PyTorch's": (pickle.dumps({"w": 1}, protocol=2), "PyTorch", "examples/pth_to_safetensors.py"),
+    "a pickle": (pickle.dumps({"w": 1}), "pickle", "examples/pth_to_safetensors.py"),
     "NumPy's": (npz(), ".npz", "Keras model of the same layers"),
     "NumPy's array": (npy(), ".npy", "Keras model of the same layers"),
     "safetensors": (safetensors(), "safetensors", "Keras model of the same layers"),
@@ -112,19 +109,6 @@ def test_a_damaged_archive(tmp_path, length):
     """The end of a ZIP archive lists its contents."""
     (tmp_path / "x.h5").write_bytes(b"PK\x03\x04" + archive("a.npy", "b.npy")[-length:])
     assert "cut short" in refusal(tmp_path / "x.h5")
-
-
-@pytest.mark.filterwarnings("ignore::tinysrgan.formats.keras.nets.UnknownWiring")
-def test_the_way_out_of_a_keras_archive(tmp_path):
-    """The command in the message extracts weights that reproduce Keras' output."""
-    with zipfile.ZipFile(KERAS / "wirings3.zip") as files:
-        files.extractall(tmp_path, ["idle.keras", "idle.npz"])
-    said = refusal(tmp_path / "idle.keras")
-    command = said.split("`")[1].split()
-    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
-    generator = load_keras_generator(tmp_path / "unpacked" / "model.weights.h5", "signed:tanh")
-    keras = np.load(tmp_path / "idle.npz")
-    np.testing.assert_allclose(generator.forward(keras["x"]), keras["y"], rtol=0, atol=1e-5)
 
 
 def test_files_that_pytorch_wrote(tmp_path):

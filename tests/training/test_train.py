@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 from tinysrgan import train as train_module
 from tinysrgan.core.atomic_write import claimed
 from tinysrgan.formats.checkpoint import load_generator, read_state
+from tinysrgan.formats.keras.nets import load_keras_generator
 from tinysrgan.ops.conv.dispatch import choose
 from tinysrgan.train import learning_rate, main
 from tinysrgan.training.arguments import parse
@@ -252,6 +254,31 @@ def test_fresh_codes_go_on_as_if_never_stopped(codes, tmp_path):
     assert train("--resume", tmp_path / "parts", "--steps", 2) == 0
     assert_same_state(tmp_path / "whole" / "checkpoint.h5", tmp_path / "parts" / "checkpoint.h5")
     assert load_generator(tmp_path / "whole" / "generator.h5").config["output"] == "tanh"
+
+
+@pytest.mark.parametrize(
+    "name, values, config",
+    [
+        ("archives3/mixed.keras", "signed:tanh", {"upscale": "nearest", "output": "tanh"}),
+        ("archives3/edsr.keras", "unit", {"norm": False, "value_range": "unit:unit"}),
+        ("keras2/krasserm_model.h5", "unit:tanh", {"value_range": "unit:signed", "output": "tanh"}),
+    ],
+)
+def test_a_run_may_begin_with_keras_generator(codes, tmp_path, name, values, config):
+    """The run's own net has its form and its range; it is resumed without the file."""
+    archive, _, file = name.partition("/")
+    keras = Path(__file__).parents[1] / "formats" / "keras_files" / f"{archive}.zip"
+    zipfile.ZipFile(keras).extract(file, tmp_path)
+    source = load_keras_generator(tmp_path / file, values)
+    still = "--batch-size 2 --hr-size 32 --seed 4 --pretrain-steps 1 --steps 0 --pretrain-learning-rate 0".split()
+    begin = ["--init-from", tmp_path / file, "--value-range", values, "--device", "cpu"]
+    assert train(codes, *still, *begin, "--out", tmp_path / "run") == 0
+    result = load_generator(tmp_path / "run" / "generator.h5")
+    assert config.items() <= result.config.items() and result.config == source.config
+    for path, parameter in source.parameters().items():
+        assert (parameter.value == result.parameters()[path].value).all(), path
+    (tmp_path / file).unlink()
+    assert train("--resume", tmp_path / "run", "--pretrain-steps", 2, "--steps", 1, "--device", "cpu") == 0
 
 
 def test_a_run_may_begin_with_a_trained_generator(codes, tmp_path):

@@ -222,10 +222,6 @@ def generator_only() -> None:
     save_generator(Path("generator.h5"), Generator(1, 2), {})
 
 
-def byte_generator() -> None:
-    save_generator(Path("generator.h5"), Generator(1, 2, value_range="bytes:bytes"), {})
-
-
 def foreign_file() -> None:
     with h5py.File("foreign.h5", "w") as file:
         file["conv/kernel"] = np.zeros((9, 9, 3, 2), np.float32)
@@ -326,10 +322,11 @@ BAD = {
         [*NEW, "--pixel-loss", "bce", "--init-from", "generator.h5"],
         "generator.h5 is a generator of --pixel-loss mse: leave out --pixel-loss bce",
     ),
-    "a generator of bytes": (
-        byte_generator,
-        [*NEW, "--init-from", "generator.h5"],
-        "generator.h5 has a value range that training doesn't know",
+    "a range of nothing": (nothing, [*NEW, "--value-range", "unit"], "--value-range is that of the generator"),
+    "a range of our own file": (
+        generator_only,
+        [*NEW, "--value-range", "unit", "--init-from", "generator.h5"],
+        "states its value range: leave out --value-range",
     ),
     "a generator for a run that has one": (
         generator_only,

@@ -20,6 +20,7 @@ from tinysrgan.data.images import DataError
 from tinysrgan.data.listing import find_images
 from tinysrgan.data.variants import source_labels
 from tinysrgan.formats import checkpoint
+from tinysrgan.formats.generator_files import is_ours
 
 NAMED = 10  # names in a notice; there may be thousands
 
@@ -91,7 +92,7 @@ def begin(folder: Path, limit: int | None, synthetic: bool, generator: Path | No
     division is kept. Raises UserError.
     """
     files = {name_below(folder, path): path for path in find_images(folder, limit, say)}
-    known = Division.read(generator) if generator else None
+    known = Division.read(generator) if generator and is_ours(generator) else None
     if known and files.keys() & set(known.training) and (synthetic or files.keys() & set(known.held_out)):
         division = _extended(known, [*files], synthetic)
         say(f"{generator} has learnt from images in {folder}: what it held out stays held out.")

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 RELOAD = "load it in Keras and write it by model.save('model.h5')"
+TORCH = "convert it by examples/pth_to_safetensors.py, if it is an SRGAN's generator"
 CONVERT = "put its arrays into a Keras model of the same layers and write that by model.save('model.h5')"
 AGAIN = "download the file itself again"
 UNPACK = "unpack it and give the .h5 file in it"
@@ -15,7 +16,7 @@ CUT_ZIP = "a ZIP archive that is cut short, such as .keras, .pth or .npz", AGAIN
 SIGNATURES: list[tuple[bytes, str, str]] = [
     (rb"version https://git-lfs", "a Git LFS pointer to one", "run `git lfs pull` in its repository"),
     (rb"(\xef\xbb\xbf)?\s*<[!?a-z]", "a web page (HTML) or XML", f"{AGAIN}, not the page that shows it"),
-    (rb"\x80[\x02-\x05]", "a Python pickle, such as PyTorch's older .pth", CONVERT),
+    (rb"\x80[\x02-\x05]", "a Python pickle, such as PyTorch's older .pth", TORCH),
     (rb".{6}\0\0\{\s*\"", "safetensors", CONVERT),
     (rb"\x08[\x03-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]", "an ONNX model", CONVERT),
     (rb"\x08\x01\x12", "the graph of TensorFlow's SavedModel", f"of its folder: {RELOAD}"),
@@ -61,10 +62,9 @@ def _archive(path: Path) -> tuple[str, str]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return CUT_ZIP
     if "model.weights.h5" in names:
-        unpack = f"`python -m zipfile -e {path.name} unpacked` gives its weights alone, unpacked/model.weights.h5"
-        return "a .keras archive", f"{RELOAD}; or without Keras, {unpack}"
+        return "a .keras archive", RELOAD
     if any(name.endswith("data.pkl") for name in names):
-        return "a PyTorch file", CONVERT
+        return "a PyTorch file", TORCH
     if names and all(name.endswith(".npy") for name in names):
         return "a NumPy archive (.npz)", CONVERT
     return "a ZIP archive", UNPACK

@@ -23,9 +23,7 @@ from PIL import Image
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import to_uint8, to_unit
-from tinysrgan.formats.checkpoint import CheckpointError, load_generator
-from tinysrgan.formats.hdf5 import reading
-from tinysrgan.formats.keras.nets import load_keras_generator
+from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.inference.colour import Chroma
 from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fuse
@@ -42,9 +40,10 @@ UNLIKE = (
 
 
 def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
-    """Load a trained generator: the shipped one (default), any file that training wrote, or a Keras .h5 file.
+    """Load a trained generator: the shipped one (default), any file that training wrote, Keras' .h5 or .keras, or
+    PyTorch's weights as .safetensors.
 
-    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for Keras files that don't state it, "IN" or
+    device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for others' files that don't state it, "IN" or
     "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" if the
     net ends in one. Raises UserError (a ValueError) if the file is absent, damaged or holds no generator, or if "cuda"
     doesn't work.
@@ -56,17 +55,6 @@ def load(weights: str | Path | None = None, device: str = "auto", value_range: s
             "and give its generator.h5 as the weights."
         )
     return Upscaler(read_generator(path, value_range), device)
-
-
-def read_generator(path: Path, value_range: str | None = None) -> Generator:
-    """Load a generator from a file of tinysrgan or Keras. ``value_range`` and errors are as in ``load``."""
-    with reading(path, CheckpointError) as file:
-        is_ours = "format" in file.attrs
-    if not is_ours:
-        return load_keras_generator(path, value_range)
-    if value_range:
-        raise UserError(f"{path} is tinysrgan's own file and states its value range: leave out --value-range.")
-    return load_generator(path)
 
 
 class Upscaler:

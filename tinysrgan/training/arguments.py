@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinysrgan.core.cli import command_line, printable
+from tinysrgan.core.cli import VALUE_RANGE_HELP, command_line, printable
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats import checkpoint
+from tinysrgan.formats.generator_files import is_ours, read_generator
 from tinysrgan.ops.device import DEVICES
 from tinysrgan.training.config import PRESETS, Options
 
@@ -38,6 +39,7 @@ class RunPaths:
     resume: Path | None  # the checkpoint to go on from
     start: int  # and its step
     init_from: Path | None = None  # the generator to begin with
+    value_range: str | None = None  # of its values, if its file doesn't state it
     numbered: bool = False  # whether ``out`` is the next free runs/N
     needs_vgg: bool = False  # whether it is an error, not a notice, if VGG19's weights are missing
 
@@ -54,6 +56,8 @@ def parse(arguments: list[str] | None = None) -> tuple[RunPaths, Options]:
         parser.error("--vgg-weights is VGG19's and --content-loss pixels doesn't use it: leave one of them out")
     if "epochs" in given and "steps" in given:
         parser.error("--epochs and --steps say the same thing: leave one of them out")
+    if args.value_range and not args.init_from:
+        parser.error("--value-range is that of the generator of --init-from: leave it out")
     if args.resume and args.init_from:
         parser.error("--resume goes on with a run and its generator: leave --init-from out")
     if args.resume:
@@ -80,18 +84,22 @@ def _begin(args: argparse.Namespace, given: dict[str, Any]) -> tuple[RunPaths, O
     if args.vgg_weights and options.content_loss == "pixels":
         options.content_loss = "block3_conv4"
     if args.init_from:
-        options = _init_from(args.init_from, options, given)
+        options = _init_from(args.init_from, args.value_range, options, given)
     paths = RunPaths(args.data, _results_folder(args.out), args.device, args.vgg_weights, None, 0, args.init_from)
+    paths.value_range = args.value_range
     return replace(paths, numbered=args.out is None, needs_vgg="content_loss" in given), options
 
 
-def _init_from(path: Path, options: Options, given: dict[str, Any]) -> Options:
+def _init_from(path: Path, value_range: str | None, options: Options, given: dict[str, Any]) -> Options:
     """The options, with those that a trained generator decides. Raises UserError where others were given by name."""
-    config = checkpoint.load_generator(path).config
-    if config["value_range"] != "signed:signed" or config["output"] == "sigmoid":
-        raise UserError(f"{path} has a value range that training doesn't know: give a generator that it made.")
-    decided = {name: config[name] for name in ("blocks", "filters", "scale", "upscale")}
-    decided["pixel_loss"] = "bce" if config["output"] == "tanh" else "mse"
+    config = read_generator(path, value_range).config
+    decided = {name: config[name] for name in ("blocks", "filters", "scale", "upscale", "output")}
+    decided["net_values"] = config["value_range"]
+    decided["norm"] = "batch" if config["norm"] else "none"
+    if config["output"] != "tanh":
+        decided["pixel_loss"] = "mse"  # bce needs values inside -1 and 1
+    elif is_ours(path):
+        decided["pixel_loss"] = "bce"
     for name, value in decided.items():
         if given.get(name, value) != value:
             raise UserError(f"{path} is a generator of {_flag(name)} {value}: leave out {_flag(name)} {given[name]}.")
@@ -189,8 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: the next free runs/N)")
     add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+    add("--value-range", default=None, metavar="IN:OUT", help=VALUE_RANGE_HELP)
     for name, what in (
-        ("init_from", "begin with this trained generator, for example weights/qr_x4_srresnet.h5, not with a new one"),
+        ("init_from", "begin with this trained generator, of tinysrgan, Keras or PyTorch, not with a new one"),
         ("vgg_weights", "VGG19's Keras weights (default: found or downloaded)"),
     ):
         _add(parser, name, type=Path, default=None, metavar="FILE", help=what)

@@ -11,6 +11,7 @@ from tinysrgan.core.cli import EXACT_HELP, real, whole
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.augment import ARTICLE, HARD, Augment
 from tinysrgan.losses import PIXEL_LOSSES
+from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
 from tinysrgan.models.vgg19 import layer_names
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
@@ -115,6 +116,9 @@ class Options:
     blocks: int = _nets(8, "the generator's residual blocks", whole(1, 64))
     filters: int = _nets(32, "the generator's channels", whole(1, 512))
     upscale: str = _nets("shuffle", "pixel shuffle, or the article's upsampling", ("shuffle", "nearest"))
+    norm: str = _nets("batch", None, ("batch", "none"))
+    output: str = _nets("by loss", None, ("by loss", *OUTPUTS))  # tanh for bce, else linear
+    net_values: str = _nets("signed:signed", None, VALUE_RANGES)
     discriminator_filters: int = _nets(16, None, whole(1, 512))
     discriminator_dense: int = _nets(256, None, whole(1, 8192))
     slope: float = _nets(0.2, None, real(0))

@@ -18,6 +18,7 @@ from tinysrgan.data.photographs import Crops, WholePhotographs
 from tinysrgan.data.prefetch import prefetch
 from tinysrgan.data.synthetic import SyntheticCodes
 from tinysrgan.formats import checkpoint
+from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.folder_kind import are_photographs
@@ -54,7 +55,10 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
     if paths.resume:
         srgan.load(paths.resume)
     if paths.init_from:
-        checkpoint.load(paths.init_from, {"generator": srgan.generator}, {})
+        source = read_generator(paths.init_from, paths.value_range)
+        for name, tensor in srgan.generator.tensors().items():
+            tensor.value[...] = to_device(source.tensors()[name].value, module)
+        srgan.generator.config["grey"] = source.config["grey"]
     what = "synthetic QR codes" if options.synthetic else f"{len(images.training)} images"
     with taken_by(sys.stdout):
         print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")

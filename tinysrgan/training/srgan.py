@@ -38,9 +38,12 @@ class SRGAN:
         """
         o = options
         pixel_loss = PIXEL_LOSSES[o.pixel_loss]
-        output = "tanh" if o.pixel_loss == "bce" else "linear"  # its logarithms need values inside -1 and 1
+        output = o.output
+        if output == "by loss":
+            output = "tanh" if o.pixel_loss == "bce" else "linear"  # bce's logarithms need values inside -1 and 1
+        form = (o.blocks, o.filters, o.scale, o.upscale, output, o.net_values)
         # It counts as grey until training meets colour.
-        generator = Generator(o.blocks, o.filters, o.scale, o.upscale, output, grey=True, seed=o.seed)
+        generator = Generator(*form, grey=True, norm=o.norm == "batch", seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
         for net in (generator, discriminator, vgg):
             if net is not None:
