@@ -30,7 +30,7 @@ def read_generator(path: Path, value_range: str | None = None) -> Generator:
 
 def is_ours(path: Path) -> bool:
     """Whether tinysrgan wrote the file. Raises CheckpointError if it is none of a known format."""
-    if path.is_file() and (is_safetensors(path) or is_archive(path)):
+    if is_safetensors(path) or is_archive(path):
         return False
     with reading(path, CheckpointError) as file:
         return "format" in file.attrs

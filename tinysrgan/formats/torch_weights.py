@@ -44,11 +44,14 @@ TENSORS = {
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file is one: the length of a JSON text in 8 bytes, then the text."""
+    """Whether a file is one, as far as it can be read: the length of a JSON text in 8 bytes, then the text."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return re.match(rb'.{6}\0\0\{\s*"', file.read(20), re.DOTALL) is not None
+    try:
+        with path.open("rb") as file:
+            return re.match(rb'.{6}\0\0\{\s*"', file.read(20), re.DOTALL) is not None
+    except OSError:
+        return False
 
 
 def load_torch_generator(path: Path, value_range: str | None = None) -> Generator:

@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A net an eighth of the article's, for QR codes on a laptop. It learns from pixels, without VGG19's 80 MB.
     "qr": {},
     # The same net for photographs, trained on pixels alone.
-    "photo": dict(hr_size=96, augment="crops", pretrain_steps=3600, steps=0, save_every=300),
+    "photo": dict(hr_size=96, augment="crops", pretrain_steps=3000, steps=0, save_every=300),
     # The article's code, with its mistakes corrected (README): no pre-training, one epoch, one image a step.
     "article": dict(
         augment="article",

@@ -26,18 +26,20 @@ LARGEST_WEIGHTS = 2_000_000_000  # bytes; 512 filters and 64 blocks take 1.3 GB
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file is a .keras archive. Raises OSError if it can't be read."""
+    """Whether a file is a .keras archive, as far as it can be read."""
+    if not path.is_file():
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return {CONFIG, WEIGHTS} <= {*archive.namelist()}
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, IsADirectoryError, FileNotFoundError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return False
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[h5py.File, str | None]]:
     """The HDF5 file with the arrays, and the JSON of the graph; None for weights alone. Raises WeightsError."""
-    if not path.is_file() or not is_archive(path):
+    if not is_archive(path):
         with reading(path, WeightsError) as file:
             yield file, _graph(file)
         return
