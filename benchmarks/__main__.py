@@ -1,8 +1,9 @@
 """Compares tinysrgan with PyTorch and Keras, if they are installed: ``python -m benchmarks``.
 
 Measures the same training steps and the same generators, in turns, each time in a fresh process. Writes a table, a
-picture and all measurements to benchmarks/results. Takes about 12 minutes on 2 cores, longer with Keras; nothing else
-should run meanwhile. For Linux and macOS.
+picture and all measurements to benchmarks/results. Takes about 12 minutes on 2 cores, longer with Keras, and an hour or
+more on a GPU (--device cuda), where each row of PyTorch is also compiled; nothing else should run meanwhile. For Linux
+and macOS.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks import report
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, GPU_CASES, Case
 from benchmarks.machine import cores, cpu
 from tinysrgan.core.cli import real, whole
+from tinysrgan.core.errors import UserError
+from tinysrgan.ops.device import choose_device
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,11 +38,11 @@ SETTINGS = ("OPENBLAS_", "OMP_", "MKL_", "TINYSRGAN_")
 
 
 class Contestant(NamedTuple):
-    """A library to measure: its name, its file in ``peers``, its memory layout, and the core forced on OpenBLAS."""
+    """A library to measure: its name, its file in ``peers``, its mode there, and the core forced on OpenBLAS."""
 
     name: str
     peer: str
-    layout: str = ""
+    mode: str = ""
     core: str | None = None
 
 
@@ -47,22 +50,26 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Returns 0 when done, 2 after a mistake of the user, 1 if a measurement failed."""
     args = parser().parse_args(arguments)
     sizes = {name: value for name in ("blocks", "filters") if (value := getattr(args, name)) is not None}
-    cases = [replace(case, **sizes) for case in CASES if args.rows in case.name]
+    rows = GPU_CASES if args.device == "cuda" else CASES
+    cases = [replace(case, **sizes) for case in rows if any(text in case.name for text in args.rows.split("|"))]
     if find_spec("matplotlib") is None:
         print("benchmarks: matplotlib is not installed: pip install -e '.[train]' brings it.", file=sys.stderr)
         return 2
     if not cases:
-        names = "; ".join(case.name for case in CASES)
+        names = "; ".join(case.name for case in rows)
         print(f"benchmarks: no row has '{args.rows}' in its name. The rows: {names}.", file=sys.stderr)
         return 2
     rounds, seconds = (1, 0.5) if args.quick else (args.rounds, args.seconds)
     try:
-        results = measure(cases, rounds, seconds)
+        results = measure(cases, rounds, seconds, args.device)
+    except UserError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
     except subprocess.CalledProcessError as error:
         print(f"benchmarks: {' '.join(error.cmd[2:])} failed:\n{error.stderr}", file=sys.stderr)
         return 1
     machine = results["machine"]
-    label = re.sub(r"\W+", "-", f"{machine['cpu']} {machine['cores']} cores").lower()
+    label = re.sub(r"\W+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores").lower()
     name = f"{machine['date']}-{label}{'-quick' if args.quick else ''}"
     print("\n" + report.write(results, args.out, name))
     print(f"Written to {args.out}: {name}.md, .json and .png")
@@ -72,28 +79,35 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1])
     add = result.add_argument
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="what computes, with rows of its own (cpu)")
     add("--quick", action="store_true", help="a first impression in two minutes: one round, half a second each")
     add("--rounds", type=whole(1), default=3, metavar="N", help="processes for each library and row (3)")
     add("--seconds", type=real(0), default=2, metavar="X", help="how long each measures, at least two runs (2)")
-    add("--rows", default="", metavar="TEXT", help="only the rows with this in their name")
+    add("--rows", default="", metavar="TEXT", help="only the rows with this in their name; A|B: with one of these")
     add("--blocks", type=whole(1), metavar="N", help="residual blocks in all rows, instead of each row's own")
     add("--filters", type=whole(1), metavar="N", help="channels in all rows")
     add("--out", type=Path, default=Path(__file__).parent / "results", metavar="DIR", help="(benchmarks/results)")
     return result
 
 
-def measure(cases: list[Case], rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure all rows. Returns a description of the machine, and the results of every library for each row."""
-    blas = {report.OURS: child("machine")}
+def measure(cases: list[Case], rounds: int, seconds: float, device: str = "cpu") -> dict[str, Any]:
+    """Measure all rows. Returns a description of the machine, and the results of every library for each row.
+
+    Raises UserError where the device doesn't work.
+    """
+    where = choose_device(device)[1]
+    gpu, _, cupy = where.removeprefix("on the GPU ").partition(" with ") if device == "cuda" else ("", "", "")
+    blas: dict[str, dict[str, Any]] = {report.OURS: {} if gpu else child("machine")}
     entrants = [Contestant(report.OURS, "tinysrgan_peer")]
-    if blas[report.OURS]["core"] in AVX512_CORES:
+    if blas[report.OURS].get("core") in AVX512_CORES:
         blas[report.AVX2] = child("machine", core="Haswell")
         entrants.append(Contestant(report.AVX2, "tinysrgan_peer", core="Haswell"))
-    others = peers()
+    others = gpu_peers() if gpu else peers()
     names = sorted({entrant.name for entrant in others}, reverse=True)
-    print(f"Compared with {' and '.join(names)}." if names else "Neither PyTorch nor Keras is here: tinysrgan alone.")
+    alone = "No PyTorch that sees a GPU is here" if gpu else "Neither PyTorch nor Keras is here"
+    print(f"Compared with {' and '.join(names)}." if names else f"{alone}: tinysrgan alone.")
     for entrant, found in zip(entrants, blas.values(), strict=True):
-        print(f"{entrant.name}: {report.describe(found)}", flush=True)
+        print(f"{entrant.name}: {report.describe(found) if found else where}", flush=True)
 
     raw = []
     for case in cases:
@@ -104,10 +118,12 @@ def measure(cases: list[Case], rounds: int, seconds: float) -> dict[str, Any]:
     return {
         "machine": {
             "cpu": cpu(),
+            "gpu": gpu,
             "cores": cores(),
             "system": f"{platform.system()} {platform.machine()}",
             "date": date.today().isoformat(),
-            "versions": sorted({one["name"] for found in raw for results in found.values() for one in results}),
+            "versions": sorted({one["name"] for found in raw for results in found.values() for one in results})
+            + [cupy] * bool(gpu),
             "python": platform.python_version(),
             "blas": blas,
         },
@@ -126,13 +142,31 @@ def peers() -> list[Contestant]:
     return result
 
 
+def gpu_peers() -> list[Contestant]:
+    """PyTorch's ways to run on a GPU, if it is installed and sees one."""
+    sees = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    if not find_spec("torch") or subprocess.run([sys.executable, "-c", sees]).returncode:
+        return []
+    return [Contestant(name, "torch_peer", mode) for name, mode in report.GPU_PEERS.items()]
+
+
 def measure_case(
     case: Case, contestants: list[Contestant], rounds: int, seconds: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure the contestants in turns. After the first round, only the fastest of those with the same name goes on."""
-    found = {one: [child("worker", one, case, seconds)] for one in contestants}
-    best: dict[str, Contestant] = {}
+    """Measure the contestants in turns. After the first round, only the fastest of those with the same name goes on.
+
+    A peer that fails, for example for lack of memory, has no result. Raises CalledProcessError if tinysrgan fails.
+    """
+    found = {}
     for one in contestants:
+        try:
+            found[one] = [child("worker", one, case, seconds)]
+        except subprocess.CalledProcessError as error:
+            if one.peer == "tinysrgan_peer":
+                raise
+            print(f"{case.name}: {one.name} {one.mode} failed: {(error.stderr.splitlines() or ['?'])[-1]}", flush=True)
+    best: dict[str, Contestant] = {}
+    for one in found:
         rival = best.setdefault(one.name, one)
         if median(found[one][0]["seconds"]) < median(found[rival][0]["seconds"]):
             best[one.name] = one
@@ -150,7 +184,7 @@ def child(
     command = [sys.executable, "-m", f"benchmarks.{module}"]
     if one and case:
         core = one.core
-        command += [one.peer, one.layout, str(seconds), json.dumps(asdict(case))]
+        command += [one.peer, one.mode, str(seconds), json.dumps(asdict(case))]
     if core:
         environment["OPENBLAS_CORETYPE"] = core
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from tinysrgan.layers import Conv2D, Dense, Layer, MaxPool, PixelShuffle, Upsample
@@ -18,8 +19,8 @@ LEARNING_RATE = 1e-4
 class Case:
     """One row.
 
-    work: "adversarial" or "pretrain", a training step; or "inference", the trained generator alone. size: the side of
-    the LR image, in pixels. The discriminator has as many filters as the generator.
+    work: "adversarial" or "pretrain", a training step; "inference", the trained generator alone; or "y", "dx" or "dw"
+    of the convolution ``layer``. size: the side of the LR image, in pixels. exact: strict float32, without TF32.
     """
 
     name: str
@@ -29,6 +30,13 @@ class Case:
     size: int = 32
     blocks: int = 16
     filters: int = 64
+    discriminator_filters: int | None = None  # as many as the generator's
+    dense: int = DENSE
+    content: str = VGG_LAYER  # or "pixels"
+    optimizer: str = "adam"  # the generator's; or "muon"
+    device: str = "cpu"
+    exact: bool = False
+    layer: tuple[int, int, int, int, int] | None = None  # side of the input, C, K, side of the filter, stride
 
     @property
     def hr_size(self) -> int:
@@ -54,12 +62,66 @@ CASES = [
 ]
 
 
+# The presets' nets, content losses and optimizers.
+NETS: dict[str, dict[str, Any]] = {
+    "article": dict(upscale="nearest"),
+    "paper": dict(size=24, content="block5_conv4"),
+    "qr": dict(**SMALL, discriminator_filters=16, dense=256, content="pixels", optimizer="muon"),
+}
+# The convolutions that take most of the time: of a residual block, an upscale block, VGG19, the discriminator (stride
+# 2), and the generator's first and last, from and to three colours.
+LAYERS = (
+    (32, 64, 64, 3, 1),
+    (64, 64, 256, 3, 1),
+    (32, 256, 256, 3, 1),
+    (8, 512, 512, 3, 1),
+    (64, 128, 128, 3, 2),
+    (32, 3, 64, 9, 1),
+    (128, 64, 3, 9, 1),
+)
+
+GPU_CASES = [
+    *(
+        Case(f"training step, {net}, batch {batch}", "adversarial", batch=batch, device="cuda", **NETS[net])
+        for net in NETS
+        for batch in (1, 4, 16, 32)
+    ),
+    *(
+        Case(f"{label}, qr, batch 8", work, batch=8, device="cuda", **NETS["qr"])
+        for label, work in (("pre-training step", "pretrain"), ("training step", "adversarial"))
+    ),
+    *(
+        Case(f"strict float32, {net}, batch 16", "adversarial", batch=16, device="cuda", exact=True, **NETS[net])
+        for net in NETS
+    ),
+    *(
+        Case(f"upscaling {size}x{size}, {net}", "inference", device="cuda", **NETS[net] | {"size": size})
+        for net in NETS
+        for size in (32, 128, 512)
+    ),
+    *(
+        Case(
+            f"{r}x{r}, {c} to {k}, {side}x{side}{', stride 2' * (stride == 2)}, batch 16: {work}",
+            work,
+            batch=16,
+            device="cuda",
+            layer=(side, c, k, r, stride),
+        )
+        for side, c, k, r, stride in LAYERS
+        for work in ("y", "dx", "dw")
+    ),
+]
+
+
 def flops(case: Case) -> int:
     """Operations of one run of the case, two for each multiply-add, for direct convolutions.
 
     The forward pass of a layer, its dx and its dw take the same number of operations. The first layer of a net needs
     no dx if nothing before the net is trained.
     """
+    if case.layer:
+        side, c, k, r, stride = case.layer
+        return 2 * case.batch * prod((c, k, r, r)) * (side // stride) ** 2
     generator = Generator(case.blocks, case.filters, SCALE, case.upscale)
     g = layer_flops(generator, case.size)
     match case.work:
@@ -68,8 +130,9 @@ def flops(case: Case) -> int:
         case "pretrain":
             total = 3 * sum(g) - g[0]
         case _:
-            d = layer_flops(Discriminator(case.hr_size, case.filters, DENSE), case.hr_size)
-            v = layer_flops(VGG19(VGG_LAYER), case.hr_size)
+            discriminator = Discriminator(case.hr_size, case.discriminator_filters or case.filters, case.dense)
+            d = layer_flops(discriminator, case.hr_size)
+            v = [] if case.content == "pixels" else layer_flops(VGG19(case.content), case.hr_size)
             fakes = sum(g)
             train_discriminator = 2 * (3 * sum(d) - d[0])
             train_generator = 3 * sum(g) - g[0] + 2 * sum(d) + 3 * sum(v)

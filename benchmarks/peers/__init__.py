@@ -1,4 +1,4 @@
 """The same nets and the same training step in tinysrgan and in other frameworks, one file each.
 
-Every file has ``prepare(case, layout)``, which returns the function to time; it takes no arguments.
+Every file has ``prepare(case, mode)``, which returns the function to time; it takes no arguments.
 """

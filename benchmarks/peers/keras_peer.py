@@ -72,7 +72,7 @@ def vgg19(size: int) -> Model:
     return net
 
 
-def prepare(case: Case, layout: str = "") -> Callable[[], object]:
+def prepare(case: Case, mode: str = "") -> Callable[[], object]:
     """The function to time."""
     rng = np.random.default_rng(0)
     lr = rng.random((case.batch, case.size, case.size, 3), np.float32)

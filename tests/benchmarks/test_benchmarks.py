@@ -54,7 +54,7 @@ def test_our_side_does_the_work(work):
     built = []
     original = tinysrgan_peer.build
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tinysrgan_peer, "build", lambda case: built.append(original(case)) or built[0])
+        patch.setattr(tinysrgan_peer, "build", lambda *given: built.append(original(*given)) or built[0])
         run = tinysrgan_peer.prepare(case)
     nets = [built[0].generator, built[0].discriminator][: 2 if work == "adversarial" else 1]
     before = [{name: p.value.copy() for name, p in net.parameters().items()} for net in nets]
@@ -114,7 +114,7 @@ def test_the_first_run_does_not_count():
 
 def test_ratios_and_their_spread():
     def rounds(*seconds):
-        return report.summary([{"seconds": one, "peak_memory": sum(one), "layout": ""} for one in seconds])
+        return report.summary([{"seconds": one, "peak_memory": sum(one), "mode": ""} for one in seconds])
 
     ours, peer = rounds([1, 1, 4], [1, 2, 3], [2, 2]), rounds([2, 2, 2], [6, 6], [8, 8])
     assert (ours["median"], ours["least"], ours["most"], ours["peak_memory"]) == (2, 1, 4, 6)
