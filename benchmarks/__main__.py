@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     rounds, seconds = (1, 0.5) if args.quick else (args.rounds, args.seconds)
     try:
-        results = measure(cases, rounds, seconds, args.device)
+        results = measure(cases, rounds, seconds, args.device, args.quick)
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -90,10 +90,11 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def measure(cases: list[Case], rounds: int, seconds: float, device: str = "cpu") -> dict[str, Any]:
+def measure(cases: list[Case], rounds: int, seconds: float, device: str, quick: bool) -> dict[str, Any]:
     """Measure all rows. Returns a description of the machine, and the results of every library for each row.
 
-    Raises UserError where the device doesn't work.
+    quick: leave out PyTorch compiled, which takes minutes to compile a row. Raises UserError where the device doesn't
+    work.
     """
     where = choose_device(device)[1]
     gpu, _, cupy = where.removeprefix("on the GPU ").partition(" with ") if device == "cuda" else ("", "", "")
@@ -102,7 +103,7 @@ def measure(cases: list[Case], rounds: int, seconds: float, device: str = "cpu")
     if blas[report.OURS].get("core") in AVX512_CORES:
         blas[report.AVX2] = child("machine", core="Haswell")
         entrants.append(Contestant(report.AVX2, "tinysrgan_peer", core="Haswell"))
-    others = gpu_peers() if gpu else peers()
+    others = gpu_peers(quick) if gpu else peers()
     names = sorted({entrant.name for entrant in others}, reverse=True)
     alone = "No PyTorch that sees a GPU is here" if gpu else "Neither PyTorch nor Keras is here"
     print(f"Compared with {' and '.join(names)}." if names else f"{alone}: tinysrgan alone.")
@@ -142,12 +143,13 @@ def peers() -> list[Contestant]:
     return result
 
 
-def gpu_peers() -> list[Contestant]:
+def gpu_peers(quick: bool) -> list[Contestant]:
     """PyTorch's ways to run on a GPU, if it is installed and sees one."""
     sees = "import torch; raise SystemExit(not torch.cuda.is_available())"
     if not find_spec("torch") or subprocess.run([sys.executable, "-c", sees]).returncode:
         return []
-    return [Contestant(name, "torch_peer", mode) for name, mode in report.GPU_PEERS.items()]
+    modes = {name: mode for name, mode in report.GPU_PEERS.items() if not (quick and mode == "torch.compile")}
+    return [Contestant(name, "torch_peer", mode) for name, mode in modes.items()]
 
 
 def measure_case(

@@ -146,6 +146,13 @@ def test_compiled_means_every_net(monkeypatch):
     assert len(compiled) == 3
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_pytorch_runs_in_three_ways_and_quickly_in_two(monkeypatch, quick):
+    monkeypatch.setattr(command.subprocess, "run", lambda *_: SimpleNamespace(returncode=0))  # PyTorch sees a GPU
+    found = {one.mode for one in command.gpu_peers(quick)}
+    assert found == ({"eager", "CUDA graph"} if quick else {"eager", "CUDA graph", "torch.compile"})
+
+
 class Pretended:
     """A CUDA graph that captures calls: within ``with``, work is recorded, and ``replay`` counts."""
 
@@ -231,7 +238,7 @@ def test_without_a_gpu_the_command_says_so(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(command.sys.modules, "cupy", None)
     assert command.main(["--device", "cuda", "--quick", "--out", str(tmp_path)]) == 2
     assert "--device cuda doesn't work here: CuPy is not installed" in capsys.readouterr().err
-    assert command.gpu_peers() == [] or torch.cuda.is_available()
+    assert command.gpu_peers(quick=True) == [] or torch.cuda.is_available()
 
 
 def test_rows_by_several_names(capsys):
