@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinysrgan.core.cli import VALUE_RANGE_HELP, command_line, printable
+from tinysrgan.core.cli import command_line, printable
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.generator_files import is_ours, read_generator
@@ -197,12 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: the next free runs/N)")
     add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
-    add("--value-range", default=None, metavar="IN:OUT", help=VALUE_RANGE_HELP)
     for name, what in (
         ("init_from", "begin with this trained generator, of tinysrgan, Keras or PyTorch, not with a new one"),
         ("vgg_weights", "VGG19's Keras weights (default: found or downloaded)"),
     ):
         _add(parser, name, type=Path, default=None, metavar="FILE", help=what)
+    add("--value-range", default=None, metavar="IN:OUT", help="of the net of --init-from, as in upscale")
     return _add_options(parser)
 
 
