@@ -135,12 +135,8 @@ def run(args: argparse.Namespace) -> int:
         "qr_reader": qr_reader.available(),
         **evaluation.report(),
     }
-    which = f"{evaluation.count} images of {args.data}" + ", held out" * args.held_out
-    if isinstance(pairs, ImagePairs):
-        sizes = f"{pairs.lr_size}x{pairs.lr_size} to {pairs.hr_size}x{pairs.hr_size}"
-    else:
-        sizes = f"at their own size, x{scale}"
-    heading = [f"{which}, {sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
+    which = f"{evaluation.count} images of {args.data}{', held out' * args.held_out}"
+    heading = [f"{which}, {pairs.sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
     deliver(args, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
     return 0
 
@@ -226,9 +222,8 @@ def check_outputs(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     taken = identities(inputs)
     for path in files:
         check_target(path, taken)
-        for folder in filter(None, (args.data, args.lr)):
-            if path.resolve().is_relative_to(folder.resolve()):
-                raise UserError(f"{path} lies in {folder}, which stays as it is: put it elsewhere.")
+        if folder := next((f for f in (args.data, args.lr) if f and path.resolve().is_relative_to(f.resolve())), None):
+            raise UserError(f"{path} lies in {folder}, which stays as it is: put it elsewhere.")
     if len({path.resolve() for path in files}) < len(files):
         raise UserError(f"--json and --picture both go to {args.picture}: give two names.")
     if args.picture:

@@ -24,7 +24,7 @@ STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
 
 VALUE_RANGE_HELP = (
-    "value range of the net, if its file doesn't state it: signed (-1 to 1), unit (0 to 1) or bytes (0 to 255), "
+    "value range, if the weights don't state it: signed (-1 to 1), unit (0 to 1) or bytes (0 to 255), "
     "OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
 )
 KERAS_HELP = "Keras' .keras or .h5: a whole model's wiring is checked, weights alone don't tell it; or .safetensors"

@@ -37,6 +37,7 @@ class JudgedPairs(Protocol):
     scale: int
     skipped: dict[Path, str]
     papers: bool  # whether they are judged as in papers: luminance alone, without the border
+    sizes: str  # of LR and HR, in words
 
     def __len__(self) -> int: ...
 
@@ -114,6 +115,7 @@ class ImagePairs(Visits):
         cache_bytes: int = 64_000_000,
     ):
         super().__init__(paths, hr_size, scale, seed)
+        self.sizes = f"{self.lr_size}x{self.lr_size} to {hr_size}x{hr_size}"
         self.side = 3 * hr_size  # of the image that HR and LR are both reduced from
         self.augment = augment
         self.sources = SourceCache(cache_bytes, self.side)

@@ -83,6 +83,7 @@ class WholePhotographs:
         self.paths, self.scale, self.most = paths, scale, most
         self.ready = ready or {}
         self.skipped: dict[Path, str] = {}
+        self.sizes = f"at their own size, x{scale}"
 
     def __len__(self) -> int:
         return len(self.paths)
