@@ -114,7 +114,6 @@ def run(args: argparse.Namespace) -> int:
     pairs = judged_pairs(args, paths, weights[0], scale)
     if not qr_reader.available():
         say(f"{qr_reader.MISSING} Until then scan rates are not measured.")
-
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale, pairs.papers)
     with exact(args.exact), progress(len(pairs), "image") as done:
