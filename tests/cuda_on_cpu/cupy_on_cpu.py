@@ -3,14 +3,18 @@
 Its arrays are a subclass of NumPy's, its kernels run in ``runner``. As on a GPU, the arrays do not mix with NumPy's:
 ``+`` or a kernel with one of each raises TypeError, and so does reading a value inside ``no_reading``. That detects
 hidden transfers to the host. One is not detected: ``numpy.asarray`` of such an array, which CuPy refuses.
+
+Inside ``counting`` nothing is computed: launches are counted, and results are arrays of the right shape and type.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -24,11 +28,47 @@ _reading_allowed = True
 use_gpu = False  # set by pytest --gpu
 
 
+@dataclass
+class Launches:
+    """The kernels launched, by name: the package's own and CuPy's. CuPy's copies and memsets are no kernels."""
+
+    own: Counter[str] = field(default_factory=Counter)
+    cupy: Counter[str] = field(default_factory=Counter)
+
+
+_launches: Launches | None = None  # not None inside ``counting``
+# Functions of CuPy that launch no kernel.
+FREE = ("zeros", "zeros_like", "broadcast_to", "reshape", "shape")
+
+
+def count(name: str) -> bool:
+    """Note a launch of CuPy's; whether launches are counted, so that nothing is computed."""
+    if _launches is not None:
+        _launches.cupy[name] += 1
+    return _launches is not None
+
+
+def unwritten(shape: Any, dtype: Any) -> ndarray:
+    """Memory that takes no space before something is written to it."""
+    return np.empty(shape, dtype).view(ndarray)
+
+
+def corner(value: Any) -> Any:
+    """The first element of an array, with all its axes."""
+    return plain(value)[(slice(0, 1),) * value.ndim] if isinstance(value, np.ndarray) else value
+
+
 class ndarray(np.ndarray):  # CuPy's name
     """An array "on the GPU"."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
         check(inputs, out)
+        if count(ufunc.__name__):
+            if out:
+                return out[0]
+            with np.errstate(all="ignore"):
+                dtype = getattr(ufunc, method)(*map(corner, inputs), **options).dtype
+            return unwritten(np.broadcast_shapes(*(np.shape(x) for x in inputs)), dtype)
         results = getattr(ufunc, method)(
             *map(plain, inputs), **options | ({"out": tuple(map(plain, out))} if out else {})
         )
@@ -37,6 +77,18 @@ class ndarray(np.ndarray):  # CuPy's name
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         """As in CuPy, NumPy's functions call CuPy's of the same name; those of submodules are not needed here."""
         return getattr(Cupy("cupy"), function.__name__)(*arguments, **options)
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        if _launches is None:
+            super().__setitem__(at, value)
+        elif isinstance(value, np.ndarray) or value:  # zero is a memset
+            count("set")
+
+    def copy(self, order: Any = "C") -> ndarray:
+        return super().copy(order) if _launches is None else unwritten(self.shape, self.dtype)
+
+    def astype(self, dtype: Any, *arguments: Any, **options: Any) -> ndarray:
+        return unwritten(self.shape, dtype) if count("astype") else super().astype(dtype, *arguments, **options)
 
     def get(self) -> np.ndarray:
         """A copy on the CPU."""
@@ -67,7 +119,9 @@ class ndarray(np.ndarray):  # CuPy's name
         return self._read(bool)
 
     def _reduce(self, name: str, *arguments: Any, **options: Any) -> Any:
-        return on_device(np.asarray(getattr(plain(self), name)(*arguments, **options)))
+        count(name)
+        with np.errstate(**({} if _launches is None else {"all": "ignore"})):
+            return on_device(np.asarray(getattr(plain(self), name)(*arguments, **options)))
 
     def sum(self, *arguments: Any, **options: Any) -> Any:
         return self._reduce("sum", *arguments, **options)
@@ -115,8 +169,25 @@ class RawKernel(runner.RawKernel):
         super().__call__(grid, block, [plain(value) for value in arguments], shared_mem=shared_mem)
 
 
+class CountedKernel:
+    max_dynamic_shared_size_bytes = 48 * 1024
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
+        if _launches is not None:
+            _launches.own[self.name] += 1
+
+
 class RawModule(runner.RawModule):
-    def get_function(self, name: str) -> RawKernel:
+    def __init__(self, code: str, options: Any = (), **others: Any):
+        if _launches is None:
+            super().__init__(code, options, **others)
+
+    def get_function(self, name: str) -> Any:
+        if _launches is not None:
+            return CountedKernel(name)
         return RawKernel(self, super().get_function(name).name)
 
 
@@ -185,6 +256,8 @@ class Cupy(ModuleType):
     @staticmethod
     def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
         """An array filled with NaN, so that elements that are never written are noticed."""
+        if _launches is not None:
+            return unwritten(shape, dtype)
         return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0x5A, dtype))
 
     def empty_like(self, x: ndarray, dtype: Any = None) -> ndarray:
@@ -198,6 +271,10 @@ class Cupy(ModuleType):
         def on_numpy(*arguments: Any, **options: Any) -> Any:
             flat = [item for value in arguments for item in (value if isinstance(value, list | tuple) else [value])]
             check(flat)
+            if name == "ascontiguousarray" and not arguments[0].flags.c_contiguous and count("copy"):
+                return unwritten(arguments[0].shape, arguments[0].dtype)
+            if name not in (*FREE, "ascontiguousarray"):
+                count(name)
             bare = [[plain(v) for v in a] if isinstance(a, list) else plain(a) for a in arguments]
             return on_device(function(*bare, **options))
 
@@ -234,3 +311,14 @@ def no_reading() -> Iterator[None]:
         yield
     finally:
         _reading_allowed = True
+
+
+@contextmanager
+def counting() -> Iterator[Launches]:
+    """Inside this context kernels are counted instead of run, and CuPy's own, too, whose results are not computed."""
+    global _launches
+    _launches = Launches()
+    try:
+        yield _launches
+    finally:
+        _launches = None
