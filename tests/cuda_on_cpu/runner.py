@@ -214,7 +214,7 @@ class RawKernel:
         kind, size = chr(parameter.kind), parameter.bytes
         name = "record" if kind == "V" else {"i": "int", "f": "float"}[kind] + str(8 * size)
         wants = f"{self.name}: argument {number} is {'a pointer to ' if parameter.pointer else ''}{name}"
-        if isinstance(argument, np.ndarray) and argument.dtype.names is None:
+        if isinstance(argument, np.ndarray) and argument.dtype.kind != "V":
             if not parameter.pointer:
                 raise CudaError(f"{wants}, not an array.")
             if not argument.flags.c_contiguous:
