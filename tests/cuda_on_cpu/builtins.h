@@ -25,6 +25,14 @@ template <class T> T __shfl_up_sync(unsigned mask, T value, int lanes, int width
   return cuda::shuffle("__shfl_up_sync", line, mask, value, cuda::lane() - lanes, width);
 }
 
+// Blocks run one after the other, so what one wrote is visible to the next.
+inline void __threadfence() {}
+inline unsigned atomicInc(unsigned *address, unsigned most) {
+  const unsigned before = *address;
+  *address = before >= most ? 0 : before + 1;
+  return before;
+}
+
 template <class T> T __ldg(const T *address) { return *address; }
 template <class A, class B> std::common_type_t<A, B> min(A a, B b) { return b < a ? b : a; }
 template <class A, class B> std::common_type_t<A, B> max(A a, B b) { return a < b ? b : a; }

@@ -191,7 +191,8 @@ inline int run(Request &request, void (*kernel)(void **)) {
   const int failed = _setjmp(now.failed);
   if (!failed)
     for (long long i = 0; i < blocks; i++) {
-      const unsigned b = now.order == DESCENDING ? blocks - 1 - i : i;
+      const unsigned mixed = (uint64_t)i * 2654435761u % blocks;  // a prime, so each block once
+      const unsigned b = now.order == DESCENDING ? blocks - 1 - i : now.order == RANDOM ? mixed : i;
       now.block_index = {b % x, b / x % y, b / x / y};
       now.random = 2654435761u * (now.seed + b + 1) | 1;
       run_block();
