@@ -1,6 +1,7 @@
 """Whole training steps with the CUDA kernels, run on the CPU, against the same steps in NumPy."""
 
 import csv
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 
 from tinysrgan import ops
 from tinysrgan.core.device import array_module, to_device
+from tinysrgan.data.dataset import ImagePairs
+from tinysrgan.data.listing import find_images
 from tinysrgan.formats import checkpoint
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.layers import BatchNorm
 from tinysrgan.models import VGG19, Generator
 from tinysrgan.ops.cuda.convolution import rung
 from tinysrgan.train import adversarial_step, main, pretrain_step
-from tinysrgan.training.config import Options
+from tinysrgan.training import setup
+from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.srgan import SRGAN
 
 pytestmark = pytest.mark.kernels
@@ -167,3 +171,28 @@ def test_a_run_can_move_between_cpu_and_gpu(tmp_path, capsys):
     alone, mixed = losses("cpu"), losses("mixed")
     np.testing.assert_allclose(np.array(mixed[0]), np.array(alone[0]), rtol=1e-5)
     np.testing.assert_allclose(np.mean(mixed[1:], axis=0), alone[-1], rtol=0.02)
+
+
+def test_a_gpu_is_fed_by_several_threads_with_the_same_batches():
+    images = find_images(Path(__file__).parents[2] / "data" / "qr")[:7]
+    threads = []
+
+    def batches(module):
+        srgan = SRGAN.build(replace(OPTIONS["shuffle"], content_loss="pixels", batch_size=3), None, module)
+        pairs = ImagePairs(images, 16, 4, augmentation(srgan.options), seed=5)
+        made = pairs.batch
+        pairs.batch = lambda step, size: threads.append(threading.current_thread().name) or made(step, size)
+        return [
+            (step, to_device(lr, np), to_device(hr, np))
+            for step, lr, hr in setup.batches(range(8), pairs, srgan, module)
+        ]
+
+    expected = batches(np)
+    assert len(set(threads)) == 1
+    with cupy_on_cpu() as cupy:
+        found = batches(cupy)
+    assert 1 < len(set(threads)) <= 1 + setup.FEEDERS
+    for (step, lr, hr), (other_step, other_lr, other_hr) in zip(expected, found, strict=True):
+        assert step == other_step
+        np.testing.assert_array_equal(other_lr, lr)
+        np.testing.assert_array_equal(other_hr, hr)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from tinysrgan.core.cli import say, taken_by
 from tinysrgan.core.device import Array, to_device
 from tinysrgan.core.errors import UserError
@@ -30,7 +32,9 @@ from tinysrgan.training.run_log import RunLog
 from tinysrgan.training.srgan import SRGAN
 
 JUDGED = 256  # pixels: the middle of each held-out photograph is judged at every save
-
+# The threads that make batches for a GPU, which computes a step faster than one thread makes a batch. On the CPU there
+# is one, because the step itself uses all cores. The batches are the same.
+FEEDERS = 4
 Batches = Iterator[tuple[int, Array, Array]]
 
 
@@ -87,7 +91,8 @@ def training_pairs(paths: list[Path], options: Options) -> BatchSource:
 def batches(steps: range, pairs: BatchSource, srgan: SRGAN, module: ModuleType) -> Batches:
     """The number of each step with its LR and HR, float32 (N, height, width, 3) in [-1, 1] on the device."""
     size = srgan.options.batch_size
-    for step, (lr, hr) in zip(steps, prefetch(lambda step: pairs.batch(step, size), steps), strict=True):
+    workers = 1 if module is np else FEEDERS
+    for step, (lr, hr) in zip(steps, prefetch(lambda step: pairs.batch(step, size), steps, workers), strict=True):
         srgan.note_colour(hr)
         yield step, to_device(lr, module), to_device(hr, module)
 
