@@ -8,7 +8,7 @@
 // is C, or 1 for one slope for all channels. Any sizes. -DREAL=double makes everything float64.
 //
 // The kernels are memory-bound: reading dy and x takes most of the time. So dx and dslope are computed in one pass over
-// both. As in sums.cu, a block takes some of the rows and writes one row of partial sums.
+// both, and dslope is added to the gradient that is there. As in sums.cu, the last block adds the others' sums.
 #include "rows.cuh"
 
 #ifndef REAL
@@ -27,10 +27,10 @@ extern "C" __global__ void leaky(const REAL *__restrict__ x, const REAL *__restr
   }
 }
 
-// dx and, unless it is null, parts (gridDim.x, C): dslope over each block's rows. sums.cu adds the parts.
+// dx and, unless it is null, slope_grad (C) += dslope. parts (gridDim.x, C) and tickets are those of rows.cuh.
 extern "C" __global__ void leaky_grad(const REAL *__restrict__ dy, const REAL *__restrict__ x,
-                                      const REAL *__restrict__ slope, REAL *__restrict__ dx, REAL *__restrict__ parts,
-                                      long long rows, int C, int slopes) {
+                                      const REAL *__restrict__ slope, REAL *__restrict__ dx, REAL *slope_grad,
+                                      REAL *parts, unsigned *tickets, long long rows, int C, int slopes) {
   RowRange range(rows, C);
   REAL sum = 0;
   if (range.first < range.end) {
@@ -44,7 +44,6 @@ extern "C" __global__ void leaky_grad(const REAL *__restrict__ dy, const REAL *_
       sum += positive ? 0 : gradient * value;
     }
   }
-  if (!parts) return;  // the same for all threads, as the barriers of add_rows need
-  sum = add_rows(sum);
-  if (threadIdx.y == 0 && range.c < C) parts[(long long)blockIdx.x * C + range.c] = sum;
+  if (!slope_grad) return;  // the same for all threads, as the barriers of add_blocks need
+  if (add_blocks(sum, parts, tickets, range.c, C)) slope_grad[range.c] += sum;
 }

@@ -1,22 +1,26 @@
 // Batch normalization: the mean and variance of each channel, the normalized values, and the gradients.
 //
 //   mean[c] = sum x[row, c] / rows        variance[c] = sum (x[row, c] - mean[c])^2 / rows
-//   y[row, c]  = x[row, c] scale[c] + shift[c]
-//   sums[0, c] = sum dy[row, c]           sums[1, c] = sum dy[row, c] (x[row, c] - mean[c]) inverse_std[c]
-//   dx[row, c] = factor[c] (dy[row, c] - mean_dy[c] - (x[row, c] - mean[c]) slope[c])
+//   y[row, c]  = (x[row, c] - mean[c]) gamma[c] / std[c] + beta[c]        std[c] = sqrt(variance[c] + epsilon)
+//   sums[0, c] = sum dy[row, c]           sums[1, c] = sum dy[row, c] normal[row, c]    normal = (x - mean) / std
+//   dx[row, c] = gamma[c] / std[c] (dy[row, c] - sums[0, c] / n - normal[row, c] sums[1, c] / n)
+//
+// The activation that often follows, a leaky or parametric ReLU, and a shortcut can be part of the same passes:
+//
+//   y[row, c] = leaky(...) + shortcut[row, c]
+//   and in the backward pass, dy counts slope[c] times where what the activation got was not positive
 //
 // x, y, dy, dx (rows, C): any shape (..., C), with all axes but the last merged into one. Any sizes. -DREAL=double
-// makes everything float64. tinysrgan/layers/norm.py computes scale, shift, factor, mean_dy and slope.
+// makes everything float64. Forward and backward are two launches each: sums over the batch, then what uses them. What
+// has one value for each channel is computed where it is used, by each thread for its channel.
 //
-// As in sums.cu, a block takes some of the rows, threadIdx.x is the channel and threadIdx.y the row, and a second
-// launch adds the partial results of the blocks in a fixed order. A thread has one channel only, so it loads the values
-// of its channel once, into registers.
+// As in sums.cu, a block takes some of the rows, threadIdx.x is the channel and threadIdx.y the row, and the last block
+// adds the partial results of the others in a fixed order.
 #include "rows.cuh"
 
 #ifndef REAL
 #define REAL float
 #endif
-#define THREADS 1024  // the most in a block
 
 // --- The moments. mean(x^2) - mean(x)^2 would cancel badly where the mean is much larger than the deviation. Instead,
 // deviations are measured from values of x itself, and partial moments are merged using the difference of their means.
@@ -34,9 +38,8 @@ __device__ Moments operator+(Moments a, Moments b) {
           a.square + b.square + difference * difference * a.count * fraction};
 }
 
-// parts (gridDim.x, C): the moments of each block's rows.
-extern "C" __global__ void moments_of_rows(const REAL *__restrict__ x, Moments *__restrict__ parts, long long rows,
-                                           int C) {
+extern "C" __global__ void moments(const REAL *__restrict__ x, Moments *parts, unsigned *tickets,
+                                   REAL *__restrict__ mean, REAL *__restrict__ variance, long long rows, int C) {
   RowRange range(rows, C);
   Moments moments = {0, 0, 0};
   if (range.first < range.end) {
@@ -51,72 +54,108 @@ extern "C" __global__ void moments_of_rows(const REAL *__restrict__ x, Moments *
     REAL count = (range.end - range.first + blockDim.y - 1) / blockDim.y, mean = sum / count;
     moments = {count, start + mean, square - sum * mean};
   }
-  moments = add_rows(moments);
-  if (threadIdx.y == 0 && range.c < C) parts[(long long)blockIdx.x * C + range.c] = moments;
-}
-
-// mean and variance (C) from parts (count, C); one block for each group of channels.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    moments_of_parts(const Moments *__restrict__ parts, const REAL *__restrict__ x, REAL *__restrict__ mean,
-                     REAL *__restrict__ variance, long long count, int C) {
-  RowRange range(count, C);
-  Moments moments = {0, 0, 0};
-#pragma unroll 2
-  for (long long part = range.first; part < range.end; part += blockDim.y)
-    moments = moments + parts[part * C + range.c];
-  moments = add_rows(moments);
-  if (threadIdx.y || range.c >= C) return;
+  if (!add_blocks(moments, parts, tickets, range.c, C)) return;
   mean[range.c] = x[range.c] + moments.mean;
   variance[range.c] = moments.square / moments.count;
 }
 
 // --- The normalized values and the gradients.
 
-extern "C" __global__ void normalise(const REAL *__restrict__ x, const REAL *__restrict__ scale,
-                                     const REAL *__restrict__ shift, REAL *__restrict__ y, long long rows, int C) {
+// Leaky or parametric ReLU with C slopes, one, or none, in which case it changes nothing.
+struct Activation {
+  bool present;
+  REAL slope;
+
+  __device__ Activation(const REAL *slopes, int count, int c) : present(slopes), slope(1) {
+    if (present) slope = slopes[count == 1 ? 0 : c];
+  }
+  __device__ bool positive(REAL value) const { return !present || value > 0; }
+};
+
+// scale and shift with (x - mean) gamma / std + beta = x scale + shift.
+struct Affine {
+  REAL scale, shift;
+
+  __device__ Affine(REAL mean, REAL variance, REAL gamma, REAL beta, REAL epsilon)
+      : scale(gamma / sqrt(variance + epsilon)), shift(beta - mean * scale) {}
+  __device__ REAL operator()(REAL x) const { return x * scale + shift; }
+};
+
+// y; and unless they are null, the running moments move towards mean and variance by `rate` of the distance. slopes and
+// shortcut (rows, C) may be null.
+extern "C" __global__ void normalize(const REAL *__restrict__ x, const REAL *__restrict__ mean,
+                                     const REAL *__restrict__ variance, const REAL *__restrict__ gamma,
+                                     const REAL *__restrict__ beta, const REAL *__restrict__ slopes,
+                                     const REAL *__restrict__ shortcut, REAL *__restrict__ y, REAL *running_mean,
+                                     REAL *running_variance, REAL rate, REAL epsilon, long long rows, int C,
+                                     int slope_count) {
   RowRange range(rows, C);
   if (range.first >= range.end) return;
-  REAL a = scale[range.c], b = shift[range.c];
+  REAL mean_c = mean[range.c], variance_c = variance[range.c];
+  if (running_mean && range.first == 0) {  // one thread of the grid for each channel
+    running_mean[range.c] += rate * (mean_c - running_mean[range.c]);
+    running_variance[range.c] += rate * (variance_c - running_variance[range.c]);
+  }
+  Affine affine(mean_c, variance_c, gamma[range.c], beta[range.c], epsilon);
+  Activation activation(slopes, slope_count, range.c);
 #pragma unroll 8
-  for (long long row = range.first; row < range.end; row += blockDim.y)
-    y[row * C + range.c] = x[row * C + range.c] * a + b;
+  for (long long row = range.first; row < range.end; row += blockDim.y) {
+    long long i = row * C + range.c;
+    REAL value = affine(x[i]);
+    if (!activation.positive(value)) value *= activation.slope;
+    y[i] = shortcut ? value + shortcut[i] : value;
+  }
 }
 
 struct Sums {
-  REAL dy, dy_normal;
+  REAL dy, dy_normal, dslope;
 };
-__device__ Sums operator+(Sums a, Sums b) { return {a.dy + b.dy, a.dy_normal + b.dy_normal}; }
+__device__ Sums operator+(Sums a, Sums b) { return {a.dy + b.dy, a.dy_normal + b.dy_normal, a.dslope + b.dslope}; }
 
-// parts (gridDim.x, 2, C): the two sums over each block's rows. sums.cu adds the parts.
+// sums (2, C); and unless they are null, beta_grad and gamma_grad += the two, slope_grad (C) += that of the slopes.
 extern "C" __global__ void grad_sums(const REAL *__restrict__ dy, const REAL *__restrict__ x,
-                                     const REAL *__restrict__ mean, const REAL *__restrict__ inverse_std,
-                                     REAL *__restrict__ parts, long long rows, int C) {
+                                     const REAL *__restrict__ mean, const REAL *__restrict__ variance,
+                                     const REAL *__restrict__ gamma, const REAL *__restrict__ beta,
+                                     const REAL *__restrict__ slopes, Sums *parts, unsigned *tickets,
+                                     REAL *__restrict__ sums, REAL *beta_grad, REAL *gamma_grad, REAL *slope_grad,
+                                     REAL epsilon, long long rows, int C, int slope_count) {
   RowRange range(rows, C);
-  Sums sums = {0, 0};
+  Sums own = {0, 0, 0};
   if (range.first < range.end) {
-    REAL origin = mean[range.c], scale = inverse_std[range.c];
+    REAL origin = mean[range.c], inverse_std = 1 / sqrt(variance[range.c] + epsilon);
+    Affine affine(origin, variance[range.c], gamma[range.c], beta[range.c], epsilon);
+    Activation activation(slopes, slope_count, range.c);
 #pragma unroll 4  // with two loads in each
     for (long long row = range.first; row < range.end; row += blockDim.y) {
-      REAL gradient = dy[row * C + range.c];
-      sums = sums + Sums{gradient, gradient * ((x[row * C + range.c] - origin) * scale)};
+      REAL value = x[row * C + range.c], gradient = dy[row * C + range.c], dslope = 0;
+      if (!activation.positive(affine(value))) dslope = gradient * affine(value), gradient *= activation.slope;
+      own = own + Sums{gradient, gradient * ((value - origin) * inverse_std), dslope};
     }
   }
-  sums = add_rows(sums);
-  if (threadIdx.y || range.c >= C) return;
-  parts[2 * (long long)blockIdx.x * C + range.c] = sums.dy;
-  parts[(2 * (long long)blockIdx.x + 1) * C + range.c] = sums.dy_normal;
+  if (!add_blocks(own, parts, tickets, range.c, C)) return;
+  sums[range.c] = own.dy, sums[C + range.c] = own.dy_normal;
+  if (beta_grad) beta_grad[range.c] += own.dy, gamma_grad[range.c] += own.dy_normal;
+  if (slope_grad) slope_grad[range.c] += own.dslope;
 }
 
+// n is the number of rows that `sums` are of.
 extern "C" __global__ void grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ x,
-                                      const REAL *__restrict__ factor, const REAL *__restrict__ mean_dy,
-                                      const REAL *__restrict__ mean, const REAL *__restrict__ slope,
-                                      REAL *__restrict__ dx, long long rows, int C) {
+                                      const REAL *__restrict__ mean, const REAL *__restrict__ variance,
+                                      const REAL *__restrict__ gamma, const REAL *__restrict__ beta,
+                                      const REAL *__restrict__ slopes, const REAL *__restrict__ sums,
+                                      REAL *__restrict__ dx, REAL n, REAL epsilon, long long rows, int C,
+                                      int slope_count) {
   RowRange range(rows, C);
   if (range.first >= range.end) return;
-  REAL factor_c = factor[range.c], mean_dy_c = mean_dy[range.c], mean_c = mean[range.c], slope_c = slope[range.c];
+  REAL inverse_std = 1 / sqrt(variance[range.c] + epsilon), factor = gamma[range.c] * inverse_std;
+  REAL mean_dy = sums[range.c] / n, steepness = inverse_std * sums[C + range.c] / n, mean_c = mean[range.c];
+  Affine affine(mean_c, variance[range.c], gamma[range.c], beta[range.c], epsilon);
+  Activation activation(slopes, slope_count, range.c);
 #pragma unroll 4
   for (long long row = range.first; row < range.end; row += blockDim.y) {
     long long i = row * C + range.c;
-    dx[i] = factor_c * (dy[i] - mean_dy_c - (x[i] - mean_c) * slope_c);
+    REAL value = x[i], gradient = dy[i];
+    if (!activation.positive(affine(value))) gradient *= activation.slope;
+    dx[i] = factor * (gradient - mean_dy - (value - mean_c) * steepness);
   }
 }

@@ -13,7 +13,7 @@
 // exchanged. The only difference is where a weight lies, and so which weights are contiguous. "C" then stands for the
 // channels of dy and "K" for those of dx; the launcher exchanges them.
 //
-// C and K are multiples of 32, and all arrays start at multiples of 16 bytes. From sm_80 on.
+// C is a multiple of 32 and K of 4, and all arrays start at multiples of 16 bytes. From sm_80 on.
 #include "convolution.cuh"
 #include "tensor_cores.cuh"
 

@@ -60,13 +60,20 @@ extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const RE
   dx[i] = sum;
 }
 
-// dw, plus `before` (R, S, C, K) unless that is null; `before` may be dw itself.
-extern "C" __global__ void conv_grad_weight(const REAL *__restrict__ x, const REAL *__restrict__ dy, const REAL *before,
-                                            REAL *dw, Geometry g) {
-  long long i = thread_index();
-  if (i >= (long long)g.R * g.S * g.C * g.K) return;
-  int k = i % g.K, c = i / g.K % g.C, s = i / g.K / g.C % g.S, r = i / g.K / g.C / g.S;
+// w_grad += dw and, unless it is null, b_grad (K) += the sums of dy. Without b_grad, one thread for each element of
+// w_grad; else K more.
+extern "C" __global__ void conv_grad_weight(const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *w_grad,
+                                            REAL *b_grad, Geometry g) {
+  long long i = thread_index(), weights = (long long)g.R * g.S * g.C * g.K;
   REAL sum = 0;
+  if (i >= weights) {
+    int k = i - weights;
+    if (!b_grad || k >= g.K) return;
+    for (long long pixel = 0; pixel < (long long)g.N * g.P * g.Q; pixel++) sum += dy[pixel * g.K + k];
+    b_grad[k] += sum;
+    return;
+  }
+  int k = i % g.K, c = i / g.K % g.C, s = i / g.K / g.C % g.S, r = i / g.K / g.C / g.S;
   for (int n = 0; n < g.N; n++)
     for (int p = 0; p < g.P; p++)
       for (int q = 0; q < g.Q; q++) {
@@ -75,5 +82,5 @@ extern "C" __global__ void conv_grad_weight(const REAL *__restrict__ x, const RE
         long long inner = ((long long)n * g.H + row) * g.W + column, outer = ((long long)n * g.P + p) * g.Q + q;
         sum += x[inner * g.C + c] * dy[outer * g.K + k];
       }
-  dw[i] = before ? before[i] + sum : sum;
+  w_grad[i] += sum;
 }

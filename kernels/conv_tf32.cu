@@ -12,8 +12,8 @@
 // - A thread block computes ROWS x COLUMNS elements of the result, and each of its four warps WARP_ROWS x WARP_COLUMNS.
 //   For 64 + 32 values that a warp reads, it does 64 * 32 multiplications.
 //
-// C and K are multiples of 32, R and S at most 16, and arrays start at multiples of 16 bytes; any stride. From sm_80
-// on.
+// C and K are multiples of 32 (K of 4 is enough for the forward pass), R and S at most 16, and arrays start at multiples
+// of 16 bytes; any stride. From sm_80 on.
 #ifndef ROWS
 #define ROWS 128
 #define COLUMNS 64
@@ -75,10 +75,13 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
   write(dx, sums, rows, g.C, place, {});
 }
 
-// Blocks: tiles of rows, tiles of columns, parts of the depth, since the result has too few tiles for a large GPU. dw
-// is (parts, R, S, C, K); conv_add_parts.cu adds the parts.
+// dw and db (K), the sums of dy, which the blocks of the first tile of rows compute, in float32. Blocks: tiles of rows,
+// tiles of columns, parts of the depth, since the result has too few tiles for a large GPU. With a
+// `stride` of 0, the only part is added to what is there; else each is written `stride` elements after the one before,
+// and conv_add_parts.cu adds them.
 extern "C" __global__ void __launch_bounds__(THREADS)
-conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, float *__restrict__ dw, Geometry g) {
+conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, float *dw, float *db, long long stride,
+                 Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
   int slices = (depth + DEPTH - 1) / DEPTH, each = (slices + gridDim.z - 1) / gridDim.z;
   int first = blockIdx.z * each * DEPTH;  // where the depth has ended, zeros are copied
@@ -86,6 +89,20 @@ conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, floa
   Matrix right(dy, first, depth, g.K);
 
   Sums sums = {};
-  product(each, left, right, sums);
-  write(dw, sums, rows, g.K, [&](int row) { return (long long)blockIdx.z * rows + row; }, {});
+  float column_sum = 0;
+  bool of_columns = blockIdx.x == 0 && threadIdx.x < COLUMNS;
+  product(each, left, right, sums, [&](const float *slice) {
+    float sum = 0;  // of the slice alone: short sums are more precise than a long one
+#pragma unroll 8
+    for (int depth = 0; of_columns && depth < DEPTH; depth++) sum += slice[Matrix::at(threadIdx.x, depth)];
+    column_sum += sum;
+  });
+  bool add = stride == 0;
+  float *result = dw + blockIdx.z * stride;
+  write(result, sums, rows, g.K, [](int row) { return (long long)row; }, {nullptr, nullptr, add ? result : nullptr});
+  int column = blockIdx.y * COLUMNS + threadIdx.x;
+  if (of_columns && column < g.K) {
+    float *sum = db + blockIdx.z * stride + column;
+    *sum = add ? *sum + column_sum : column_sum;
+  }
 }

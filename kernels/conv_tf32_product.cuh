@@ -31,10 +31,15 @@ __device__ __forceinline__ void multiply(const float *left, const float *right, 
   }
 }
 
+struct Ignore {
+  __device__ void operator()(const float *) const {}
+};
+
 // The right slice is copied first: for dx it reads the left matrix's tap, which left.copy() advances. Each iteration
 // commits one group of copies, an empty one at the end, so that copy_wait always waits for the same number of groups.
-template <class Left, class Right>
-__device__ __forceinline__ void product(int count, Left &left, Right &right, Sums sums) {
+// `visit` is called with every right slice.
+template <class Left, class Right, class Visit = Ignore>
+__device__ __forceinline__ void product(int count, Left &left, Right &right, Sums sums, Visit visit = Visit()) {
   DYNAMIC_SHARED(float, stages);
   auto copy = [&](int slice) {
     float *stage = stages + slice % STAGES * (Left::SIZE + Right::SIZE);
@@ -49,6 +54,7 @@ __device__ __forceinline__ void product(int count, Left &left, Right &right, Sum
     copy(slice + STAGES - 1);
     const float *stage = stages + slice % STAGES * (Left::SIZE + Right::SIZE);
     multiply<Left, Right>(stage, stage + Left::SIZE, sums);
+    visit(stage + Left::SIZE);
   }
 }
 

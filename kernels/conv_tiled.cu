@@ -103,10 +103,11 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
   }
 }
 
-// dw, plus `before` unless that is null. Blocks: tiles of rows, tiles of columns, parts of the depth. With more than
-// one part, dw is (parts, R, S, C, K), and `before` is null: add_parts adds it.
+// dw and, unless it is null, db (K), the sums of dy, which the blocks of the first tile of rows compute. Blocks: tiles
+// of rows, tiles of columns, parts of the depth. With a `stride` of 0, the only part is added to what is there; else each
+// is written `stride` elements after the one before, and conv_add_parts.cu adds them.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, const float *before, float *dw,
+conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, float *dw, float *db, long long stride,
                  Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
   Part part(depth, blockIdx.z, gridDim.z);
@@ -114,11 +115,23 @@ conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, cons
   Matrix right(dy, part.first * DEPTH, depth, g.K);
 
   Sums sums = {};
-  product(part.count, left, right, sums);
+  float column_sum = 0;
+  bool of_columns = db && blockIdx.x == 0 && threadIdx.x < COLUMNS;
+  product(part.count, left, right, sums, [&](const Slice &slice) {
+    float sum = 0;  // of the slice alone: short sums are more precise than a long one
+    for (int depth = 0; of_columns && depth < DEPTH; depth++) sum += slice.right[depth][threadIdx.x];
+    column_sum += sum;
+  });
+  bool add = stride == 0;
+  float *result = dw + blockIdx.z * stride;
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
-    long long line = (long long)blockIdx.z * rows + row;
-    if (row < rows) write<VECTOR_RESULT>(dw, sums[i], line, g.K, {nullptr, nullptr, before});
+    if (row < rows) write<VECTOR_RESULT>(result, sums[i], row, g.K, {nullptr, nullptr, add ? result : nullptr});
+  }
+  int column = blockIdx.y * COLUMNS + threadIdx.x;
+  if (of_columns && column < g.K) {
+    float *sum = db + blockIdx.z * stride + column;
+    *sum = add ? *sum + column_sum : column_sum;
   }
 }

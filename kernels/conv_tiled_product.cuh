@@ -34,9 +34,14 @@ __device__ __forceinline__ void multiply(const Slice &slice, Sums sums) {
   }
 }
 
-// The right matrix is loaded first: for dx it reads the left matrix's tap, which left.load_next() advances.
-template <class Left, class Right>
-__device__ __forceinline__ void product(int count, Left &left, Right &right, Sums sums) {
+struct Ignore {
+  __device__ void operator()(const Slice &) const {}
+};
+
+// The right matrix is loaded first: for dx it reads the left matrix's tap, which left.load_next() advances. `visit` is
+// called with every slice.
+template <class Left, class Right, class Visit = Ignore>
+__device__ __forceinline__ void product(int count, Left &left, Right &right, Sums sums, Visit visit = Visit()) {
   if (count == 0) return;
   right.load_next(), left.load_next();
   left.store(slices[0].left), right.store(slices[0].right);
@@ -45,6 +50,7 @@ __device__ __forceinline__ void product(int count, Left &left, Right &right, Sum
     bool more = slice + 1 < count;
     if (more) right.load_next(), left.load_next();
     multiply(slices[slice % 2], sums);
+    visit(slices[slice % 2]);
     if (more) left.store(slices[(slice + 1) % 2].left), right.store(slices[(slice + 1) % 2].right);
     __syncthreads();
   }

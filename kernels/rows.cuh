@@ -3,6 +3,8 @@
 // The threads of a block are arranged as the elements are: threadIdx.x is the channel, threadIdx.y the row. The blocks
 // along a grid's x divide the rows.
 
+constexpr int THREADS = 256;  // the most in a block
+
 // The rows that this thread processes: every blockDim.y-th from `first` to `end`. There are none where c >= C.
 struct RowRange {
   int c;
@@ -17,7 +19,7 @@ struct RowRange {
 // The sum of `value` over the threads with the same threadIdx.x, in pairs; only threadIdx.y == 0 gets it. All threads
 // of the block must call it.
 template <class Value> __device__ Value add_rows(Value value) {
-  __shared__ Value shared[1024];  // the most threads that a block can have
+  __shared__ Value shared[THREADS];
   Value *place = shared + threadIdx.y * blockDim.x + threadIdx.x;
   *place = value;
   for (int count = blockDim.y, half; count > 1; count = half) {
@@ -26,4 +28,33 @@ template <class Value> __device__ Value add_rows(Value value) {
     if (threadIdx.y + half < count) *place = *place + place[half * blockDim.x];
   }
   return *place;
+}
+
+// Whether this block is the last one along the grid's x to arrive here, for its group of channels. What the others
+// wrote before is then visible to it. A ticket counts the arrivals; it starts as 0 and is 0 again after the last. All
+// threads of the block must call it.
+__device__ inline bool last_block(unsigned *tickets) {
+  __shared__ bool last;
+  __threadfence();  // what this thread wrote is visible to other blocks before the block is counted
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(tickets + blockIdx.y, gridDim.x - 1) == gridDim.x - 1;
+  __syncthreads();
+  __threadfence();
+  return last;
+}
+
+// The sum of `value` over all rows. Each block writes its own sum to parts (gridDim.x, C); the last block to arrive
+// adds these, always in the same order. True where `value` is then the total of channel c: in one thread for each
+// channel. All threads of the block must call it.
+template <class Value>
+__device__ bool add_blocks(Value &value, Value *parts, unsigned *tickets, int c, int C) {
+  value = add_rows(value);
+  if (threadIdx.y == 0 && c < C) parts[(long long)blockIdx.x * C + c] = value;
+  if (!last_block(tickets)) return false;
+  value = Value{};
+#pragma unroll 4
+  for (int part = threadIdx.y; part < (c < C ? (int)gridDim.x : 0); part += blockDim.y)
+    value = value + parts[(long long)part * C + c];
+  value = add_rows(value);
+  return threadIdx.y == 0 && c < C;
 }

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tinysrgan import ops
 from tinysrgan.core.device import Array
 from tinysrgan.layers import Layer, frozen
 
@@ -23,8 +24,12 @@ class ImageLoss(Protocol):
 
 def mean_squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     """mean((y - target)^2) over all elements; the gradient is 2 (y - target) / size. Any shape, both alike."""
-    difference = y - target
-    return (difference * difference).mean(), difference * (2 / difference.size)
+
+    def formula(y: Array, target: Array) -> tuple[Array, Array]:
+        difference = y - target
+        return (difference * difference).mean(), difference * (2 / difference.size)
+
+    return ops.compute(formula, y, target, kernel=ops.squared_error_kernel)
 
 
 def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
@@ -48,8 +53,12 @@ def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
 
     Computed from the logits as max(l, 0) - l label + log(1 + exp(-|l|)), which never overflows.
     """
-    loss = np.maximum(logits, 0) - logits * label + np.log1p(np.exp(-abs(logits)))
-    return loss.mean(), (sigmoid(logits) - label) / logits.size
+
+    def formula(logits: Array, label: float) -> tuple[Array, Array]:
+        loss = np.maximum(logits, 0) - logits * label + np.log1p(np.exp(-abs(logits)))
+        return loss.mean(), (sigmoid(logits) - label) / logits.size
+
+    return ops.compute(formula, logits, label, kernel=ops.cross_entropy_kernel)
 
 
 def sigmoid(logits: Array) -> Array:

@@ -20,7 +20,7 @@ BELOW = {
     "ops": "core",
     "layers": "core ops",
     "models": "core layers",
-    "losses": "core layers",
+    "losses": "core layers ops",
     "gradcheck": "core layers losses models",
     "optimizers": "core layers ops",
     "formats": "core layers models optimizers",

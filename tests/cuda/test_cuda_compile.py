@@ -43,11 +43,16 @@ REALS: list[dict[str, object]] = [{"REAL": "float"}, {"REAL": "double"}]
 VARIANTS: dict[str, list[dict[str, object]]] = {
     "conv_reference.cu": REALS,
     "conv_tiled.cu": tiled(),
+    "conv_tf32.cu": [{}, {"ROWS": 128, "COLUMNS": 32, "DEPTH": 32, "STAGES": 3}],
     "activation.cu": REALS,
     "adam.cu": REALS,
     "conv_halo.cu": [{}, {"GRAD_INPUT": 1}],
     "batch_norm.cu": REALS,
-    "sums.cu": REALS,
+    "sums.cu": [{"REAL": real, "ADD": add} for real in ("float", "double") for add in (0, 1)],
+    "losses.cu": REALS,
+    "max_pool.cu": REALS,
+    "muon.cu": REALS,
+    "average.cu": REALS,
     "resample.cu": [
         {"REAL": real, "FACTOR": 2, "ALIGN": align} for real, align in (("float", 16), ("float", 4), ("double", 8))
     ],

@@ -101,11 +101,20 @@ def check_dx(cupy, case):
     assert_close(dx.get(), truths(case)[1], w[:, :, 0].size)
 
 
+def gradients(cupy, x, dy, w_shape, stride=1):
+    """dw added to zeros, and the bias's gradient added to ones."""
+    w_grad, b_grad = cupy.zeros(w_shape, np.float32), cupy.ones(w_shape[-1], np.float32)
+    conv_tf32.add_gradients(x, dy, w_grad, b_grad, stride)
+    return w_grad, b_grad
+
+
 def check_dw(cupy, case):
     x, w, dy, _ = arrays(case)
     with no_reading():
-        dw = conv_tf32.conv2d_grad_weight(*map(cupy.asarray, (x, dy)), w.shape, case[-1])
-    assert_close(dw.get(), truths(case)[2], dy[..., 0].size)
+        dw, db = gradients(cupy, *map(cupy.asarray, (x, dy)), w.shape, case[-1])
+    depth = dy[..., 0].size
+    assert_close(dw.get(), truths(case)[2], depth)
+    assert_close(db.get(), 1 + dy.astype(np.float64).sum(axis=(0, 1, 2)), depth)
 
 
 CHECKS = {"y": check_y, "dx": check_dx, "dw": check_dw}
@@ -170,7 +179,7 @@ def test_results_do_not_depend_on_the_order_of_threads(cupy, in_parts):
     made = []
     for turns in runner.ORDERS:
         with runner.order(turns):
-            made.append(conv_tf32.conv2d_grad_weight(*map(cupy.asarray, (x, dy)), (2, 3, 32, 96)).get())
+            made.append(gradients(cupy, *map(cupy.asarray, (x, dy)), (2, 3, 32, 96))[0].get())
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])
 
@@ -181,7 +190,10 @@ def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
     shifted = cupy.empty(dy.size + 1, np.float32)[1:].reshape(dy.shape)
     shifted[...] = cupy.asarray(dy)
     assert shifted.data.ptr % 16 and not view.flags.c_contiguous
-    assert_close(conv_tf32.conv2d_grad_weight(view, shifted, w.shape).get(), truths(FIRST)[2], dy[..., 0].size)
+    assert_close(gradients(cupy, view, shifted, w.shape)[0].get(), truths(FIRST)[2], dy[..., 0].size)
+    total = cupy.zeros(w.size + 1, np.float32)[1:].reshape(w.shape)
+    conv_tf32.add_gradients(view, shifted, total, cupy.zeros(w.shape[-1], np.float32))
+    assert_close(total.get(), truths(FIRST)[2], dy[..., 0].size)
 
 
 @pytest.mark.cpu_only
@@ -195,9 +207,19 @@ def test_there_are_no_races(cupy, what):
 # ---------------------------------------------------------------- the choice of kernels
 
 
+@pytest.mark.parametrize("turns", runner.ORDERS)
+@pytest.mark.parametrize("case", [(1, 9, 17, 32, 12, 5, 5, 1), (1, 7, 9, 64, 44, 3, 1, 2), (1, 8, 16, 32, 12, 3, 3, 1)])
+def test_the_forward_pass_takes_any_fours_of_outputs(cupy, case, turns):
+    """As the last layer of a fused generator has: 5x5 to 12. The last case is one for conv_halo.cu."""
+    assert conv_tf32.takes((3, 3, 32, 12), forward=True) and not conv_tf32.takes((3, 3, 32, 10), forward=True)
+    assert convolution.rung(case[:4], (*case[5:7], *case[3:5]), 1, np.dtype(np.float32)) == "conv_tiled"
+    with runner.order(turns):
+        check_y(cupy, case)
+
+
 def test_takes(cupy):
     def takes(c=64, k=64, r=3, s=3):
-        return conv_tf32.takes((1, 32, 32, c), (r, s, c, k), 1)
+        return conv_tf32.takes((r, s, c, k))
 
     assert takes() and takes(c=96, k=512) and takes(r=16, s=1)
     assert not any((takes(c=3), takes(k=3), takes(c=48), takes(k=80), takes(r=17), takes(s=17)))
@@ -207,7 +229,7 @@ def test_takes(cupy):
 @pytest.mark.parametrize(("capability", "taken"), [("75", False), ("80", True), ("89", True), ("100", True)])
 def test_takes_only_on_gpus_with_tf32(cupy, monkeypatch, capability, taken):
     monkeypatch.setattr("cuda_on_cpu.cupy_on_cpu.COMPUTE_CAPABILITY", capability)
-    assert conv_tf32.takes((1, 32, 32, 64), (3, 3, 64, 64), 1) == taken
+    assert conv_tf32.takes((3, 3, 64, 64)) == taken
 
 
 def test_convolutions_use_tensor_cores_unless_exact(cupy):
@@ -248,6 +270,13 @@ FAULTS = [
     ("copy(slice + STAGES - 1);", "copy(slice + STAGES);"),
     ("slice % STAGES *", "slice % (STAGES - 1) *"),
     ("if (slice < count) right", "if (slice + 1 < count) right"),
+    # the gradient of the bias, and what the gradients are added to
+    ("of_columns = blockIdx.x == 0 && ", "of_columns = "),
+    ("slice[Matrix::at(threadIdx.x, depth)]", "slice[Matrix::at(threadIdx.x, 0)]"),
+    ("add ? *sum + column_sum : column_sum", "column_sum"),
+    ("if (of_columns && column < g.K)", "if (of_columns)"),
+    ("db + blockIdx.z * stride", "db"),
+    ("dw + blockIdx.z * stride", "dw"),
     # positions in a fragment
     ("k % 2 * 8 + lane_i(), depth + k / 2 * 4", "k / 2 * 8 + lane_i(), depth + k % 2 * 4"),
     ("depth + k * 4", "depth + k"),
@@ -284,7 +313,6 @@ FAULTS = [
     # parts of the depth, and the epilogue
     ("first = blockIdx.z * each * DEPTH", "first = blockIdx.z * DEPTH + DEPTH"),
     ("(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
-    ("(long long)blockIdx.z * rows + row", "(long long)row"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at + 1, column)"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at, column + 1)"),
     ("sum *= slope[channel]", "sum *= slope[channel ^ 1]"),

@@ -186,18 +186,33 @@ def test_matrix_products_of_transposed_views(cupy, sizes, turned):
     with no_reading():
         result = convolution.matmul(left, right)
     assert_close(result.get(), a.astype(np.float64) @ b)
-    total = random(m, n, seed=2)
-    sums = cupy.asarray(total)
-    convolution.add_product(sums, left, right)
-    assert_close(sums.get(), total + a.astype(np.float64) @ b)
+    bias = random(n, seed=2)
+    assert_close(convolution.matmul(left, right, cupy.asarray(bias)).get(), a.astype(np.float64) @ b + bias)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sizes", PRODUCTS)
+def test_gradients_of_a_dense_layer_are_added(cupy, take, way, sizes):
+    take(way)
+    n, c, k = sizes
+    check_gradients_are_added(cupy, n, c, k)
+
+
+def check_gradients_are_added(cupy, n, c, k, dtype=np.float32, error=4e-6):
+    x, dy, w, b = (
+        array.astype(dtype) for array in (random(n, c), random(n, k, seed=1), random(c, k, seed=2), random(k))
+    )
+    w_grad, b_grad = cupy.asarray(w), cupy.asarray(b)
+    with no_reading():
+        convolution.add_matrix_grads(cupy.asarray(x), cupy.asarray(dy), w_grad, b_grad)
+    assert_close(w_grad.get(), w + x.T.astype(np.float64) @ dy, error=error)
+    assert_close(b_grad.get(), b + dy.astype(np.float64).sum(axis=0), error=error)
 
 
 def test_matrix_products_in_float64(cupy):
     a, b = random(40, 50).astype(np.float64), random(50, 60, seed=1).astype(np.float64)
-    total = cupy.asarray(random(40, 60, seed=2).astype(np.float64))
-    convolution.add_product(total, cupy.asarray(a), cupy.asarray(b))
     assert_close(convolution.matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, error=1e-14)
-    assert_close(total.get(), random(40, 60, seed=2) + a @ b, error=1e-14)
+    check_gradients_are_added(cupy, 40, 50, 60, np.float64, 1e-14)
 
 
 # ---------------------------------------------------------------- the choice of kernels and tiles
@@ -247,14 +262,26 @@ def test_rung():
 FAULTS = [
     # one thread too many, wrong edges, wrong padding
     ("conv_reference.cu", "i >= (long long)g.N * g.P * g.Q * g.K", "i > (long long)g.N * g.P * g.Q * g.K"),
-    ("conv_reference.cu", "i >= (long long)g.R * g.S * g.C * g.K", "i > (long long)g.R * g.S * g.C * g.K"),
     ("conv_reference.cu", "row >= g.H ||", "row > g.H ||"),
     ("conv_reference.cu", "column < 0 ||", ""),
     ("conv_reference.cu", "- g.top + r", "- g.left + r"),
     ("conv_reference.cu", "p >= g.P || q >= g.Q", "p >= g.P"),
     ("conv_reference.cu", "down % g.stride || right % g.stride", "down % g.stride"),
     ("conv_reference.cu", "sum < 0", "sum > 0"),
-    ("conv_reference.cu", "before ? before[i] + sum : sum", "sum"),
+    ("conv_reference.cu", "if (i >= weights) {", "if (i > weights) {"),
+    ("conv_reference.cu", "w_grad[i] += sum", "w_grad[i] = sum"),
+    ("conv_reference.cu", "b_grad[k] += sum", "b_grad[k] = sum"),
+    ("conv_reference.cu", "if (!b_grad || k >= g.K) return;", ""),
+    ("conv_tiled.cu", "of_columns = db && blockIdx.x == 0 && ", "of_columns = db && "),
+    ("conv_tiled.cu", "slice.right[depth][threadIdx.x]", "slice.right[0][threadIdx.x]"),
+    ("conv_tiled.cu", "add ? result : nullptr", "nullptr"),
+    ("conv_tiled.cu", "add ? *sum + column_sum : column_sum", "column_sum"),
+    ("conv_tiled.cu", "if (of_columns && column < g.K)", "if (of_columns)"),
+    ("conv_tiled.cu", "db + blockIdx.z * stride", "db"),
+    ("conv_tiled.cu", "dw + blockIdx.z * stride", "dw"),
+    ("conv_add_parts.cu", "i >= size + (b_grad ? columns : 0)", "i >= size"),
+    ("conv_add_parts.cu", "part * (size + columns)", "part * size"),
+    ("conv_add_parts.cu", "b_grad[i - size]) += sum", "b_grad[i - size]) = sum"),
     # barriers and the two slices
     ("conv_tiled.cu", "__syncthreads();\n  for", "for"),
     ("conv_tiled.cu", "__syncthreads();\n  }", "}"),
@@ -293,7 +320,7 @@ FAULTS = [
     ("conv_tiled.cu", "if (bias) sum += bias[channel];\n    if (slope && sum < 0) sum *= slope[channel];",
      "if (slope && sum < 0) sum *= slope[channel];\n    if (bias) sum += bias[channel];"),
     ("conv_tiled.cu", "epilogue(sums[j + 3], i + 3, column + 3)", "epilogue(sums[j + 3], i + 3, column)"),
-    ("conv_add_parts.cu", "i >= size", "i > size"),
+    ("conv_add_parts.cu", "i >= size) return", "i > size) return"),
     ("conv_add_parts.cu", "(sum, i, i % columns)", "(sum, i, i / columns)"),
 ]  # fmt: skip
 
@@ -310,12 +337,5 @@ def test_planted_faults_are_found(cupy, take, monkeypatch, fault):
                 with runner.order(turns):
                     check(cupy, CASES["fours"])
                     check(cupy, CASES["fours, stride 2"])
-                    add_to_ones(cupy)
-
-
-def add_to_ones(cupy):
-    """ones + a^T b, with the depth in one part."""
-    a, b = random(6, 40), random(6, 44, seed=1)
-    total = cupy.ones((40, 44), np.float32)
-    convolution.add_product(total, cupy.asarray(a).T, cupy.asarray(b))
-    assert_close(total.get(), 1 + a.T.astype(np.float64) @ b)
+                    check_gradients_are_added(cupy, 6, 40, 44)
+                    check_gradients_are_added(cupy, 50, 140, 132)

@@ -4,6 +4,8 @@ Memory that a kernel does not write holds NaN, threads run in three orders, and 
 block.
 """
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
@@ -11,11 +13,14 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
 from planted import plant
 
 from tinysrgan import layers, ops
-from tinysrgan.core.device import array_module
+from tinysrgan.core.device import array_module, to_device
 from tinysrgan.gradcheck.registry import LAYERS, example
 from tinysrgan.layers import Parameter
-from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, resample, sums
+from tinysrgan.losses import binary_cross_entropy, mean_squared_error
+from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, losses, max_pool, resample, sums
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.optimizers.muon import Muon
+from tinysrgan.training.average import MovingAverage
 
 pytestmark = pytest.mark.kernels
 
@@ -25,6 +30,7 @@ SHAPES = [(1, 1), (1000, 1), (2, 27, 33, 3), (5, 3, 13), (2, 9, 8, 64), (3, 5, 5
 SHAPES += [(2, 4, 3, 515), (2, 2048)]
 IMAGES = [(2, 3, 5, 3), (1, 4, 70, 5), (2, 2, 3, 301), (1, 1, 260, 1)]  # N H W K
 FACTORS = [2, 3, 4]
+POOLED = [(2, 6, 4, 3), (2, 5, 7, 70), (2, 2, 3, 301), (1, 1, 4, 2), (1, 4, 600, 1)]
 
 
 @pytest.fixture
@@ -69,6 +75,10 @@ def check_sums(cupy, shape, dtype=np.float32):
         result = sums.sum_per_channel(cupy.asarray(x))
     assert result.dtype == dtype
     close(result, over_rows(x).sum(axis=0), np.abs(over_rows(x)).sum(axis=0).max())
+    total = values(shape[-1], seed=1, dtype=dtype)
+    found = cupy.asarray(total)
+    assert sums.sum_per_channel(cupy.asarray(x), found) is found
+    close(found, total + over_rows(x).sum(axis=0), np.abs(over_rows(x)).sum(axis=0).max() + 1)
 
 
 def check_moments(cupy, shape, dtype=np.float32, mean=1000.0):
@@ -80,43 +90,119 @@ def check_moments(cupy, shape, dtype=np.float32, mean=1000.0):
     close(variance, over_rows(x).var(axis=0))
 
 
-def check_normalise(cupy, shape, dtype=np.float32):
-    x, scale, shift = values(*shape, dtype=dtype), values(shape[-1], seed=1), values(shape[-1], seed=2)
+EPSILON = 1e-3
+
+
+def vectors(channels, dtype, count=4):
+    """As many random vectors; the second is positive, as a variance is."""
+    found = [values(channels, seed=seed, dtype=dtype) for seed in range(2, 2 + count)]
+    found[1] = np.abs(found[1]) + np.asarray(0.1, dtype)
+    return found
+
+
+def slopes(channels, dtype):
+    """No activation, a leaky and a parametric ReLU."""
+    return None, 0.25, values(channels, seed=9, dtype=dtype)
+
+
+def leaky(z, slope):
+    return z if slope is None else np.where(z > 0, z, slope * z)
+
+
+def check_normalize(cupy, shape, dtype=np.float32):
+    x, (mean, variance, gamma, beta, *running) = values(*shape, dtype=dtype), vectors(shape[-1], dtype, 6)
+    shortcut = values(*shape, seed=1, dtype=dtype)
+    arrays, moved = on_device(cupy, x, mean, variance, gamma, beta), on_device(cupy, *running)
+    z = (x.astype(np.float64) - mean) / np.sqrt(variance.astype(np.float64) + EPSILON) * gamma + beta
     with no_reading():
-        y = batch_norm.normalise(*on_device(cupy, x, scale.astype(dtype), shift.astype(dtype)))
+        y = batch_norm.normalize(*arrays, EPSILON, running=tuple(moved), rate=0.25)
     assert y.dtype == dtype
-    close(y, x.astype(np.float64) * scale + shift)
+    close(y, z)
+    for found, before, batch in zip(moved, running, (mean, variance), strict=True):
+        close(found, 0.75 * before.astype(np.float64) + 0.25 * batch)
+    for slope in slopes(shape[-1], dtype):
+        given = cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope
+        close(batch_norm.normalize(*arrays, EPSILON, given, cupy.asarray(shortcut)), leaky(z, slope) + shortcut)
 
 
 def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
     x, dy = values(*shape, dtype=dtype, mean=3), values(*shape, seed=1, dtype=dtype)
-    vectors = [values(shape[-1], seed=seed, dtype=dtype) for seed in range(2, 6)]
-    a, b, c, d = (vector.astype(np.float64) for vector in vectors)
-    with no_reading():
-        total = batch_norm.grad_sums(*on_device(cupy, dy, x, *vectors[:2]))
-        dx = batch_norm.grad_input(*on_device(cupy, dy, x, *vectors))
-    assert total.dtype == dx.dtype == dtype
-    terms = np.stack([over_rows(dy), over_rows(dy) * (over_rows(x) - a) * b])
-    close(total, terms.sum(axis=1), np.abs(terms).sum(axis=1).max())
-    close(dx, a * (dy - b - (x.astype(np.float64) - c) * d))
+    mean, variance, gamma, beta, before = vectors(shape[-1], dtype, 5)
+    x = x + mean - 3  # so that half of what the activation gets is negative
+    std = np.sqrt(variance.astype(np.float64) + EPSILON)
+    normal = (x.astype(np.float64) - mean) / std
+    z = normal * gamma + beta
+    dy[np.abs(z) < 1e-5 * np.abs(z).max()] = 0  # where rounding may decide the sign of z
+    arrays = on_device(cupy, dy, x, mean, variance, gamma, beta)
+    for slope in slopes(shape[-1], dtype):
+        given = cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope
+        gradients = on_device(cupy, before, before, before)
+        with no_reading():
+            total = batch_norm.grad_sums(*arrays, EPSILON, given, tuple(gradients[:2]), gradients[2])
+            alone = batch_norm.grad_sums(*arrays, EPSILON, given)
+            dx = batch_norm.grad_input(*arrays, EPSILON, total, 7, given)
+        assert total.dtype == dx.dtype == dtype
+        np.testing.assert_array_equal(total.get(), alone.get())
+        inner = dy.astype(np.float64) * (1 if slope is None else np.where(z > 0, 1.0, slope))
+        terms = np.stack([over_rows(inner), over_rows(inner * normal)])
+        dslope = over_rows(dy * (np.minimum(z, 0) if slope is not None else 0 * z)).sum(axis=0)
+        sums, scale = terms.sum(axis=1), np.abs(terms).sum(axis=1).max()
+        close(total, sums, scale)
+        for gradient, expected in zip(gradients, [*sums, dslope], strict=True):
+            close(gradient, expected + before, scale * (1 + np.abs(z).max()) + 1)
+        close(dx, gamma / std * (inner - sums[0] / 7 - normal * sums[1] / 7))
 
 
 def check_activation(cupy, shape, dtype=np.float32):
     x, dy = values(*shape, dtype=dtype), values(*shape, seed=1, dtype=dtype)
     x.reshape(-1)[::7] = 0
-    for slope in (values(shape[-1], seed=2, dtype=dtype), np.full(1, 0.2, dtype)):
-        a, b, c = on_device(cupy, x, dy, slope)
+    for slope in (values(shape[-1], seed=2, dtype=dtype), 0.2):
+        a, b = on_device(cupy, x, dy)
+        c = slope if isinstance(slope, float) else cupy.asarray(slope)
+        slope = np.asarray(slope, dtype)
         with no_reading():
             y, dx = activation.leaky(a, c), activation.leaky_grad(a, b, c)
         np.testing.assert_array_equal(y.get(), np.where(x > 0, x, slope * x))
         np.testing.assert_array_equal(dx.get(), np.where(x > 0, dy, slope * dy))
         assert y.dtype == dx.dtype == dtype
-    slope = values(shape[-1], seed=2, dtype=dtype)
+    slope, before = values(shape[-1], seed=2, dtype=dtype), values(shape[-1], seed=3, dtype=dtype)
+    grad = cupy.asarray(before)
     with no_reading():
-        dx, grad = activation.prelu_grad(*on_device(cupy, x, dy, slope))
+        dx = activation.prelu_grad(*on_device(cupy, x, dy, slope), grad)
     np.testing.assert_array_equal(dx.get(), np.where(x > 0, dy, slope * dy))
     terms = over_rows(dy) * np.minimum(over_rows(x), 0)
-    close(grad, terms.sum(axis=0), np.abs(terms).sum(axis=0).max())
+    close(grad, terms.sum(axis=0) + before, np.abs(terms).sum(axis=0).max() + 1)
+
+
+def check_losses(cupy, shape, dtype=np.float32):
+    """The kernels of the losses give what the formulas give in float64."""
+    y, target = values(*shape, dtype=dtype) * 3, values(*shape, seed=1, dtype=dtype)
+    for kernel, formula, other in (
+        (losses.squared_error, mean_squared_error, target),
+        (losses.cross_entropy, binary_cross_entropy, 0.9),
+    ):
+        on_gpu = other if isinstance(other, float) else cupy.asarray(other)
+        truth = formula(y.astype(np.float64), other if isinstance(other, float) else other.astype(np.float64))
+        with no_reading():
+            found = kernel(cupy.asarray(y), on_gpu)
+        assert found[0].dtype == found[1].dtype == dtype
+        for result, expected in zip(found, truth, strict=True):
+            close(result, np.asarray(expected))
+
+
+def check_max_pool(cupy, images, dtype=np.float32):
+    """Bit for bit, with equal elements in a cell, NaN, and an odd last row and column."""
+    x = np.round(values(*images, dtype=dtype))
+    x.reshape(-1)[5::50] = np.nan
+    layer = layers.MaxPool()
+    y = layer.forward(x)
+    dy = values(*y.shape, seed=1, dtype=dtype)
+    with no_reading():
+        found = max_pool.max_pool(cupy.asarray(x))
+        dx = max_pool.max_pool_grad(cupy.asarray(x), found, cupy.asarray(dy))
+    np.testing.assert_array_equal(found.get(), y)
+    np.testing.assert_array_equal(dx.get(), layer.backward(dy))
+    assert found.dtype == dx.dtype == dtype
 
 
 def check_resample(cupy, images, factor, dtype=np.float32):
@@ -168,13 +254,37 @@ def check_adam(cupy, dtype=np.float32):
     assert all((margin.get() == 77).all() for margin in margins)
 
 
+# A group of equal ones, a wide one, and ones of several tiles and of several pieces; flattened: (R S C, K).
+MATRICES = [(3, 3, 4, 8), (3, 3, 4, 8), (1, 1, 12, 40), (3, 3, 5, 33), (1, 1, 40, 70), (3, 3, 16, 32), (1, 1, 7, 7)]
+
+
+def check_muon(cupy, dtype=np.float64):
+    """Three steps beside NumPy's. In float32, the iteration makes rounding errors a thousand times larger."""
+    expected = Muon({str(i): Parameter(values(*s, seed=i, dtype=dtype)) for i, s in enumerate(MATRICES)}, 0.1)
+    values = expected.parameters | expected.matrices
+    found = Muon({name: Parameter(cupy.asarray(p.value)) for name, p in values.items()}, 0.1)
+    for step in range(1, 4):
+        for name, p in expected.matrices.items():
+            p.grad[...] = values(*p.value.shape, seed=step, dtype=dtype)
+            found.matrices[name].grad[...] = cupy.asarray(p.grad)
+        expected.step()
+        with no_reading():
+            found.step()
+    error = 1e-3 if dtype == np.float32 else 1e-2  # of which ``close`` takes a hundred-millionth
+    for name, p in expected.matrices.items():
+        close(found.matrices[name].value, p.value.astype(np.float64), error=error)
+        close(found.m[name], expected.m[name].astype(np.float64))
+        assert not found.matrices[name].grad.get().any()
+
+
 # ---------------------------------------------------------------- results
 
 
+ROWS = [check_sums, check_moments, check_normalize, check_batch_norm_gradient, check_activation, check_losses]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(
-    "check", [check_sums, check_moments, check_normalise, check_batch_norm_gradient, check_activation]
-)
+@pytest.mark.parametrize("check", ROWS)
 def test_rows(cupy, any_order, check, shape):
     check(cupy, shape)
 
@@ -185,13 +295,45 @@ def test_resample(cupy, any_order, images, factor):
     check_resample(cupy, images, factor)
 
 
+@pytest.mark.parametrize("images", POOLED, ids=str)
+def test_max_pool(cupy, any_order, images):
+    check_max_pool(cupy, images)
+
+
 def test_adam(cupy, any_order):
     check_adam(cupy)
 
 
+def check_average(cupy, dtype=np.float64):
+    """Two updates beside NumPy's, with tensors of several pieces."""
+    source = layers.Sequential(layers.Conv2D(12, 50, 3), layers.BatchNorm(50)).astype(dtype)
+    expected, found = MovingAverage(source, 0.9), MovingAverage(deepcopy(source).to(cupy), 0.9)
+    for t in (5, 6):
+        for pairs in (expected._pairs, found._pairs):
+            for i, (_, tensor) in enumerate(pairs):
+                change = values(*tensor.value.shape, seed=10 * t + i, dtype=dtype)
+                tensor.value += to_device(change, array_module(tensor.value))
+        expected.update(t)
+        with no_reading():
+            found.update(t)
+    for name, tensor in found.net.tensors().items():
+        close(tensor.value, expected.net.tensors()[name].value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_moving_average_of_a_net(cupy, any_order, dtype):
+    check_average(cupy, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_muon(cupy, any_order, dtype):
+    check_muon(cupy, dtype)
+
+
 def test_float64_stays_float64(cupy):
-    for check in (check_sums, check_moments, check_normalise, check_batch_norm_gradient, check_activation):
+    for check in ROWS:
         check(cupy, (3, 5, 5, 70), np.float64)
+    check_max_pool(cupy, POOLED[0], np.float64)
     check_resample(cupy, IMAGES[0], 2, np.float64)
     check_adam(cupy, np.float64)
 
@@ -201,10 +343,10 @@ def test_sums_do_not_depend_on_the_order_of_threads(cupy):
     results = []
     for turns in runner.ORDERS:
         with runner.order(turns):
-            total = batch_norm.grad_sums(dy, x, slope, slope)
-            results.append(
-                [sums.sum_per_channel(x), *batch_norm.moments(x), total, activation.prelu_grad(x, dy, slope)[1]]
-            )
+            total, slope_grad = batch_norm.grad_sums(dy, x, slope, slope * slope, slope, slope, EPSILON), 0 * slope
+            activation.prelu_grad(x, dy, slope, slope_grad)
+            loss, _ = losses.squared_error(x, dy)
+            results.append([sums.sum_per_channel(x), *batch_norm.moments(x), total, slope_grad, loss])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a.get(), b.get())
@@ -212,12 +354,18 @@ def test_sums_do_not_depend_on_the_order_of_threads(cupy):
 
 def test_more_rows_than_the_largest_number_of_parts(cupy, monkeypatch):
     """The number of parts is limited, so threads process more rows if there are many."""
-    for launcher in (batch_norm, sums, activation):
-        monkeypatch.setattr(launcher, "PARTS", 3)
-    shape = 25, 120, 3
-    assert (launch.walk(cupy.empty(shape)).parts, launch.walk(cupy.empty(shape), 3).parts) == (5, 3)
-    for check in (check_sums, check_moments, check_batch_norm_gradient, check_activation):
+    shape = 50, 120, 3
+    assert launch.walk_sums(cupy.empty(shape)).parts == 9
+    monkeypatch.setattr(launch, "PARTS", 3)
+    assert launch.walk_sums(cupy.empty(shape)).parts == 3
+    for check in ROWS:
         check(cupy, shape)
+
+
+def test_tickets_are_zero_again_after_every_sum(cupy):
+    for shape in SHAPES:
+        check_sums(cupy, shape)
+        assert not launch.tickets(cupy).get().any()
 
 
 def test_arrays_may_be_non_contiguous_or_unaligned(cupy):
@@ -257,14 +405,17 @@ def test_nan_and_infinity_are_passed_on(cupy):
     x[0, 0, 2] = np.inf
     a = cupy.asarray(x)
     ones = cupy.ones(3, np.float32)
+    slope_grad = 0 * ones
+    activation.prelu_grad(-a, cupy.ones(x.shape, np.float32), ones, slope_grad)
     for result in (
         sums.sum_per_channel(a),
         *batch_norm.moments(a),
-        batch_norm.grad_sums(a, cupy.ones(x.shape, np.float32), 0 * ones, ones)[0],
-        activation.prelu_grad(-a, cupy.ones(x.shape, np.float32), ones)[1],
+        batch_norm.grad_sums(a, cupy.ones(x.shape, np.float32), 0 * ones, *[ones] * 3, EPSILON)[0],
+        slope_grad,
     ):
         assert np.isfinite(result.get()).tolist() == [True, False, False]
     assert np.isnan(activation.leaky(a, 0 * ones).get()).sum() == 1
+    assert np.isnan(losses.squared_error(a, 0 * a)[0].get()) and np.isnan(losses.cross_entropy(a, 0.0)[0].get())
 
 
 # ---------------------------------------------------------------- compared with the layers in NumPy
@@ -285,42 +436,47 @@ def test_every_layer_gives_on_the_gpu_what_it_gives_in_numpy(cupy, name):
         close(found[key], value, max(1, np.abs(value).max()), error=1e-5)
 
 
+CHAINS = {
+    "batch-norm and PReLU": lambda: layers.Sequential(layers.BatchNorm(3), layers.PReLU(3)),
+    "batch-norm and leaky ReLU": lambda: layers.Sequential(layers.BatchNorm(3), layers.LeakyReLU(), layers.Tanh()),
+    "convolution and ReLU": lambda: layers.Sequential(layers.Conv2D(3, 4, 3), layers.ReLU(), layers.Conv2D(4, 3, 1)),
+    "residual": lambda: layers.Residual(layers.Conv2D(3, 3, 3), layers.BatchNorm(3)),
+    "residual of one": lambda: layers.Residual(layers.BatchNorm(3)),
+    "residual that ends in PReLU": lambda: layers.Residual(layers.BatchNorm(3), layers.PReLU(3)),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", CHAINS)
+def test_fused_layers_give_what_they_give_one_by_one(cupy, monkeypatch, name, frozen):
+    """On the GPU, and in NumPy, where they are not fused otherwise and all bits are the same."""
+    x = values(2, 5, 6, 3)
+
+    def made():
+        net = CHAINS[name]().freeze(frozen)
+        for i, tensor in enumerate(net.tensors().values()):
+            tensor.value[...] = np.abs(values(*tensor.value.shape, seed=i)) - (0.5 if tensor.value.ndim > 1 else 0)
+        return net
+
+    expected = results(made(), x, np.cos)
+    with no_reading():
+        found = results(made().to(cupy), cupy.asarray(x), np.cos)
+    monkeypatch.setattr(ops, "fuses", lambda x: True)
+    calls = [len(step) for step in made().steps(x)]
+    in_numpy = results(made(), x, np.cos)
+    assert max(calls) == 2 or name.startswith("residual")
+    assert found.keys() == in_numpy.keys() == expected.keys()
+    for key, value in expected.items():
+        close(found[key], value, max(1, np.abs(value).max()), error=1e-5)
+        np.testing.assert_array_equal(in_numpy[key], value)
+
+
 def results(layer, x, dy_of):
     """Return y in both modes, dx, and all tensors and gradients after one forward and one backward pass."""
     y = layer.forward(x)
     found = {"y": y, "dx": layer.backward(dy_of(y)), "y in eval mode": layer.eval().forward(x)}
     found |= {name: tensor.value for name, tensor in layer.tensors().items()}
     return found | {f"d{name}": parameter.grad for name, parameter in layer.parameters().items()}
-
-
-def test_batch_norm_equals_the_layer(cupy):
-    """Compare the kernels' forward and backward with layers.BatchNorm."""
-    x, dy = values(4, 9, 11, 5, mean=20), values(4, 9, 11, 5, seed=1)
-    layer = layers.BatchNorm(5)
-    layer.gamma.value[:], layer.beta.value[:] = values(5, seed=2), values(5, seed=3)
-    y, dx = layer.forward(x), layer.backward(dy)
-    a, b, scale, shift = on_device(cupy, x, dy, layer.gamma.value, layer.beta.value)
-    mean, variance = batch_norm.moments(a)
-    for result, expected in zip((mean, variance), ops.moments(x), strict=True):
-        close(result, expected)
-    inverse_std = 1 / (variance + layer.epsilon) ** 0.5
-    close(batch_norm.normalise(a, scale * inverse_std, shift - mean * scale * inverse_std), y, error=1e-5)
-    sum_dy, sum_dy_normal = batch_norm.grad_sums(b, a, mean, inverse_std)
-    close(sum_dy, layer.beta.grad)
-    close(sum_dy_normal, layer.gamma.grad)
-    n = np.float32(x.size // 5)
-    vectors = scale * inverse_std, sum_dy / n, mean, inverse_std * sum_dy_normal / n
-    close(batch_norm.grad_input(b, a, *vectors), dx)
-
-
-def test_activations_equal_the_layers(cupy):
-    x, dy = values(4, 9, 11, 5), values(4, 9, 11, 5, seed=1)
-    learnt, fixed = layers.PReLU(5, 0.3), layers.LeakyReLU(0.2)
-    for layer, slope in ((learnt, learnt.slope.value), (fixed, np.full(1, 0.2, np.float32))):
-        a, b, c = on_device(cupy, x, dy, slope)
-        close(activation.leaky(a, c), layer.forward(x), error=1e-7)
-        close(activation.leaky_grad(a, b, c), layer.backward(dy), error=1e-7)
-    close(activation.prelu_grad(*on_device(cupy, x, dy, learnt.slope.value))[1], learnt.slope.grad)
 
 
 # ---------------------------------------------------------------- Adam's table
@@ -373,7 +529,12 @@ def check_file(cupy, file):
         case "sums.cu":
             check_all_rows(cupy, check_sums)
         case "batch_norm.cu":
-            check_all_rows(cupy, check_moments, check_normalise, check_batch_norm_gradient)
+            check_all_rows(cupy, check_moments, check_normalize, check_batch_norm_gradient)
+        case "losses.cu":
+            check_all_rows(cupy, check_losses)
+        case "max_pool.cu":
+            for images in POOLED:
+                check_max_pool(cupy, images)
         case "activation.cu":
             check_all_rows(cupy, check_activation)
         case "resample.cu":
@@ -381,28 +542,40 @@ def check_file(cupy, file):
                 check_resample(cupy, images, 2)
         case "adam.cu":
             check_adam(cupy)
+        case "muon.cu":
+            check_muon(cupy)
+        case "average.cu":
+            check_average(cupy)
 
 
-# Faults common to the three files that sum over rows: barriers, odd halves, channels and rows beyond the edge.
-OF_SUMS = [
-    ("__syncthreads();", ""),
+# Of rows.cuh, which all sums share: barriers, uneven halves, channels and rows beyond the edge, the last block.
+IN_ROWS = [
+    ("    __syncthreads();  // the second half was written by other threads\n", ""),
     ("half = (count + 1) / 2", "half = count / 2"),
     ("threadIdx.y + half < count", "threadIdx.y < half"),
     ("threadIdx.y * blockDim.x + threadIdx.x", "threadIdx.y * blockDim.x"),
     ("blockIdx.y * blockDim.x + threadIdx.x", "threadIdx.x"),
-    ("row += blockDim.y", "row++"),
     ("rows + gridDim.x - 1", "rows"),
+    ("c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
+    ("c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
+    ("if (threadIdx.y == 0 && c < C) parts", "if (threadIdx.y == 0) parts"),
+    ("if (threadIdx.y == 0 && c < C) parts", "if (c < C) parts"),
+    ("parts[(long long)blockIdx.x * C + c]", "parts[c]"),
+    ("tickets + blockIdx.y", "tickets"),
+    ("atomicInc(tickets + blockIdx.y, gridDim.x - 1)", "atomicInc(tickets + blockIdx.y, ~0u)"),
+    ("== gridDim.x - 1;\n  __syncthreads();", "== gridDim.x - 1;"),
+    ("if (!last_block(tickets)) return false;", "last_block(tickets);"),
+    ("value = Value{};", ""),
+    ("part = threadIdx.y; part <", "part = 0; part <"),
+    ("part += blockDim.y", "part++"),
+    ("return threadIdx.y == 0 && c < C;", "return c < C;"),
+    ("return threadIdx.y == 0 && c < C;", "return threadIdx.y == 0;"),
 ]
 FAULTS = [
-    *(("sums.cu", *fault) for fault in OF_SUMS),
-    ("sums.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
-    ("sums.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
-    ("sums.cu", "threadIdx.y == 0 && range.c < C", "threadIdx.y == 0"),
-    ("sums.cu", "threadIdx.y == 0 && range.c < C", "range.c < C"),
-    ("sums.cu", "(long long)blockIdx.x * C + range.c", "range.c"),
-    *(("batch_norm.cu", *fault) for fault in OF_SUMS),
-    ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
-    ("batch_norm.cu", "c < C ? min(begin + each, rows) : 0", "c < C ? begin + each : 0"),
+    *(("sums.cu", *fault) for fault in IN_ROWS),
+    ("sums.cu", "row += blockDim.y", "row++"),
+    ("sums.cu", "ADD ? total[range.c] + sum : sum", "sum"),
+    *(("batch_norm.cu", *IN_ROWS[i]) for i in (0, 1, 9, 15)),
     ("batch_norm.cu", "if (count == 0) return a;", ""),
     ("batch_norm.cu", "difference * difference * a.count * fraction", "difference * difference * fraction"),
     ("batch_norm.cu", "b.count / count", "a.count / count"),
@@ -412,19 +585,51 @@ FAULTS = [
     ("batch_norm.cu", "range.end - range.first + blockDim.y - 1", "range.end - range.first"),
     ("batch_norm.cu", "x[range.c] + moments.mean", "moments.mean"),
     ("batch_norm.cu", "moments.square / moments.count", "moments.square / (moments.count - 1)"),
-    ("batch_norm.cu", "(2 * (long long)blockIdx.x + 1) * C", "C"),
-    ("batch_norm.cu", "- mean_dy_c", ""),
-    ("batch_norm.cu", "(x[i] - mean_c) * slope_c", "x[i] * slope_c"),
-    ("batch_norm.cu", "if (threadIdx.y || range.c >= C) return;\n  mean", "if (threadIdx.y) return;\n  mean"),
-    ("batch_norm.cu", "if (threadIdx.y || range.c >= C) return;\n  parts", "if (threadIdx.y) return;\n  parts"),
-    *(("activation.cu", *fault) for fault in OF_SUMS),
-    ("activation.cu", "c < C ? min(begin + each, rows) : 0", "min(begin + each, rows)"),
+    ("batch_norm.cu", "running_mean && range.first == 0", "running_mean"),
+    ("batch_norm.cu", "rate * (mean_c - running_mean[range.c])", "rate * mean_c"),
+    ("batch_norm.cu", "rate * (variance_c - running_variance[range.c])", "rate * variance_c"),
+    ("batch_norm.cu", "scale(gamma / sqrt(variance + epsilon))", "scale(gamma / sqrt(variance))"),
+    ("batch_norm.cu", "shift(beta - mean * scale)", "shift(beta)"),
+    ("batch_norm.cu", "count == 1 ? 0 : c", "c"),
+    ("batch_norm.cu", "count == 1 ? 0 : c", "0"),
+    ("batch_norm.cu", "!present || value > 0", "value > 0"),
+    ("batch_norm.cu", "value *= activation.slope", "value = 0"),
+    ("batch_norm.cu", "shortcut ? value + shortcut[i] : value", "value"),
+    ("batch_norm.cu", "gradient *= activation.slope;\n      own", "gradient = 0;\n      own"),
+    ("batch_norm.cu", "gradient *= activation.slope;\n    dx", "gradient = 0;\n    dx"),
+    ("batch_norm.cu", "dslope = gradient * affine(value), ", ""),
+    ("batch_norm.cu", "slope_grad[range.c] += own.dslope", "slope_grad[range.c] = own.dslope"),
+    ("batch_norm.cu", "sums[C + range.c] = own.dy_normal", "sums[C + range.c] = own.dy"),
+    ("batch_norm.cu", "gamma_grad[range.c] += own.dy_normal", "gamma_grad[range.c] = own.dy_normal"),
+    ("batch_norm.cu", "beta_grad[range.c] += own.dy,", "beta_grad[range.c] += own.dy_normal,"),
+    ("batch_norm.cu", "- mean_dy", ""),
+    ("batch_norm.cu", "(value - mean_c) * steepness", "value * steepness"),
+    ("batch_norm.cu", "inverse_std * sums[C + range.c] / n", "inverse_std * sums[C + range.c]"),
+    ("batch_norm.cu", "gamma[range.c] * inverse_std;", "gamma[range.c];"),
+    ("activation.cu", "row += blockDim.y", "row++"),
+    ("activation.cu", "slope_grad[range.c] += sum", "slope_grad[range.c] = sum"),
     ("activation.cu", "value > 0 ? value : a * value", "value > 0 ? value : value"),
     ("activation.cu", "slope[slopes == 1 ? 0 : range.c]", "slope[0]"),
     ("activation.cu", "slope[slopes == 1 ? 0 : range.c]", "slope[range.c]"),
     ("activation.cu", "positive = value > 0", "positive = value >= 0"),
     ("activation.cu", "positive ? 0 : gradient * value", "positive ? gradient * value : 0"),
-    ("activation.cu", "if (!parts) return;", ""),
+    ("activation.cu", "if (!slope_grad) return;", ""),
+    ("losses.cu", "i += blockDim.y", "i++"),
+    ("losses.cu", "difference * (REAL(2) / count)", "difference / count"),
+    ("losses.cu", "*loss = sum / count", "*loss = sum"),
+    ("losses.cu", "(logit > 0 ? logit : 0)", "logit"),
+    ("losses.cu", "- logit * label", ""),
+    ("losses.cu", "log1p(exp(-size))", "log(exp(-size))"),
+    ("losses.cu", "REAL(0.5) - label", "REAL(0.5) + label"),
+    ("max_pool.cu", "|| value != value", ""),
+    ("max_pool.cu", "if (first) gradient = 0;", ""),
+    ("max_pool.cu", "first ? gradient : 0", "gradient"),
+    ("max_pool.cu", "c < C ? W / 2 : 0", "W / 2"),
+    ("max_pool.cu", "c < C ? W / 2 : 0", "c < C ? (W + 1) / 2 : 0"),
+    ("max_pool.cu", "(long long)n * H + 2 * p", "(long long)n * (H / 2) * 2 + 2 * p"),
+    ("max_pool.cu", "2 * q + i % 2", "2 * q + i / 2"),
+    ("max_pool.cu", "q += blockDim.y", "q += W"),
+    ("max_pool.cu", "blockIdx.y * blockDim.x + threadIdx.x", "threadIdx.x"),
     ("resample.cu", "if (row.k >= K) return;", ""),
     ("resample.cu", "w += blockDim.y", "w += W"),
     ("resample.cu", "w < W", "w <= W"),
@@ -441,6 +646,25 @@ FAULTS = [
     ("adam.cu", "piece.gradient[i] = 0;", ""),
     ("adam.cu", "piece.v[i] = v;", ""),
     ("adam.cu", "one_minus_beta1 * (g - m)", "one_minus_beta2 * (g - m)"),
+    ("average.cu", "i < piece.count", "i + 1 < piece.count"),
+    ("average.cu", "rate * (piece.value[i] - piece.average[i])", "rate * piece.value[i]"),
+    ("muon.cu", "momentum * piece.m[i] + g", "piece.m[i] + g"),
+    ("muon.cu", "x = g + momentum * m", "x = m"),
+    ("muon.cu", "piece.gradient[i] = 0, ", ""),
+    ("muon.cu", "    __syncthreads();  // the second half was written by other threads\n", ""),
+    ("muon.cu", "piece.first_part + part", "part"),
+    ("muon.cu", "part < piece.part_count", "part < 1"),
+    ("muon.cu", "i < piece.count", "i + 1 < piece.count"),  # writes beyond a pointer's memory would end the test run
+    ("muon.cu", "sqrt((REAL)piece.longest_side)", "1"),
+    ("muon.cu", "piece.y[i]", "piece.x[i]"),
+    ("muon.cu", "row + i < rows && column + j < columns", "column + j < columns"),
+    ("muon.cu", "row + i < rows && column + j < columns", "row + i < rows"),
+    ("muon.cu", "    __syncthreads();  // the tiles are there\n", ""),
+    ("muon.cu", "    __syncthreads();  // no thread still reads them\n", ""),
+    ("muon.cu", "depth += TILE", "depth += of.depth"),
+    ("muon.cu", "left[by_rows ? other : lane][k]", "left[lane][k]"),
+    ("muon.cu", "if (i < of.rows && j < of.columns)", "if (i + 1 < of.rows && j < of.columns)"),
+    ("muon.cu", "alpha * (of.d.at ? of.d(i, j) : 0)", "(of.d.at ? of.d(i, j) : 0)"),
 ]  # fmt: skip
 
 
@@ -457,7 +681,7 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("file", ["sums.cu", "batch_norm.cu", "activation.cu", "resample.cu"])
+@pytest.mark.parametrize("file", ["sums.cu", "batch_norm.cu", "activation.cu", "resample.cu", "losses.cu", "muon.cu"])
 def test_there_are_no_races(cupy, file):
     with runner.watching():
         check_file(cupy, file)

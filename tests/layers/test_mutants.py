@@ -24,6 +24,7 @@ from tinysrgan.layers import (
 from tinysrgan.layers.base import Layer
 from tinysrgan.models import Discriminator, Generator
 from tinysrgan.models.vgg19 import Preprocess
+from tinysrgan.ops.conv import dispatch
 from tinysrgan.optimizers.adam import Adam
 
 
@@ -301,13 +302,13 @@ MUTANTS = {
         STRIDE,
     ),
     "convolution dw with rows and columns swapped": (
-        ops,
+        dispatch,
         "conv2d_grad_weight",
         lambda *args: GRAD_WEIGHT(*args).transpose(1, 0, 2, 3),
         CONV,
     ),
     "stride-2 dw one row off": (
-        ops,
+        dispatch,
         "conv2d_grad_weight",
         lambda *args: np.roll(GRAD_WEIGHT(*args), 1, axis=0),
         STRIDE,

@@ -7,6 +7,8 @@ from tinysrgan import layers, models
 from tinysrgan.gradcheck.registry import LAYERS, NETS, example
 from tinysrgan.layers import Buffer, Conv2D, Dense, Layer, Residual, Sequential, frozen
 from tinysrgan.models import VGG19, Discriminator, Generator, vgg19
+from tinysrgan.training.config import Options
+from tinysrgan.training.srgan import SRGAN
 
 ALL = LAYERS | NETS
 
@@ -212,6 +214,27 @@ def test_one_layer_of_a_net_can_be_frozen_alone():
     gradients = run(net, uniform(3, 2))
     assert not gradients["a.w"].any()
     assert gradients["b.w"].any()
+
+
+def test_first_convolution_in_training_computes_dx_only_while_frozen():
+    """Nobody uses dx of an image, except where the net only passes a gradient on, as the frozen discriminator does."""
+    x = input_of("Conv2D")
+    expected, layer = run(make("Conv2D"), x), make("Conv2D")
+    layer.needs_dx = False
+    found = run(layer, x)
+    assert found.pop("dx").size == 0
+    assert_same(found, {name: value for name, value in expected.items() if name != "dx"})
+    np.testing.assert_array_equal(run(layer.freeze(), x)["dx"], expected["dx"])
+
+
+def test_an_srgan_computes_no_dx_of_images():
+    srgan = SRGAN.build(Options(hr_size=16, blocks=1, filters=4, discriminator_dense=8), None, np)
+    for net, size in ((srgan.generator, 4), (srgan.discriminator, 16)):
+        y = net.forward(uniform(2, size, size, 3).astype(np.float32))
+        assert net.backward(cotangent(y)).size == 0
+    with frozen(srgan.discriminator):
+        y = srgan.discriminator.forward(uniform(2, 16, 16, 3).astype(np.float32))
+        assert srgan.discriminator.backward(cotangent(y)).shape == (2, 16, 16, 3)
 
 
 # ---------------------------------------------------------------- dtypes, memory layout, batches

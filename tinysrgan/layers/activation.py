@@ -19,7 +19,7 @@ class ReLU(Layer):
 
     def backward(self, dy: Array) -> Array:
         (y,) = self.saved()
-        return dy * (y > 0)
+        return ops.leaky_relu_grad(y, dy, 0.0)
 
 
 class PReLU(Layer):
@@ -44,9 +44,7 @@ class PReLU(Layer):
         (x,) = self.saved()
         if self.frozen:
             return ops.leaky_relu_grad(x, dy, self.slope.value)
-        dx, slope_grad = ops.prelu_grad(x, dy, self.slope.value)
-        self.slope.grad += slope_grad
-        return dx
+        return ops.prelu_grad(x, dy, self.slope.value, self.slope.grad)
 
 
 class LeakyReLU(Layer):

@@ -8,6 +8,8 @@ The protocol; tests/layers/test_protocol.py checks it for every layer:
   backward for each forward.
 * Neither writes into its argument.
 * A frozen layer still returns ``dx``, but leaves its parameters, their gradients and its buffers unchanged.
+* A few layers take the activation after them as a second argument, and compute both at once; ``Sequential`` passes it
+  where that is faster.
 * A layer computes in the dtype of its input, on the device of its input: NumPy's functions call CuPy's for arrays on a
   GPU, and ``ops`` has everything with more than one implementation.
 """

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array
+from tinysrgan.layers.activation import ReLU
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initializers import fan_in_uniform, icnr
 
@@ -23,7 +24,12 @@ class Conv2D(Layer):
     The kernel size is odd. Weights start small and uniform. The convolution in front of ``PixelShuffle(f)`` takes
     ``icnr_factor=f``, so that the net starts without checkerboards (ICNR). Raises ValueError for an even kernel size,
     and for ``out_channels`` that are no multiple of f^2.
+
+    Where ``needs_dx`` is set to False, as for the first layer of a net in training, ``backward`` computes dx only while
+    the layer is frozen; else it returns an empty array.
     """
+
+    needs_dx = True
 
     def __init__(
         self,
@@ -43,15 +49,22 @@ class Conv2D(Layer):
         self.w = Parameter(icnr(shape, icnr_factor, rng) if icnr_factor else fan_in_uniform(shape, rng))
         self.b = Parameter(np.zeros(out_channels, np.float32))
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, activation: ReLU | None = None) -> Array:
+        """y, or max(y, 0) in the same pass over memory if a ReLU follows."""
         channels = self.w.value.shape[2]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.save_for_backward(x)
-        return ops.conv2d(x, self.w.value, self.stride, self.b.value)
+        if activation is None:
+            return ops.conv2d(x, self.w.value, self.stride, self.b.value)
+        y = ops.conv2d(x, self.w.value, self.stride, self.b.value, np.zeros_like(self.b.value))
+        activation.save_for_backward(y)
+        return y
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array, activation: ReLU | None = None) -> Array:
         (x,) = self.saved()
+        dy = activation.backward(dy) if activation else dy
         if not self.frozen:
-            self.w.grad += ops.conv2d_grad_weight(x, dy, self.w.value.shape, self.stride)
-            self.b.grad += ops.sum_per_channel(dy)
+            ops.add_conv2d_grads(x, dy, self.w.grad, self.b.grad, self.stride)
+            if not self.needs_dx:
+                return dy[:0]
         return ops.conv2d_grad_input(dy, self.w.value, x.shape, self.stride)

@@ -24,11 +24,10 @@ class Dense(Layer):
         features = len(self.w.value)
         self.check_shape(x, x.ndim == 2 and x.shape[1] == features, f"(N, {features})")
         self.save_for_backward(x)
-        return ops.matmul(x, self.w.value) + self.b.value
+        return ops.dense(x, self.w.value, self.b.value)
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
         if not self.frozen:
-            ops.add_product(self.w.grad, x.T, dy)
-            self.b.grad += dy.sum(axis=0)
+            ops.add_dense_grads(x, dy, self.w.grad, self.b.grad)
         return ops.matmul(dy, self.w.value.T)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array
+from tinysrgan.layers.activation import LeakyReLU, PReLU
 from tinysrgan.layers.base import Buffer, Layer, Parameter
 
 
@@ -26,30 +27,34 @@ class BatchNorm(Layer):
         self.running_mean = Buffer(np.zeros(channels, np.float32))
         self.running_variance = Buffer(np.ones(channels, np.float32))
 
-    def forward(self, x: Array) -> Array:
-        mean, variance = self.running_mean.value, self.running_variance.value
+    def forward(self, x: Array, activation: PReLU | LeakyReLU | None = None, shortcut: Array | None = None) -> Array:
+        """y. With an activation or a shortcut, activation(y) + shortcut in the same pass over memory."""
+        mean, variance = running = self.running_mean.value, self.running_variance.value
         self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
         if self.training:
             mean, variance = ops.moments(x)
             self.save_for_backward(x, mean, variance)
-            if not self.frozen:
-                self.running_mean.value += (1 - self.momentum) * (mean - self.running_mean.value)
-                self.running_variance.value += (1 - self.momentum) * (variance - self.running_variance.value)
-        scale = self.gamma.value / (variance + self.epsilon) ** 0.5
-        return ops.scale_and_shift(x, scale, self.beta.value - mean * scale)
+        moved = running if self.training and not self.frozen else None
+        arguments = mean, variance, self.gamma.value, self.beta.value, self.epsilon, slope_of(activation), shortcut
+        return ops.normalize(x, *arguments, moved, 1 - self.momentum)
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array, activation: PReLU | LeakyReLU | None = None) -> Array:
         """dx = gamma / std (dy - mean(dy) - normal mean(dy normal)), with normal = (x - mean(x)) / std.
 
-        The subtracted terms are the gradients through the batch's mean and variance.
+        The subtracted terms are the gradients through the batch's mean and variance. The sums of dy and of dy normal
+        are also the gradients of beta and gamma. ``activation`` is that of ``forward``.
         """
         x, mean, variance = self.saved()
-        inverse_std = 1 / (variance + self.epsilon) ** 0.5
-        sum_dy, sum_dy_normal = ops.batch_norm_grad_sums(dy, x, mean, inverse_std)
-        if not self.frozen:
-            self.gamma.grad += sum_dy_normal
-            self.beta.grad += sum_dy
-        n = x.size // x.shape[-1]
-        return ops.batch_norm_grad_input(
-            dy, x, self.gamma.value * inverse_std, sum_dy / n, mean, inverse_std * sum_dy_normal / n
-        )
+        arguments = dy, x, mean, variance, self.gamma.value, self.beta.value, self.epsilon
+        slope = slope_of(activation)
+        gradients = None if self.frozen else (self.beta.grad, self.gamma.grad)
+        slope_grad = activation.slope.grad if isinstance(activation, PReLU) and not activation.frozen else None
+        sums = ops.batch_norm_grad_sums(*arguments, slope, gradients, slope_grad)
+        return ops.batch_norm_grad_input(*arguments, sums, x.size // x.shape[-1], slope)
+
+
+def slope_of(activation: PReLU | LeakyReLU | None) -> Array | float | None:
+    """The slopes of an activation: (C,), or one number."""
+    if isinstance(activation, PReLU):
+        return activation.slope.value
+    return None if activation is None else activation.slope

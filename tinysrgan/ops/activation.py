@@ -11,38 +11,34 @@ from tinysrgan.ops.elementwise import elementwise, reduce_channels
 
 def leaky_relu(x: Array, slope: Array | float) -> Array:
     """y = max(x, 0) + slope min(x, 0). x: (..., C); slope: (C,), or a scalar for all channels."""
-    xp = array_module(x)
+    if array_module(x) is not np:
+        return cuda.leaky(x, slope)
     slope = _vector(slope, x)
     # NumPy compares two arrays faster than an array with a scalar.
     return elementwise(
-        lambda x, slope, zero: xp.maximum(x, zero) + slope * xp.minimum(x, zero),
+        lambda x, slope, zero: np.maximum(x, zero) + slope * np.minimum(x, zero),
         x,
-        vectors=[slope, xp.zeros_like(slope)],
-        kernel=lambda x, slope, zero: cuda.leaky(x, slope),
+        vectors=[slope, np.zeros_like(slope)],
     )
 
 
 def leaky_relu_grad(x: Array, dy: Array, slope: Array | float) -> Array:
     """dx: dy where x > 0, else slope dy. Multiplying by the condition is faster than ``where``."""
-    slope = _vector(slope, x)
-    return elementwise(
-        lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)),
-        dy,
-        x,
-        vectors=[slope, 1 - slope],
-        kernel=lambda dy, x, slope, rest: cuda.leaky_grad(x, dy, slope),
-    )
-
-
-def prelu_grad(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
-    """dx, and dslope: (C,), the sums of dy min(x, 0) over all axes but the last. slope: (C,)."""
     if array_module(x) is not np:
-        return cuda.prelu_grad(x, dy, slope)
-    (slope_grad,) = reduce_channels(
+        return cuda.leaky_grad(x, dy, slope)
+    slope = _vector(slope, x)
+    return elementwise(lambda dy, x, slope, rest: dy * (slope + rest * (x > 0)), dy, x, vectors=[slope, 1 - slope])
+
+
+def prelu_grad(x: Array, dy: Array, slope: Array, slope_grad: Array) -> Array:
+    """dx; adds the sums of dy min(x, 0) over all axes but the last to slope_grad. slope, slope_grad: (C,)."""
+    if array_module(x) is not np:
+        return cuda.prelu_grad(x, dy, slope, slope_grad)
+    slope_grad += reduce_channels(
         lambda dy, x, zero: (dy * np.minimum(x, zero),), dy, x, vectors=[np.zeros_like(slope)]
-    )
-    return leaky_relu_grad(x, dy, slope), slope_grad
+    )[0]
+    return leaky_relu_grad(x, dy, slope)
 
 
 def _vector(slope: Array | float, x: Array) -> Array:
-    return array_module(x).full(1, slope, x.dtype) if isinstance(slope, float | int) else slope
+    return np.full(1, slope, x.dtype) if isinstance(slope, float | int) else slope

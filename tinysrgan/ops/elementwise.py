@@ -9,20 +9,21 @@ the length of a line. Element i of any line then belongs to channel i mod C. Sum
 total is folded to C elements. This also avoids adding many small values to one large sum, which would lose float32's
 last digits.
 
-A formula takes arrays, then vectors. On a GPU, a kernel replaces the formula if one is given; otherwise the formula is
-called once with the whole arrays.
+Formulas are functions of arrays, then vectors. All this is for NumPy: on a GPU a kernel replaces the formula.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import sums as cuda
+
+Result = TypeVar("Result")
 
 LINE_ELEMENTS = 4 * 1024
 # A block that fits into a core's second-level cache, together with a formula's intermediate results.
@@ -34,21 +35,18 @@ BLOCK_ELEMENTS = 256 * 1024
 SHARED_ELEMENTS = 256 * 1024
 
 
-def elementwise(
-    formula: Callable[..., Array],
-    *arrays: Array,
-    vectors: Sequence[Array] = (),
-    kernel: Callable[..., Array] | None = None,
-) -> Array:
+def compute(formula: Callable[..., Result], *arguments: Any, kernel: Callable[..., Result]) -> Result:
+    """formula(*arguments), or on a GPU kernel(*arguments), which gives the same in one launch."""
+    return (formula if array_module(arguments[0]) is np else kernel)(*arguments)
+
+
+def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
     """formula(*arrays, *vectors), for arrays of one shape (..., C) and vectors (C,), or (1,) for all channels.
 
-    The result has the shape and dtype of the first array. ``kernel`` computes the same on a GPU. Raises ValueError
-    for shapes that do not match.
+    The result has the shape and dtype of the first array. Raises ValueError for shapes that do not match.
     """
     _check_shapes(arrays, vectors)
     first = arrays[0]
-    if array_module(first) is not np:
-        return (kernel or formula)(*arrays, *vectors)
     result = np.empty(first.shape, first.dtype)
 
     def work(blocks: Sequence[slice]) -> None:
@@ -63,7 +61,6 @@ def reduce_channels(
     formula: Callable[..., tuple[Array, ...]],
     *arrays: Array,
     vectors: Sequence[Array] = (),
-    kernel: Callable[..., Array] | None = None,
 ) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
@@ -72,11 +69,6 @@ def reduce_channels(
     _check_shapes(arrays, vectors)
     first = arrays[0]
     channels = first.shape[-1]
-    if array_module(first) is not np:
-        if kernel:
-            return kernel(*arrays, *vectors)
-        axes = tuple(range(first.ndim - 1))
-        return np.stack([values.sum(axis=axes) for values in formula(*arrays, *vectors)])
 
     def work(blocks: Sequence[slice]) -> np.ndarray:
         total: Any = 0.0
@@ -93,7 +85,9 @@ def sum_per_channel(x: Array) -> Array:
 
     For float32 images, ``x.sum(axis=(0, 1, 2))`` would be less accurate and slower.
     """
-    return reduce_channels(lambda x: (x,), x, kernel=lambda x: cuda.sum_per_channel(x)[None])[0]
+    if array_module(x) is not np:
+        return cuda.sum_per_channel(x)
+    return reduce_channels(lambda x: (x,), x)[0]
 
 
 def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Array) -> Array:
@@ -125,17 +119,23 @@ def in_place(
     formula: Callable[..., None],
     groups: Sequence[tuple[Array, ...]],
     kernel: Callable[[Sequence[tuple[Array, ...]]], None] | None = None,
+    whole: bool = False,
 ) -> None:
     """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
 
-    ``kernel`` does the same for all groups at once on a GPU.
+    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. ``kernel``
+    does the same for all groups at once on a GPU.
     """
     if kernel and groups and array_module(groups[0][0]) is not np:
         kernel(groups)
         return
+    if whole:
+        for arrays in groups:
+            formula(*arrays)
+        return
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
-        if all(array_module(x) is np and x.flags.c_contiguous for x in arrays):
+        if all(x.flags.c_contiguous for x in arrays):
             flat = [x.reshape(-1) for x in arrays]
             starts = range(0, flat[0].size, CACHE_ELEMENTS)
             parts += [tuple(x[start : start + CACHE_ELEMENTS] for x in flat) for start in starts]

@@ -17,6 +17,20 @@ SHARED_PRODUCT = 2**22
 BLOCK_ELEMENTS = 128 * 1024
 
 
+def dense(x: Array, w: Array, b: Array) -> Array:
+    """x w + b, for x: (N, C), w: (C, K), b: (K,)."""
+    return matmul(x, w) + b if array_module(x) is np else cuda.matmul(x, w, b)
+
+
+def add_dense_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array) -> None:
+    """w_grad += x^T dy and b_grad += the sums of dy over N, for x: (N, C), dy: (N, K), w_grad: (C, K), b_grad: (K,)."""
+    if array_module(x) is not np:
+        cuda.add_matrix_grads(x, dy, w_grad, b_grad)
+        return
+    add_product(w_grad, x.T, dy)
+    b_grad += dy.sum(axis=0)
+
+
 def matmul(a: Array, b: Array) -> Array:
     """a b, for a: (M, K) and b: (K, N). The longest of the three axes is split among the workers."""
     (m, k), n = a.shape, b.shape[1]
@@ -41,15 +55,12 @@ def matmul(a: Array, b: Array) -> Array:
     return result
 
 
-def add_product(total: Array, a: Array, b: Array) -> None:
+def add_product(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
     """total += a b, for total: (M, N), a: (M, K), b: (K, N), in blocks of rows.
 
     The gradient of a large dense layer uses it: there, the product a b would take as much memory as the layer's
     weights.
     """
-    if array_module(total) is not np:
-        cuda.add_product(total, a, b)
-        return
     rows = max(1, BLOCK_ELEMENTS // total.shape[1])
     multiply = np.matmul if a.shape[1] > 1 else np.multiply  # NumPy's matmul is slow for outer products
 

@@ -10,6 +10,7 @@ from functools import reduce
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda import max_pool as cuda_pool
 from tinysrgan.ops.cuda import resample as cuda
 from tinysrgan.ops.elementwise import by_rows
 
@@ -59,13 +60,17 @@ def upsample_grad(dy: Array, f: int) -> Array:
 
 def max_pool(x: Array) -> Array:
     """y: (N, H // 2, W // 2, C) from x: (N, H, W, C): the maximum of every 2x2 cell. Odd last rows are dropped."""
+    if array_module(x) is not np:
+        return cuda_pool.max_pool(x)
     cells = _cells(x)
     n, p, _, q, _, c = cells.shape
     return by_rows(lambda cells: reduce(np.maximum, (cells[:, :, i, :, j] for i, j in CELL)), (n, p, q, c), cells)
 
 
 def max_pool_grad(x: Array, y: Array, dy: Array) -> Array:
-    """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; ties: only the first maximum gets the gradient."""
+    """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; of equal ones, to the first."""
+    if array_module(x) is not np:
+        return cuda_pool.max_pool_grad(x, y, dy)
 
     def route(cells: Array, y: Array, dy: Array) -> Array:
         dx = np.empty_like(cells)

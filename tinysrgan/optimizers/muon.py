@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tinysrgan import ops
@@ -10,6 +12,7 @@ from tinysrgan.layers.base import Parameter
 from tinysrgan.optimizers.adam import Adam
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: small singular values grow as fast as possible
+STEPS = 5
 COLOURS = 3  # a convolution from or to so few channels has no useful matrix
 
 
@@ -29,18 +32,25 @@ class Muon(Adam):
         self.matrices = {name: p for name, p in parameters.items() if is_matrix(p.value)}
         super().__init__({name: p for name, p in parameters.items() if name not in self.matrices}, learning_rate)
         self.momentum = momentum
+        self._matrix_kernel = ops.MuonKernel(NEWTON_SCHULZ, STEPS)
         self.m |= {name: np.zeros_like(p.value) for name, p in self.matrices.items()}
 
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
-        for name, parameter in self.matrices.items():
-            value, g, m = parameter.value, parameter.grad, self.m[name]
-            m *= self.momentum
-            m += g
-            update = orthogonal((g + self.momentum * m).reshape(-1, g.shape[-1]))
-            value -= self.learning_rate * 0.2 * max(update.shape) ** 0.5 * update.reshape(g.shape)
-            g[...] = 0
+        rate = self.learning_rate * 0.2
+        groups = [(p.value, p.grad, self.m[name]) for name, p in self.matrices.items()]
+        kernel = partial(self._matrix_kernel, momentum=self.momentum, rate=rate)
+        ops.in_place(partial(update, momentum=self.momentum, rate=rate), groups, kernel, whole=True)
         super().step()
+
+
+def update(value: Array, gradient: Array, m: Array, momentum: float, rate: float) -> None:
+    """One step for one parameter, written into its arrays; the gradient is then zero."""
+    m *= momentum
+    m += gradient
+    direction = orthogonal((gradient + momentum * m).reshape(-1, value.shape[-1]))
+    value -= rate * max(direction.shape) ** 0.5 * direction.reshape(value.shape)
+    gradient[...] = 0
 
 
 def is_matrix(value: Array) -> bool:
@@ -48,7 +58,7 @@ def is_matrix(value: Array) -> bool:
     return value.ndim == 4 and min(value.shape[2:]) > COLOURS
 
 
-def orthogonal(matrix: Array, steps: int = 5) -> Array:
+def orthogonal(matrix: Array, steps: int = STEPS) -> Array:
     """About U V^T of the matrix' U S V^T: (rows, columns), with all singular values near 1 (0.7 to 1.2).
 
     Newton and Schulz' iteration X <- a X + (b A + c A^2) X with A = X X^T: a polynomial of every singular value that

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import Generic, TypeVar
 
+from tinysrgan import ops
+from tinysrgan.core.device import Array
 from tinysrgan.layers import Layer
 
 Net = TypeVar("Net", bound=Layer)
@@ -25,8 +28,14 @@ class MovingAverage(Generic[Net]):
         self.net = deepcopy(source)
         self.decay = decay
         self._pairs = list(zip(self.net.tensors().values(), source.tensors().values(), strict=True))
+        self._kernel = ops.FollowKernel()
 
     def update(self, t: int) -> None:
-        decay = min(self.decay, (t - 1) / (t + 9))
-        for average, tensor in self._pairs:
-            average.value += (1 - decay) * (tensor.value - average.value)
+        rate = 1 - min(self.decay, (t - 1) / (t + 9))
+        pairs = [(average.value, tensor.value) for average, tensor in self._pairs]
+        ops.in_place(partial(follow, rate=rate), pairs, kernel=partial(self._kernel, rate=rate))
+
+
+def follow(average: Array, value: Array, rate: float) -> None:
+    """Move ``average`` towards ``value`` by ``rate`` of the distance."""
+    average += rate * (value - average)

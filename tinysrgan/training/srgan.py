@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinysrgan.formats import checkpoint
+from tinysrgan.layers import Conv2D
 from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss, ImageLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.optimizers.adam import Adam
@@ -45,6 +46,8 @@ class SRGAN:
         # It counts as grey until training meets colour.
         generator = Generator(*form, grey=True, norm=o.norm == "batch", seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
+        for trained in (generator, discriminator):
+            next(layer for layer in trained.layers() if isinstance(layer, Conv2D)).needs_dx = False
         for net in (generator, discriminator, vgg):
             if net is not None:
                 net.to(module)

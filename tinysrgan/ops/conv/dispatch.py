@@ -14,6 +14,7 @@ import numpy as np
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.conv import epilogue, few_outputs, im2col, im2col_blocked, winograd
 from tinysrgan.ops.cuda import convolution as cuda
+from tinysrgan.ops.elementwise import sum_per_channel
 
 # Up to this many pixels, the columns of the whole batch fit in the caches and reading the weights takes most of the
 # time, so blocking gains nothing.
@@ -90,6 +91,18 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
         case "im2col_blocked":
             return im2col_blocked.conv2d_grad_weight(x, dy, w_shape, stride)
     return im2col.conv2d_grad_weight(x, dy, w_shape, stride)
+
+
+def add_conv2d_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int = 1) -> None:
+    """w_grad += dw and b_grad += db, the sums of dy over all axes but the last.
+
+    x: (N, H, W, C); dy: (N, P, Q, K); w_grad: (R, S, C, K); b_grad: (K,).
+    """
+    if array_module(x) is not np:
+        cuda.add_conv2d_grads(x, dy, w_grad, b_grad, stride, _exact.get())
+        return
+    w_grad += conv2d_grad_weight(x, dy, w_grad.shape, stride)
+    b_grad += sum_per_channel(dy)
 
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:

@@ -1,35 +1,50 @@
 """Leaky and parametric ReLU on the GPU: launches ``kernels/activation.cu``.
 
-x, dy: (..., C); slope: (C,), or (1,) for all channels. All arrays have one type, float32 or float64.
+x, dy: (..., C); slope: (C,), or a number for all channels. All arrays have one type, float32 or float64.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from types import ModuleType
+
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda.launch import PARTS, run, sizes, walk
-from tinysrgan.ops.cuda.sums import add_parts
+from tinysrgan.ops.cuda.launch import run, sizes, tickets, walk, walk_sums
 
 
-def leaky(x: Array, slope: Array) -> Array:
+def leaky(x: Array, slope: Array | float) -> Array:
     """y: x where x is positive, else slope x."""
-    y = array_module(x).empty(x.shape, x.dtype)
-    run("activation.cu", "leaky", walk(x), x, slope, y, *sizes(x), np.int32(len(slope)))
+    y, (a, count) = array_module(x).empty(x.shape, x.dtype), slopes(slope, x)
+    run("activation.cu", "leaky", walk(x), x, a, y, *sizes(x), count)
     return y
 
 
-def leaky_grad(x: Array, dy: Array, slope: Array) -> Array:
+def leaky_grad(x: Array, dy: Array, slope: Array | float) -> Array:
     """dx: dy where x is positive, else slope dy."""
-    dx = array_module(x).empty(x.shape, x.dtype)
-    run("activation.cu", "leaky_grad", walk(x), dy, x, slope, dx, None, *sizes(x), np.int32(len(slope)))
+    dx, (a, count) = array_module(x).empty(x.shape, x.dtype), slopes(slope, x)
+    run("activation.cu", "leaky_grad", walk(x), dy, x, a, dx, None, None, None, *sizes(x), count)
     return dx
 
 
-def prelu_grad(x: Array, dy: Array, slope: Array) -> tuple[Array, Array]:
-    """dx, and dslope: (C,), the sums of dy min(x, 0), both in one pass; slope: (C,)."""
-    xp = array_module(x)
-    launch = walk(x, PARTS)
+def prelu_grad(x: Array, dy: Array, slope: Array, slope_grad: Array) -> Array:
+    """dx; adds dslope, the sums of dy min(x, 0), to slope_grad: (C,) in the same pass."""
+    xp, launch = array_module(x), walk_sums(x)
     dx, parts = xp.empty(x.shape, x.dtype), xp.empty((launch.parts, x.shape[-1]), x.dtype)
-    run("activation.cu", "leaky_grad", launch, dy, x, slope, dx, parts, *sizes(x), np.int32(len(slope)))
-    return dx, add_parts(parts)
+    sums = slope_grad, parts, tickets(xp)
+    run("activation.cu", "leaky_grad", launch, dy, x, slope, dx, *sums, *sizes(x), np.int32(len(slope)))
+    return dx
+
+
+def slopes(slope: Array | float | None, x: Array) -> tuple[Array | None, np.int32]:
+    """The slopes as an array of C or one, and their number; None and 0 without an activation."""
+    if isinstance(slope, float | int):
+        slope = _constant(array_module(x), slope, x.dtype)
+    return slope, np.int32(0 if slope is None else len(slope))
+
+
+@cache
+def _constant(xp: ModuleType, value: float, dtype: np.dtype) -> Array:
+    """An array of one element; made once, because filling it would be a launch."""
+    return xp.full(1, value, dtype)

@@ -23,3 +23,18 @@ def add_parts(
     sizes = np.int32(len(parts)), np.int64(result.size), np.int32(result.shape[-1])
     launch = kernel(array_module(result), "conv_add_parts.cu", "add_parts")
     launch((ceil(result.size / THREADS),), (THREADS,), (parts, bias, slope, shortcut, result, *sizes))
+
+
+def gradient_parts(count: int, w_grad: Array) -> tuple[Array, Array, np.int64]:
+    """Memory for parts of the gradients of weights and biases: all of it, where the biases begin, and the stride."""
+    size, columns = w_grad.size, w_grad.shape[-1]
+    parts = array_module(w_grad).empty((count, size + columns), np.float32)
+    return parts, parts[0, size:], np.int64(size + columns)
+
+
+def add_gradients(parts: Array, w_grad: Array, b_grad: Array | None) -> None:
+    """w_grad and b_grad += the sums of the parts. All contiguous float32."""
+    columns = w_grad.shape[-1]
+    arguments = parts, w_grad, b_grad, np.int32(len(parts)), np.int64(w_grad.size), np.int32(columns)
+    launch = kernel(array_module(w_grad), "conv_add_parts.cu", "add_gradients")
+    launch((ceil((w_grad.size + columns) / THREADS),), (THREADS,), arguments)

@@ -14,15 +14,17 @@ from types import ModuleType
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda import conv_halo
-from tinysrgan.ops.cuda.compile import kernel
-from tinysrgan.ops.cuda.conv_parts import add_parts
+from tinysrgan.ops.cuda import conv_halo, conv_parts
+from tinysrgan.ops.cuda.compile import address, kernel
+from tinysrgan.ops.cuda.conv_parts import gradient_parts
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
 # The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
 ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
-THREADS = 128  # four warps, each 64 x 32 of the result
+# The columns of the forward pass where no more are needed: the last layer of a fused generator has twelve.
+FEW_COLUMNS = 32
+WARP_TILE = 64 * 32  # the part of a warp
 # The largest filter size: the kernels keep one of 16 bits for each tap of an axis that is inside the image.
 TAPS = 16
 # The thread blocks that keep a large GPU busy when the depth of dw is split: two for each of its 100 or so
@@ -42,13 +44,14 @@ def capable() -> bool:
     return int(cupy.cuda.Device().compute_capability) >= AMPERE
 
 
-def takes(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int) -> bool:
-    """Whether conv_tf32.cu can compute the convolution of x: (N, H, W, C) with w: (R, S, C, K), and its gradients.
+def takes(w_shape: tuple[int, ...], forward: bool = False) -> bool:
+    """Whether conv_tf32.cu can compute the convolution with w: (R, S, C, K), and its gradients unless only ``forward``.
 
-    It needs a GPU of compute capability 8.0 or later, C and K multiples of 32, R and S of at most 16; any stride.
+    It needs a GPU of compute capability 8.0 or later, R and S of at most 16, C a multiple of 32, K one of 32 for the
+    gradients and of 4 for the forward pass; any stride.
     """
     r, s, c, k = w_shape
-    return max(r, s) <= TAPS and c % DEPTH == 0 and k % DEPTH == 0 and capable()
+    return max(r, s) <= TAPS and c % DEPTH == 0 and k % (4 if forward else DEPTH) == 0 and capable()
 
 
 def conv2d(
@@ -68,8 +71,9 @@ def conv2d(
         return conv_halo.conv2d(x, w, bias, slope, shortcut)
     extras = (None if array is None else aligned(array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
-    grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / COLUMNS)
-    _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, g.record()))
+    columns = FEW_COLUMNS if g.K <= FEW_COLUMNS else COLUMNS
+    grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / columns)
+    _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, g.record()), columns)
     return y
 
 
@@ -85,16 +89,16 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
     return dx
 
 
-def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:
-    """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
-    g, xp = geometry(x.shape, w_shape, stride), array_module(x)
-    dw = xp.empty(w_shape, np.float32)
-    grid = weight_grid(g)
-    parts = dw if grid[2] == 1 else xp.empty((grid[2], *w_shape), np.float32)
-    _launch(xp, "conv_grad_weight", grid, (aligned(x), aligned(dy), parts, g.record()))
-    if grid[2] > 1:
-        add_parts(parts, dw)
-    return dw
+def add_gradients(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int = 1) -> None:
+    """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy, for x: (N, H, W, C), dy: (N, P, Q, K)."""
+    g, xp = geometry(x.shape, w_grad.shape, stride), array_module(x)
+    grid, operands = weight_grid(g), (aligned(x), aligned(dy))
+    if grid[2] == 1 and address(w_grad) % 8 == 0:  # two elements are written at a time
+        _launch(xp, "conv_grad_weight", grid, (*operands, w_grad, b_grad, np.int64(0), g.record()))
+        return
+    parts, biases, apart = gradient_parts(grid[2], w_grad)
+    _launch(xp, "conv_grad_weight", grid, (*operands, parts, biases, apart, g.record()))
+    conv_parts.add_gradients(parts, w_grad, b_grad)
 
 
 def weight_grid(g: Geometry) -> tuple[int, int, int]:
@@ -105,15 +109,18 @@ def weight_grid(g: Geometry) -> tuple[int, int, int]:
     return across, down, ceil(slices / ceil(slices / parts))
 
 
-def shared_memory(name: str) -> int:
+def shared_memory(name: str, columns: int = COLUMNS) -> int:
     """Bytes of shared memory for a thread block: STAGES slices of both factors, padded to avoid bank conflicts."""
     along_depth = DEPTH + 4  # elements from line to line, where the depth is contiguous
     across_lines = 8  # elements of padding after the lines, where they are contiguous
     left = DEPTH * (ROWS + across_lines) if name == "conv_grad_weight" else ROWS * along_depth
-    right = COLUMNS * along_depth if name == "conv_grad_input" else DEPTH * (COLUMNS + across_lines)
+    right = columns * along_depth if name == "conv_grad_input" else DEPTH * (columns + across_lines)
     return STAGES * (left + right) * 4
 
 
-def _launch(xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...]) -> None:
-    launch = kernel(xp, "conv_tf32.cu", name, ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, STAGES=STAGES)
-    launch(grid, (THREADS,), arguments, shared_mem=shared_memory(name))
+def _launch(
+    xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...], columns: int = COLUMNS
+) -> None:
+    launch = kernel(xp, "conv_tf32.cu", name, ROWS=ROWS, COLUMNS=columns, DEPTH=DEPTH, STAGES=STAGES)
+    threads = ROWS * columns // WARP_TILE * 32
+    launch(grid, (threads,), arguments, shared_mem=shared_memory(name, columns))

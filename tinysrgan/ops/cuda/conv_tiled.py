@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
+from tinysrgan.ops.cuda import conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
-from tinysrgan.ops.cuda.conv_parts import add_parts
+from tinysrgan.ops.cuda.conv_parts import add_parts, gradient_parts
 from tinysrgan.ops.cuda.geometry import Geometry
 
 # The number of thread blocks that keeps a large GPU busy: several for each of its 100 or so multiprocessors. It is a
@@ -104,7 +105,10 @@ def plan(operation: str, g: Geometry, aligned: tuple[bool, ...]) -> Plan:
 def run(
     operation: str, g: Geometry, operands: tuple[Array, Array], extras: tuple[Array | None, ...], result: Array
 ) -> None:
-    """Compute ``operation`` into ``result``; ``extras`` are the arguments of its epilogue. All contiguous float32."""
+    """Compute "conv_forward" or "conv_grad_input" into ``result``, all contiguous float32.
+
+    ``extras`` are the arguments of the former's epilogue: bias, slope, shortcut.
+    """
     xp = array_module(result)
     p = plan(operation, g, tuple(address(array) % 16 == 0 for array in (*operands, result)))
     launch = kernel(xp, "conv_tiled.cu", operation, **p.defines)
@@ -113,4 +117,16 @@ def run(
         return
     parts = xp.empty((p.parts, *result.shape), np.float32)
     launch(p.grid, (p.threads,), (*operands, *(None for _ in extras), parts, g.record()))
-    add_parts(parts, result, *(None, None, None, *extras)[-3:])  # bias, slope, shortcut
+    add_parts(parts, result, *extras)
+
+
+def add_gradients(g: Geometry, x: Array, dy: Array, w_grad: Array, b_grad: Array | None) -> None:
+    """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy. All contiguous float32."""
+    p = plan("conv_grad_weight", g, tuple(address(array) % 16 == 0 for array in (x, dy, w_grad)))
+    launch = kernel(array_module(x), "conv_tiled.cu", "conv_grad_weight", **p.defines)
+    if p.parts == 1:
+        launch(p.grid, (p.threads,), (x, dy, w_grad, b_grad, np.int64(0), g.record()))
+        return
+    parts, biases, stride = gradient_parts(p.parts, w_grad)
+    launch(p.grid, (p.threads,), (x, dy, parts, None if b_grad is None else biases, stride, g.record()))
+    conv_parts.add_gradients(parts, w_grad, b_grad)

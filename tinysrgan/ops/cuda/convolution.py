@@ -21,14 +21,21 @@ from tinysrgan.ops.cuda.geometry import Geometry, geometry, matrix_geometry
 TINY = 2**10
 
 
-def rung(x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, dtype: np.dtype, exact: bool = False) -> str:
-    """The module for the convolution of x: (N, H, W, C) with w: (R, S, C, K) and its gradients.
+def rung(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: int,
+    dtype: np.dtype,
+    exact: bool = False,
+    forward: bool = False,
+) -> str:
+    """The module for the convolution of x: (N, H, W, C) with w: (R, S, C, K) and its gradients, or only ``forward``.
 
     "conv_reference", "conv_tiled" or, unless ``exact`` forbids TF32, "conv_tf32".
     """
     if not _worth_tiles(geometry(x_shape, w_shape, stride), dtype):
         return "conv_reference"
-    return "conv_tiled" if exact or not conv_tf32.takes(x_shape, w_shape, stride) else "conv_tf32"
+    return "conv_tiled" if exact or not conv_tf32.takes(w_shape, forward) else "conv_tf32"
 
 
 def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
@@ -49,7 +56,7 @@ def conv2d(
 
     x: (N, H, W, C); w: (R, S, C, K); bias and slope: (K,); shortcut: (N, P, Q, K). The last three are optional.
     """
-    if rung(x.shape, w.shape, stride, x.dtype, exact) == "conv_tf32":
+    if rung(x.shape, w.shape, stride, x.dtype, exact, forward=True) == "conv_tf32":
         return conv_tf32.conv2d(x, w, stride, bias, slope, shortcut)
     g = geometry(x.shape, w.shape, stride)
     y = array_module(x).empty((g.N, g.P, g.Q, g.K), x.dtype)
@@ -66,26 +73,32 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1, *, exact: bool = False) -> Array:
     """dw: (R, S, C, K) from x: (N, H, W, C) and dy: (N, P, Q, K)."""
-    if rung(x.shape, w_shape, stride, x.dtype, exact) == "conv_tf32":
-        return conv_tf32.conv2d_grad_weight(x, dy, w_shape, stride)
-    dw = array_module(x).empty(w_shape, x.dtype)
-    return _run("conv_grad_weight", geometry(x.shape, w_shape, stride), (x, dy), (None,), dw)
+    xp = array_module(x)
+    dw = xp.zeros(w_shape, x.dtype)
+    add_conv2d_grads(x, dy, dw, xp.zeros(w_shape[-1], x.dtype), stride, exact)
+    return dw
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """a b, for a: (M, K) and b: (K, N). One of them may be a transposed view; it is read in place, not copied."""
+def add_conv2d_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int, exact: bool) -> None:
+    """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy over all axes but the last. Both contiguous."""
+    if rung(x.shape, w_grad.shape, stride, x.dtype, exact) == "conv_tf32":
+        conv_tf32.add_gradients(x, dy, w_grad, b_grad, stride)
+    else:
+        _add_gradients(geometry(x.shape, w_grad.shape, stride), x, dy, w_grad, b_grad)
+
+
+def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
+    """a b + bias, for a: (M, K), b: (K, N), bias: (N,); b may be a transposed view, which is read in place."""
     m, n = len(a), b.shape[1]
     result = array_module(a).empty((m, n), a.dtype)
-    if b.flags.c_contiguous and not a.flags.c_contiguous:
-        return _run("conv_grad_weight", matrix_geometry(b.shape[0], m, n), (a.T, b), (None,), result)
-    if b.flags.c_contiguous:
-        return _run("conv_forward", matrix_geometry(m, *b.shape), (a, b), (None, None, None), result)
+    if bias is not None or b.flags.c_contiguous:
+        return _run("conv_forward", matrix_geometry(m, *b.shape), (a, b), (bias, None, None), result)
     return _run("conv_grad_input", matrix_geometry(m, n, len(b)), (a, b.T), (), result)
 
 
-def add_product(total: Array, a: Array, b: Array) -> None:
-    """total += a b, for total: (M, N), contiguous, a: (M, K), b: (K, N); fastest where a.T is contiguous."""
-    _run("conv_grad_weight", matrix_geometry(len(b), *total.shape), (a.T, b), (total,), total)
+def add_matrix_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array) -> None:
+    """w_grad += x^T dy and b_grad += the sums of dy, for x: (N, C), dy: (N, K), w_grad: (C, K), b_grad: (K,)."""
+    _add_gradients(matrix_geometry(len(x), *w_grad.shape), x, dy, w_grad, b_grad)
 
 
 def _run(operation: str, g: Geometry, operands: tuple[Array, Array], extras: tuple[Any, ...], result: Array) -> Array:
@@ -93,9 +106,17 @@ def _run(operation: str, g: Geometry, operands: tuple[Array, Array], extras: tup
 
     Only the sizes of the arrays matter, not their shapes: the kernels take them from ``g``.
     """
-    xp = array_module(result)
-    left, right = (xp.ascontiguousarray(array, result.dtype) for array in operands)
-    extras = tuple(None if array is None else xp.ascontiguousarray(array, result.dtype) for array in extras)
+    left, right = (_ready(array, result) for array in operands)
+    extras = tuple(None if array is None else _ready(array, result) for array in extras)
     module = conv_tiled if _worth_tiles(g, result.dtype) else conv_reference
     module.run(operation, g, (left, right), extras, result)
     return result
+
+
+def _add_gradients(g: Geometry, x: Array, dy: Array, w_grad: Array, b_grad: Array) -> None:
+    module = conv_tiled if _worth_tiles(g, w_grad.dtype) else conv_reference
+    module.add_gradients(g, _ready(x, w_grad), _ready(dy, w_grad), w_grad, b_grad)
+
+
+def _ready(array: Array, like: Array) -> Array:
+    return array_module(like).ascontiguousarray(array, like.dtype)

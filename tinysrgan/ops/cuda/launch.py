@@ -6,7 +6,9 @@ the rows and up to 256 channels. The grid has the parts of the rows along x, the
 
 from __future__ import annotations
 
+from functools import cache
 from math import ceil, prod
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,10 @@ ROWS_A_THREAD = 8
 # The most parts that a sum is made of: enough thread blocks for a large GPU. It is a constant rather than a property of
 # the present GPU, so that all GPUs add in the same order.
 PARTS = 512
+# The channels of a block that sums: a warp reads one run of 128 bytes.
+WARP = 32
+# The most groups of channels that a sum can have.
+TICKETS = 4096
 
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -35,35 +41,38 @@ class Walk(NamedTuple):
         return self.grid[0]
 
 
-def walk(x: Array, most_parts: int = 2**31 - 1) -> Walk:
-    """The launch that covers all elements of x: (..., C), with at most ``most_parts`` parts of the rows."""
+def walk(x: Array) -> Walk:
+    """The launch that covers all elements of x: (..., C)."""
     rows, channels = prod(x.shape[:-1]), x.shape[-1]
-    groups, block = _tile(rows, channels, THREADS, THREADS)
-    parts = ceil(rows / (block[1] * ROWS_A_THREAD))
-    return Walk((max(1, min(parts, most_parts)), groups), block)
+    groups, block = _tile(rows, channels, THREADS)
+    return Walk((max(1, ceil(rows / (block[1] * ROWS_A_THREAD))), groups), block)
 
 
-def walk_alone(parts: int, channels: int) -> Walk:
-    """The launch that sums (parts, channels) over the parts, one block for each group of channels.
-
-    The blocks have more threads and fewer channels than those of ``walk``.
-    """
-    groups, block = _tile(parts, channels, 4 * THREADS, 32)
-    return Walk((1, groups), block)
+def walk_sums(x: Array) -> Walk:
+    """The launch that sums x: (..., C) over the rows. Narrow blocks leave the last of them few parts to add."""
+    rows, channels = prod(x.shape[:-1]), x.shape[-1]
+    groups, block = _tile(rows, channels, WARP)
+    return Walk((max(1, min(ceil(rows / (block[1] * ROWS_A_THREAD)), PARTS // groups)), groups), block)
 
 
 def walk_images(images_shape: tuple[int, int, int], channels: int) -> Walk:
     """The launch for images (N, H, W, channels): one block for each row of pixels, with the columns along its y."""
     n, h, w = images_shape
-    groups, block = _tile(w, channels, THREADS, THREADS)
+    groups, block = _tile(w, channels, THREADS)
     return Walk((n * h, groups), block)
 
 
-def _tile(rows: int, channels: int, threads: int, width: int) -> tuple[int, tuple[int, int]]:
-    """The number of groups of up to ``width`` channels, of similar size, and a block of up to ``threads`` for one."""
+def _tile(rows: int, channels: int, width: int) -> tuple[int, tuple[int, int]]:
+    """The number of groups of up to ``width`` channels, of similar size, and a block for one of them."""
     groups = ceil(channels / width)
     width = ceil(channels / groups)
-    return groups, (width, max(1, min(threads // width, rows)))
+    return groups, (width, max(1, min(THREADS // width, rows)))
+
+
+@cache
+def tickets(xp: ModuleType) -> Array:
+    """Where the blocks of a sum count their arrivals (``kernels/rows.cuh``): zeros, before each launch and after it."""
+    return xp.zeros(TICKETS, np.uint32)
 
 
 def sizes(x: Array) -> tuple[np.int64, np.int32]:
@@ -72,11 +81,19 @@ def sizes(x: Array) -> tuple[np.int64, np.int32]:
 
 
 def run(file: str, name: str, walk: Walk, *arguments: Any, **defines: int | str) -> None:
-    """Launch a kernel; arrays are first made contiguous and of the first one's type, float32 or float64."""
+    """Launch a kernel; arrays of numbers are first made contiguous and of the first one's type, float32 or float64.
+
+    So are Python's numbers; integers must have the width that the kernel takes.
+    """
     xp, dtype = array_module(arguments[0]), arguments[0].dtype
     launch = kernel(xp, file, name, REAL=REAL[dtype], **defines)
-    converted = tuple(xp.ascontiguousarray(a, dtype) if isinstance(a, xp.ndarray) else a for a in arguments)
-    launch(walk.grid, walk.block, converted)
+
+    def converted(argument: Any) -> Any:
+        if isinstance(argument, xp.ndarray):
+            return argument if argument.dtype.kind == "u" else xp.ascontiguousarray(argument, dtype)
+        return dtype.type(argument) if isinstance(argument, float) else argument
+
+    launch(walk.grid, walk.block, tuple(map(converted, arguments)))
 
 
 def aligned(x: Array) -> Array:
