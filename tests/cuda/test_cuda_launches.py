@@ -17,6 +17,8 @@ MOST = 600  # without CUDA graphs
 LAUNCHES = {
     ("qr", pretrain_step): (182, 9),
     ("qr", adversarial_step): (393, 13),
+    ("photo", pretrain_step): (182, 9),
+    ("photo", adversarial_step): (393, 13),
     ("article", pretrain_step): (294, 17),
     ("article", adversarial_step): (532, 30),
     ("paper", pretrain_step): (292, 17),
