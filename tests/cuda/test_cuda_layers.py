@@ -261,8 +261,8 @@ MATRICES = [(3, 3, 4, 8), (3, 3, 4, 8), (1, 1, 12, 40), (3, 3, 5, 33), (1, 1, 40
 def check_muon(cupy, dtype=np.float64):
     """Three steps beside NumPy's. In float32, the iteration makes rounding errors a thousand times larger."""
     expected = Muon({str(i): Parameter(values(*s, seed=i, dtype=dtype)) for i, s in enumerate(MATRICES)}, 0.1)
-    values = expected.parameters | expected.matrices
-    found = Muon({name: Parameter(cupy.asarray(p.value)) for name, p in values.items()}, 0.1)
+    parameters = expected.parameters | expected.matrices
+    found = Muon({name: Parameter(cupy.asarray(p.value)) for name, p in parameters.items()}, 0.1)
     for step in range(1, 4):
         for name, p in expected.matrices.items():
             p.grad[...] = values(*p.value.shape, seed=step, dtype=dtype)
