@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 
 from tinysrgan.core.atomic_write import claimed
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
+from tinysrgan.core.ranks import ranks
 from tinysrgan.layers import frozen
 from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
 from tinysrgan.ops import exact
@@ -19,7 +21,7 @@ from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.training.arguments import RunPaths, parse
 from tinysrgan.training.config import Options
 from tinysrgan.training.interrupt import stop_on_signal
-from tinysrgan.training.run_log import RunLog
+from tinysrgan.training.run_log import RunLog, Silence
 from tinysrgan.training.setup import Batches, prepare
 from tinysrgan.training.srgan import SRGAN
 
@@ -34,6 +36,7 @@ def pretrain_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
     fake = srgan.generator.forward(lr)
     loss, d_fake = srgan.pixel_loss(fake, hr)
     srgan.generator.backward(d_fake)
+    srgan.parallel.average_gradients(srgan.generator)
     srgan.generator_optimizer.step()
     return {"pixel": loss}
 
@@ -71,6 +74,7 @@ def update_discriminator(srgan: SRGAN, images: Array, label: float) -> tuple[Arr
     logits = srgan.discriminator.forward(images)
     loss, d_logits = binary_cross_entropy(logits, label)
     srgan.discriminator.backward(d_logits)
+    srgan.parallel.average_gradients(srgan.discriminator)
     srgan.discriminator_optimizer.step()
     return loss, logits
 
@@ -79,6 +83,7 @@ def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
     """Train the generator: fakes should look like the real images, and the (frozen) discriminator accept them."""
     losses, d_fake = perceptual_loss(fake, real, srgan.generator_losses)
     srgan.generator.backward(d_fake)
+    srgan.parallel.average_gradients(srgan.generator)
     srgan.generator_optimizer.step()
     return losses
 
@@ -103,20 +108,21 @@ def learning_rate(step: int, options: Options) -> float:
     return rate
 
 
-def train(srgan: SRGAN, batches: Batches, log: RunLog) -> bool:
+def train(srgan: SRGAN, batches: Batches, log: RunLog | Silence) -> bool:
     """Train to the end of the run; ``log`` shows and saves. False if Ctrl-C ended it before."""
-    options = srgan.options
+    options, stop = srgan.options, False
     with stop_on_signal() as stopped, single_threaded_blas(), log:
         for step, lr, hr in batches:
             srgan.set_learning_rate(learning_rate(step, options))
             take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
             losses = take_step(srgan, lr, hr)
             srgan.update_average()
-            log.step(step + 1, losses)
-            if stopped():
+            log.step(step + 1, srgan.parallel.average_losses(losses))
+            stop = srgan.parallel.any(stopped())
+            if stop:
                 log.save(step + 1)
                 break
-    return not stopped()
+    return not stop
 
 
 # ---------------------------------------------------------------- the command
@@ -133,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(paths: RunPaths, options: Options) -> int:
     """Train, in a folder that no other process writes to meanwhile, and say where the results are."""
-    with claimed(paths.out, paths.numbered) as paths.out, exact(options.exact):
+    leads = ranks().rank == 0
+    with claimed(paths.out, paths.numbered) if leads else nullcontext(paths.out) as paths.out, exact(options.exact):
         srgan, batches, log = prepare(paths, options)
         if train(srgan, batches, log):
             log.finish()

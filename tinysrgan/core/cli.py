@@ -7,6 +7,8 @@ import io
 import math
 import os
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.device import GPU_ERRORS, reason
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.quiet import own_standard_error
+from tinysrgan.core.ranks import patience, ranks, started
 
 STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
@@ -42,25 +45,33 @@ def command(
             if isinstance(stream, io.TextIOWrapper):  # names and codes may hold what the terminal can't show
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with warnings.catch_warnings():
+            with started(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # overflowing values raise an error too
                 warnings.simplefilter("ignore", UnlikeWarning)  # upscale says it itself, with the file's name
                 warnings.showwarning = lambda message, *_, **__: say(str(message))
                 return run()
         except KeyboardInterrupt:
-            say(stopped)
-            return 130
+            return _end(stopped, 130)
         except MemoryError:
-            say(no_memory)
-            return 2
+            return _end(no_memory)
         except (UserError, OSError) as error:
-            say(sentence(error))
-            return 2
+            return _end(sentence(error))
         except Exception as error:
             if type(error).__name__ not in GPU_ERRORS:
+                if ranks().size > 1:
+                    _end(traceback.format_exc())
                 raise
-            say(f"The GPU failed: {reason(error)}. Ask `python -m tinysrgan.doctor`, or compute with --device cpu.")
-            return 2
+            return _end(
+                f"The GPU failed: {reason(error)}. Ask `python -m tinysrgan.doctor`, or compute with --device cpu."
+            )
+
+
+def _end(why: str, code: int = 2) -> int:
+    """Say why the command ends, and end it on all ranks: those that wait for this one would wait for ever."""
+    time.sleep(patience())
+    say(f"rank {ranks().rank}: {why}" if ranks().rank else why)
+    ranks().abort(code)
+    return code
 
 
 def command_line(arguments: list[str] | None) -> list[str]:

@@ -26,8 +26,11 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """The number of pairs in an epoch."""
 
-    def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step."""
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step.
+
+        ``part``: only these of the batch's images.
+        """
 
 
 class JudgedPairs(Protocol):
@@ -139,12 +142,12 @@ class ImagePairs(Visits):
     def enlarged(self, index: int) -> bool:
         return min(self.sources.get(self.paths[index]).image.size) < self.hr_size
 
-    def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step.
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of a step, as ``BatchSource`` says.
 
         Every epoch visits the images in a new random order. Raises DataError if no image can be used.
         """
-        pairs = [self.visit(position) for position in range(step * size, (step + 1) * size)]
+        pairs = [self.visit(position) for position in range(step * size, (step + 1) * size)[part]]
         lr, hr = zip(*pairs, strict=True)
         return to_unit(np.stack(lr)), to_unit(np.stack(hr))
 

@@ -39,12 +39,9 @@ class Crops(Visits):
         self.crops = min(MOST_CROPS, max(1, KEPT // hr_size**2))
         self._visit = lru_cache(maxsize=LANES)(self.visit)
 
-    def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step.
-
-        Raises DataError if no photograph can be used.
-        """
-        hr = [self._crop(position) for position in range(step * size, (step + 1) * size)]
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of a step, as ``BatchSource`` says. Raises DataError if no photograph can be used."""
+        hr = [self._crop(position) for position in range(step * size, (step + 1) * size)[part]]
         lr = [np.asarray(reduced(Image.fromarray(crop), self.scale)) for crop in hr]
         return to_unit(np.stack(lr)), to_unit(np.stack(hr))
 

@@ -82,9 +82,9 @@ class SyntheticCodes:
             hr = Image.fromarray(quantize(straight(symbol, self.hr_size, shift)))
         return self.augment.degrade(hr, self.lr_size, rng), np.asarray(hr)
 
-    def batch(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step."""
-        lr, hr = zip(*map(self.pair, range(step * size, (step + 1) * size)), strict=True)
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of a step, as ``BatchSource`` says."""
+        lr, hr = zip(*map(self.pair, range(step * size, (step + 1) * size)[part]), strict=True)
         return _rgb(lr), _rgb(hr)
 
 

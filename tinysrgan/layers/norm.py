@@ -26,13 +26,15 @@ class BatchNorm(Layer):
         self.beta = Parameter(np.zeros(channels, np.float32))
         self.running_mean = Buffer(np.zeros(channels, np.float32))
         self.running_variance = Buffer(np.ones(channels, np.float32))
+        # Over the batch. Where several processes share it, ``training.data_parallel`` puts others here.
+        self.moments, self.grad_sums = ops.moments, ops.batch_norm_grad_sums
 
     def forward(self, x: Array, activation: PReLU | LeakyReLU | None = None, shortcut: Array | None = None) -> Array:
         """y. With an activation or a shortcut, activation(y) + shortcut in the same pass over memory."""
         mean, variance = running = self.running_mean.value, self.running_variance.value
         self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
         if self.training:
-            mean, variance = ops.moments(x)
+            mean, variance = self.moments(x)
             self.save_for_backward(x, mean, variance)
         moved = running if self.training and not self.frozen else None
         arguments = mean, variance, self.gamma.value, self.beta.value, self.epsilon, slope_of(activation), shortcut
@@ -49,12 +51,12 @@ class BatchNorm(Layer):
         slope = slope_of(activation)
         gradients = None if self.frozen else (self.beta.grad, self.gamma.grad)
         slope_grad = activation.slope.grad if isinstance(activation, PReLU) and not activation.frozen else None
-        sums = ops.batch_norm_grad_sums(*arguments, slope, gradients, slope_grad)
+        sums = self.grad_sums(*arguments, slope, gradients, slope_grad)
         return ops.batch_norm_grad_input(*arguments, sums, x.size // x.shape[-1], slope)
 
 
 def slope_of(activation: PReLU | LeakyReLU | None) -> Array | float | None:
-    """The slopes of an activation: (C,), or one number."""
+    """The slopes of an activation: (C,), or a scalar."""
     if isinstance(activation, PReLU):
         return activation.slope.value
     return None if activation is None else activation.slope

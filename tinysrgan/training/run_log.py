@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -217,6 +217,16 @@ class RunLog:
         self.log.add(row)
         self.losses.clear()
         self.row_began, self.row_step = now, done
+
+
+class Silence(nullcontext):
+    """The log of a rank that leaves all this to rank 0."""
+
+    def step(self, done: int, losses: dict[str, Array]) -> None: ...
+
+    def save(self, done: int) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 def finite(losses: dict[str, Array], step: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from tinysrgan.core.cli import say, taken_by
 from tinysrgan.core.device import Array, to_device
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.camera import Camera
 from tinysrgan.data.dataset import BatchSource, ImagePairs, JudgedPairs
 from tinysrgan.data.division import begin, resume
@@ -28,7 +30,8 @@ from tinysrgan.models import VGG19
 from tinysrgan.ops.device import choose_device
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
-from tinysrgan.training.run_log import RunLog
+from tinysrgan.training.data_parallel import DataParallel
+from tinysrgan.training.run_log import RunLog, Silence
 from tinysrgan.training.srgan import SRGAN
 
 JUDGED = 256  # pixels: the middle of each held-out photograph is judged at every save
@@ -38,13 +41,15 @@ FEEDERS = 4
 Batches = Iterator[tuple[int, Array, Array]]
 
 
-def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
+def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog | Silence]:
     """Make everything that the options ask for. Raises UserError."""
     module, where = choose_device(paths.device)
     if paths.resume:
         images = resume(paths.data, options.max_images, options.synthetic, paths.resume)
     else:
         images = begin(paths.data, options.max_images, options.synthetic, paths.init_from)
+    if ranks().first(images.division) != images.division:
+        raise UserError(f"{paths.data} holds other images here, on {socket.gethostname()}, than where rank 0 runs.")
     for_codes = options.preset == "qr" and options.augment != "crops" and not options.synthetic
     if for_codes and not paths.resume and are_photographs(images.training):
         say(f"{paths.data} holds photographs, and the preset qr is for QR codes: give --preset photo.")
@@ -65,12 +70,16 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog]:
         srgan.generator.config["grey"] = source.config["grey"]
     what = "synthetic QR codes" if options.synthetic else f"{len(images.training)} images"
     with taken_by(sys.stdout):
+        where += f", in {ranks().size} processes" * (ranks().size > 1)
         print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")
 
-    held_out: JudgedPairs = ImagePairs(images.held_out, options.hr_size, options.scale)
-    if options.augment == "crops":
-        held_out = WholePhotographs(images.held_out, options.scale, JUDGED)
-    log = RunLog(paths, options, srgan, pairs, held_out, module, images.division)
+    srgan.share(DataParallel(ranks(), options.batch_size))
+    log: RunLog | Silence = Silence()
+    if ranks().rank == 0:
+        held_out: JudgedPairs = ImagePairs(images.held_out, options.hr_size, options.scale)
+        if options.augment == "crops":
+            held_out = WholePhotographs(images.held_out, options.scale, JUDGED)
+        log = RunLog(paths, options, srgan, pairs, held_out, module, images.division)
     return srgan, batches(range(paths.start, total), pairs, srgan, module), log
 
 
@@ -89,11 +98,19 @@ def training_pairs(paths: list[Path], options: Options) -> BatchSource:
 
 
 def batches(steps: range, pairs: BatchSource, srgan: SRGAN, module: ModuleType) -> Batches:
-    """The number of each step with its LR and HR, float32 (N, height, width, 3) in [-1, 1] on the device."""
-    size = srgan.options.batch_size
+    """The number of each step with its LR and HR, float32 (N, height, width, 3) in [-1, 1] on the device.
+
+    Under mpiexec, N is this rank's share of the batch.
+    """
+    size, parallel, known = srgan.options.batch_size, srgan.parallel, 0
     workers = 1 if module is np else FEEDERS
-    for step, (lr, hr) in zip(steps, prefetch(lambda step: pairs.batch(step, size), steps, workers), strict=True):
+    made = prefetch(lambda step: pairs.batch(step, size, parallel.slice), steps, workers)
+    for step, (lr, hr) in zip(steps, made, strict=True):
         srgan.note_colour(hr)
+        if parallel.any(len(pairs.skipped) > known):  # rank 0 tells of them
+            for skipped in parallel.ranks.gather({**pairs.skipped}):
+                pairs.skipped |= skipped
+            known = len(pairs.skipped)
         yield step, to_device(lr, module), to_device(hr, module)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from tinysrgan.models import VGG19, Discriminator, Generator
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.training.average import MovingAverage
 from tinysrgan.training.config import OPTIMIZERS, Options
+from tinysrgan.training.data_parallel import DataParallel
 
 
 @dataclass
@@ -30,6 +31,7 @@ class SRGAN:
     discriminator_optimizer: Adam
     options: Options
     average: MovingAverage[Generator] | None = None
+    parallel: DataParallel = field(default_factory=DataParallel)
 
     @classmethod
     def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
@@ -80,9 +82,15 @@ class SRGAN:
 
     def note_colour(self, images: np.ndarray) -> None:
         """Keep in the generator's config whether all images it was trained on are grey; images: (N, H, W, 3)."""
-        grey = self.generator.config["grey"] and bool((images == images[..., :1]).all())
+        grey = self.generator.config["grey"] and not self.parallel.any(bool((images != images[..., :1]).any()))
         for generator in (self.generator, self.averaged_generator):
             generator.config["grey"] = grey
+
+    def share(self, parallel: DataParallel) -> None:
+        """Train on this rank's slice of every batch from now on, together with the other ranks."""
+        self.parallel = parallel
+        for net in (self.generator, self.discriminator):
+            parallel.share(net, whole_batch_norm=not self.options.local_batch_norm)
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
         """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""

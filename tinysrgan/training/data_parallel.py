@@ -1,0 +1,102 @@
+"""Data parallelism: several processes (ranks) train one model, each on its slice of every batch.
+
+Every rank has the same nets. Of a batch's N images rank r takes n_r, and computes what one process would compute if
+these were the whole batch: a loss, the mean over n_r images, and its gradients. Since
+
+    mean over N images = sum over the ranks of n_r / N (mean over the rank's n_r images)
+
+and a gradient is linear in the loss, one operation makes the whole batch's result of all this: the weighted mean over
+the ranks, ``average``. Each rank then takes the same optimizer step, so that the nets stay the same.
+
+* Losses: averaged to be shown.
+* Gradients: averaged before the optimizer's step. All gradients of a net lie in one array, so that one message does.
+* Batch-norm alone mixes the images of a batch, in both passes. Forward, the batch's mean is the average of the slices'
+  means, and so is the mean of squares, which gives the variance. Backward, dx needs two sums over the batch. A rank's
+  own dy is that of its own mean, N / n_r times the whole batch's dy. So the average of the ranks' sums is the sum of
+  the whole batch's dy; divided by the rank's own n_r it is N / n_r times the whole batch's mean, as its dx must be.
+
+So N ranks compute what one process computes, up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinysrgan import ops
+from tinysrgan.core.device import Array, array_module, to_device
+from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ALONE, Ranks
+from tinysrgan.layers import BatchNorm, Layer
+
+
+class DataParallel:
+    """This rank's part of every batch of ``batch_size`` images. With one rank, nothing is exchanged.
+
+    Raises UserError if there are fewer images than ranks.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE, batch_size: int = 1):
+        if batch_size < ranks.size:
+            raise UserError(
+                f"--batch-size {batch_size} is too small for {ranks.size} processes: give each an image a step, or "
+                "start fewer."
+            )
+        self.ranks = ranks
+        start, stop = (batch_size * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
+        self.slice = slice(start, stop)
+        self.weight = (stop - start) / batch_size
+        self.gradients: dict[Layer, Array] = {}  # of each net, as one array
+
+    def average(self, x: Array) -> Array:
+        """Replace x by the mean over the ranks, weighted by their shares of the batch, and return it."""
+        x *= self.weight
+        self.ranks.sum(x)
+        return x
+
+    def share(self, net: Layer, whole_batch_norm: bool = True) -> None:
+        """Give a net rank 0's tensors, one array for all gradients and, unless told not to, the batch's statistics."""
+        if self.ranks.size == 1:
+            return
+        for tensor in net.tensors().values():
+            tensor.value[...] = to_device(self.ranks.first(to_device(tensor.value, np)), array_module(tensor.value))
+        parameters = net.parameters().values()
+        first = next(iter(parameters)).grad
+        flat = array_module(first).zeros(sum(p.grad.size for p in parameters), first.dtype)
+        start = 0
+        for p in parameters:
+            p.grad = flat[start : start + p.grad.size].reshape(p.grad.shape)
+            start += p.grad.size
+        self.gradients[net] = flat
+        for layer in net.layers():
+            if isinstance(layer, BatchNorm) and whole_batch_norm:
+                self._share_batch_norm(layer)
+
+    def _share_batch_norm(self, layer: BatchNorm) -> None:
+        def moments(x: Array) -> tuple[Array, Array]:
+            """Mean and variance over the batch. Squares are taken about the running mean, which is near the mean."""
+            origin = layer.running_mean.value
+            mean, variance = ops.moments(x)
+            mean = (mean - origin).astype(np.float64)
+            mean, square = self.average(array_module(x).stack([mean, variance + mean * mean]))
+            return (origin + mean).astype(x.dtype), (square - mean * mean).astype(x.dtype)
+
+        layer.moments = moments
+        layer.grad_sums = lambda *operands: self.average(ops.batch_norm_grad_sums(*operands))
+
+    def average_gradients(self, net: Layer) -> None:
+        """Make the slices' gradients those of the batch. Between a net's backward pass and the optimizer's step."""
+        if self.ranks.size > 1:
+            self.average(self.gradients[net])
+
+    def average_losses(self, losses: dict[str, Array]) -> dict[str, Array]:
+        """The whole batch's losses, alike on all ranks."""
+        if self.ranks.size == 1:
+            return losses
+        first = next(iter(losses.values()))
+        return dict(zip(losses, self.average(array_module(first).stack([*losses.values()])), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is set on any rank."""
+        count = np.array([flag], np.float64)
+        self.ranks.sum(count)
+        return bool(count[0])
