@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinysrgan.core.ranks import ALONE
 from tinysrgan.layers import BatchNorm, Conv2D, Dense, LeakyReLU, PReLU, Tanh
 from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
@@ -11,6 +12,7 @@ from tinysrgan.ops.conv.padding import same
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.train import adversarial_step, pretrain_step
 from tinysrgan.training.config import Options
+from tinysrgan.training.data_parallel import DataParallel
 from tinysrgan.training.srgan import SRGAN
 
 torch = pytest.importorskip("torch", reason="PyTorch, the reference of this test, is not installed")
@@ -126,6 +128,7 @@ def test_ten_steps_as_in_pytorch(upscale, pixel_loss, content):
         Adam(generator.parameters(), RATE),
         Adam(discriminator.parameters(), RATE),
         Options(adversarial_weight=1e-3),
+        DataParallel(ALONE, 2),
     )
     reference = TorchSRGAN(srgan, vgg, pixel_loss)
     rng = np.random.default_rng(3)

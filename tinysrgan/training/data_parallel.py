@@ -25,7 +25,7 @@ import numpy as np
 from tinysrgan import ops
 from tinysrgan.core.device import Array, array_module, to_device
 from tinysrgan.core.errors import UserError
-from tinysrgan.core.ranks import ALONE, Ranks
+from tinysrgan.core.ranks import Ranks
 from tinysrgan.layers import BatchNorm, Layer
 
 
@@ -35,7 +35,7 @@ class DataParallel:
     Raises UserError if there are fewer images than ranks.
     """
 
-    def __init__(self, ranks: Ranks = ALONE, batch_size: int = 1):
+    def __init__(self, ranks: Ranks, batch_size: int):
         if batch_size < ranks.size:
             raise UserError(
                 f"--batch-size {batch_size} is too small for {ranks.size} processes: give each an image a step, or "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tinysrgan.core.ranks import ALONE
 from tinysrgan.formats import checkpoint
 from tinysrgan.layers import Conv2D
 from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss, ImageLoss
@@ -30,8 +31,8 @@ class SRGAN:
     generator_optimizer: Adam
     discriminator_optimizer: Adam
     options: Options
+    parallel: DataParallel
     average: MovingAverage[Generator] | None = None
-    parallel: DataParallel = field(default_factory=DataParallel)
 
     @classmethod
     def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
@@ -64,6 +65,7 @@ class SRGAN:
             OPTIMIZERS[o.optimizer](generator.parameters()),
             Adam(discriminator.parameters()),
             options,
+            DataParallel(ALONE, o.batch_size),
             MovingAverage(generator, o.ema) if o.ema else None,
         )
 

@@ -1,0 +1,183 @@
+"""Several processes of mpiexec compute what one computes, whatever their number; real ones, in every test."""
+
+import re
+import signal
+import time
+
+import mpi
+import numpy as np
+import pytest
+from test_train import ROOT, arrays, assert_same_state, log
+
+from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ALONE, Ranks
+from tinysrgan.train import adversarial_step, main, pretrain_step
+from tinysrgan.training.config import Options
+from tinysrgan.training.data_parallel import DataParallel
+from tinysrgan.training.srgan import SRGAN
+
+pytestmark = mpi.needs_mpi
+BATCH = 5  # which 2, 3 and 4 ranks can't share evenly
+SMALL = ["data/qr", *"--blocks 1 --filters 4 --batch-size 3 --max-images 9 --hr-size 16 --seed 3 --device cpu".split()]
+
+
+def steps(parallel, dtype, local=False, count=20):
+    """The losses, and then every tensor of both nets, after two steps of pre-training and 20 adversarial ones."""
+    options = Options(
+        hr_size=16, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=8, local_batch_norm=local
+    )
+    srgan = SRGAN.build(options, None, np)
+    for net in (srgan.generator, srgan.discriminator):
+        net.astype(dtype)
+    srgan.share(parallel)
+    srgan.set_learning_rate(1e-3)
+    rng = np.random.default_rng(0)
+    result = {}
+    for step in range(count + 2):
+        lr, hr = (rng.uniform(-1, 1, (BATCH, side, side, 3)).astype(dtype)[parallel.slice] for side in (4, 16))
+        losses = (pretrain_step if step < 2 else adversarial_step)(srgan, lr, hr)
+        result |= {f"{step} {name}": loss for name, loss in parallel.average_losses(losses).items()}
+    tensors = srgan.generator.tensors() | {f"d.{name}": t for name, t in srgan.discriminator.tensors().items()}
+    return result | {name: tensor.value for name, tensor in tensors.items()}
+
+
+IN_A_PROCESS = """
+import sys, numpy as np
+from tinysrgan.core.ranks import ranks, started
+from test_data_parallel import BATCH, DataParallel, steps
+with started():
+    for name, local in (("float64", False), ("float32", False), ("float32", True)):
+        result = steps(DataParallel(ranks(), BATCH), name, local, count=20 if name == "float64" else 4)
+        weights = {k: v.tobytes() for k, v in result.items() if not (local and "running" in k)}
+        assert all(of_a_rank == weights for of_a_rank in ranks().gather(weights)), "the ranks' nets differ"
+        if ranks().rank == 0:
+            np.savez(f"{sys.argv[1]}/{name}{local}.npz", **result)
+"""
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_the_losses_and_weights_are_those_of_one_process(ranks, tmp_path):
+    program = tmp_path / "steps.py"
+    folders = [str(ROOT / folder) for folder in ("tests", "tests/training", "tests/commands", "tests/data")]
+    program.write_text(f"import sys\nsys.path += {folders}{IN_A_PROCESS}")
+    code, _, errors = mpi.run(ranks, program, tmp_path)
+    assert code == 0, errors
+    for name, count, tolerance in (("float64", 20, 1e-12), ("float32", 4, 1e-4)):
+        alone, shared = steps(DataParallel(ALONE, BATCH), name, count=count), np.load(tmp_path / f"{name}False.npz")
+        for key, value in alone.items():
+            # The gradient of a bias before batch-norm is pure rounding error, which Adam magnifies.
+            far = 1e-8 if re.search(r"body.*(conv\d?\.b|running_mean)", key) else 0
+            np.testing.assert_allclose(shared[key], value, rtol=tolerance, atol=max(tolerance, far), err_msg=key)
+    local = np.load(tmp_path / "float32True.npz")
+    assert abs(local["tail.w"] - shared["tail.w"]).max() > 1e-5  # another computation
+
+
+def test_a_rank_gets_at_least_one_image():
+    parts = []
+    for rank in range(3):
+        three = Ranks()
+        three.rank, three.size = rank, 3
+        parts.append(DataParallel(three, 7))
+    assert [i for part in parts for i in range(7)[part.slice]] == [*range(7)]
+    assert [part.weight for part in parts] == [2 / 7, 2 / 7, 3 / 7]
+    with pytest.raises(UserError, match="--batch-size 2 is too small for 3 processes"):
+        DataParallel(three, 2)
+
+
+def train(ranks, *arguments):
+    code, output, errors = mpi.run(ranks, "-m", "tinysrgan.train", *arguments)
+    assert code == 0, errors
+    return output
+
+
+def test_a_run_goes_on_with_any_number_of_processes(tmp_path):
+    """Same number, same bytes, also over a stop. Rank 0 alone reports."""
+    whole, parts, one = (tmp_path / name for name in ("whole", "parts", "one"))
+    line = [*SMALL, "--save-every", 2, "--ema", 0.5, "--pretrain-steps", 2, "--steps"]
+    output = train(2, *line, 4, "--out", whole)
+    assert output.count("in 2 processes") == output.count("Everything is in") == 1
+    train(2, *line, 2, "--out", parts)
+    train(2, "--resume", parts, "--steps", 4)
+    assert_same_state(whole / "checkpoint.h5", parts / "checkpoint.h5")
+    assert log(whole) == log(parts)
+
+    assert main([*map(str, line), "2", "--out", str(one)]) == 0
+    train(3, "--resume", one, "--steps", 4)
+    found, expected = (arrays(path / "checkpoint.h5") for path in (one, whole))
+    for name in expected:
+        if name.startswith(("generator", "discriminator", "average")):
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_every_rank_s_unusable_files_are_named(tmp_path):
+    for i, path in enumerate(sorted((ROOT / "data" / "qr").glob("1*.png"))[:9]):
+        (tmp_path / f"{i}.png").write_bytes(path.read_bytes()[: 200 if i % 2 else None])
+    output = train(2, tmp_path, *SMALL[1:], "--pretrain-steps", 3, "--steps", 0, "--out", tmp_path / "out")
+    for i in (1, 3, 5, 7):
+        assert output.count(f"{i}.png") == 1, output
+
+
+# ---------------------------------------------------------------- how they all end
+
+AT_STEP_3 = """
+import itertools, os, resource, signal, sys, time
+import numpy as np
+from tinysrgan import train
+from tinysrgan.core.ranks import ranks
+count, step = itertools.count(1), train.pretrain_step
+def pretrain_step(srgan, lr, hr):
+    if next(count) == 3 and ranks().rank == {rank}:
+        {fault}
+    return step(srgan, lr, hr)
+train.pretrain_step = pretrain_step
+sys.exit(train.main(sys.argv[1:]))
+"""
+FAULTS = {
+    "not finite": (1, "hr = hr * np.nan", 2, "tinysrgan: Training stopped at step 3: not finite: pixel."),
+    "no memory": (1, "raise MemoryError", 2, "tinysrgan: rank 1: There is too little memory for this; try a smaller"),
+    "a bug": (1, "lr.fly()", 2, "AttributeError: 'numpy.ndarray' object has no attribute 'fly'"),
+    "killed": (1, "os.kill(os.getpid(), signal.SIGKILL)", 9, "KILLED"),
+    "full disk": (
+        0,
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))",
+        2,
+        "checkpoint.h5 can't be written: File too large.",
+    ),
+    "stopped": (1, "os.kill(os.getpid(), signal.SIGTERM)", 130, ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_all_ranks_end_together(fault, tmp_path):
+    rank, line, code, words = FAULTS[fault]
+    program, out = tmp_path / "program.py", tmp_path / "out"
+    program.write_text(AT_STEP_3.format(rank=rank, fault=line))
+    began = time.monotonic()
+    found, output, errors = mpi.run(
+        2, program, *SMALL, "--pretrain-steps", 9, "--steps", 0, "--save-every", 2, "--out", out
+    )
+    assert found == code, errors
+    assert words.lower() in errors.lower() and errors.count("tinysrgan: ") <= 1, errors
+    assert ("Traceback" in errors) == (fault == "a bug")
+    assert time.monotonic() - began < 30
+    assert output.count("and all is saved") == (fault == "stopped")
+    train(1, "--resume", out, "--steps", 0)  # from a checkpoint that is whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_mpiexec_saves_and_stops(number, tmp_path):
+    out = tmp_path / "out"
+    process = mpi.start(2, "-m", "tinysrgan.train", *SMALL, "--pretrain-steps", 10**6, "--save-every", 1, "--out", out)
+    while not (out / "checkpoint.h5").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output.count("Stopped, and all is saved") == 1
+
+
+def test_a_mistake_is_told_once(tmp_path):
+    for line in (["--hr-size", "15"], ["--blocks", "none"]):
+        code, output, errors = mpi.run(3, "-m", "tinysrgan.train", *SMALL, *line, "--out", tmp_path / "out")
+        assert code == 2 and output == "" and errors.count("15" if "15" in line else "not a whole number") == 1, errors
