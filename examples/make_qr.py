@@ -27,6 +27,7 @@ from PIL import Image
 
 from tinysrgan.core.cli import command, command_line, progress, taken_by
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.qr_codes import KINDS, LEVELS, QUIET, VERSIONS, is_reserved, modules, payload
 
 OURS = re.compile(r"(\d{4}|mixed-\d+)-v\d\.png")
@@ -72,16 +73,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="how many (default: 600; with --public 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same codes (0)")
     parser.add_argument("--public", action="store_true", help="only four-digit numbers, as in the article's public set")
-    args = parser.parse_args(command_line(arguments))
+    return command(
+        lambda: run(parser, parser.parse_args(command_line(arguments))),
+        stopped="stopped. The codes that were made so far are whole.",
+    )
+
+
+def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Make what the command line asks for. Raises UserError or OSError."""
     count = (10_000 if args.public else 600) if args.count is None else args.count
     most = 8100 * len(VERSIONS)
     if not 1 <= count <= most or args.seed < 0:
         parser.error(f"--count must be from 1 to {most}, --seed 0 or more")
-
-    return command(
-        lambda: fill(args.folder, recipe(count, args.seed, args.public)),
-        stopped="stopped. The codes that were made so far are whole.",
-    )
+    return fill(args.folder, recipe(count, args.seed, args.public))
 
 
 def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
@@ -93,13 +97,17 @@ def fill(folder: Path, codes: list[tuple[str, str, int, str]]) -> int:
         raise UserError(f"{folder} holds other files ({others[0]} ...): give an empty or a new folder.")
     make("0", 1, "L")  # raises UserError without qrcode, before there is a folder
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / ".unfinished.png"  # so that no code is ever half written
+    unfinished = folder / f".unfinished-{ranks().rank}.png"  # so that no code is ever half written
+
+    def make_one(code: tuple[str, str, int, str]) -> None:
+        name, text, version, level = code
+        make(text, version, level).save(unfinished, optimize=True)
+        os.replace(unfinished, folder / name)
+        done(ranks().size)
+
     try:
         with progress(len(codes), "code") as done:
-            for name, text, version, level in codes:
-                make(text, version, level).save(unfinished, optimize=True)
-                os.replace(unfinished, folder / name)
-                done(1)
+            list(ranks().map(make_one, codes))
     except OSError as error:
         raise UserError(f"{folder} can't be filled: {error.strerror or error}. The codes in it are whole.") from error
     finally:

@@ -29,6 +29,7 @@ from tinysrgan.core.cli import (
 )
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.dataset import ImagePairs, JudgedPairs
 from tinysrgan.data.division import Division, name_below, split
 from tinysrgan.data.listing import find_images, some
@@ -136,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
     }
     which = f"{evaluation.count} images of {args.data}{', held out' * args.held_out}"
     heading = [f"{which}, {pairs.sizes}, {upscalers[0].where}", *(f"{name}: {file}" for name, file in files.items())]
-    deliver(args, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
+    if ranks().rank == 0:
+        deliver(args, "\n".join([*heading, evaluation.table()]), report, evaluation.figure.draw)
     return 0
 
 

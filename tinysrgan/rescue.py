@@ -40,6 +40,7 @@ from tinysrgan.core.cli import (
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
 from tinysrgan.inference.image_files import check_input, read, write
@@ -154,24 +155,27 @@ def run(words: argparse.Namespace) -> int:
     if words.json and words.json != STREAM:
         check_target(words.json, inputs, example="found.json")
     upscaler = load(words.weights or WEIGHTS / CAMERA, words.device)
-    texts = sys.stderr if STREAM in (words.output, words.json) else sys.stdout
-    report, empty = [], 0
+
+    def rescue_one(job: tuple[Path, Path | None]) -> dict[str, Any]:
+        source, target = job
+        texts = sys.stderr if STREAM in (words.output, words.json) else sys.stdout
+        try:
+            if folder and target:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                check_target(target, inputs)
+            return rescue_file(upscaler, source, target, words.seconds, texts)
+        except (UserError, OSError) as error:
+            if not folder:
+                raise
+            say(sentence(error))
+            return {"file": str(source), "error": sentence(error), "codes": []}
+        finally:
+            done(ranks().size)
+
     with progress(len(jobs), "file", hidden=not folder) as done:
-        for source, target in jobs:
-            try:
-                if folder and target:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    check_target(target, inputs)
-                found = rescue_file(upscaler, source, target, words.seconds, texts)
-            except (UserError, OSError) as error:
-                if not folder:
-                    raise
-                say(sentence(error))
-                found = {"file": str(source), "error": sentence(error), "codes": []}
-            report.append(found)
-            empty += not found["codes"]
-            done(1)
-    if words.json:
+        report = list(ranks().map(rescue_one, jobs))
+    empty = sum(not found["codes"] for found in report)
+    if words.json and ranks().rank == 0:
         content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         if words.json == STREAM:
             with taken_by(sys.stdout):

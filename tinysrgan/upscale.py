@@ -29,6 +29,7 @@ from tinysrgan.core.cli import (
     taken_by,
 )
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
 from tinysrgan.inference.image_files import check_input, printed_name, read, result_format, write
@@ -89,20 +90,26 @@ def run(args: argparse.Namespace) -> int:
         check_file(args.input, args.output, inputs)
     upscaler = load(args.weights, args.device, args.value_range)
 
-    failed, warned = 0, Counter[str]()
+    def upscale_one(job: tuple[Path, Path]) -> list[str] | None:
+        """The kinds of warnings about a file; None if it failed."""
+        source, target = job
+        try:
+            if folder:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                check_target(target, inputs)
+            return upscale_file(upscaler, source, target, args.scan, f"{source}: " if folder else "")
+        except (UserError, OSError) as error:
+            if not folder:
+                raise
+            say(sentence(error))
+            return None
+        finally:
+            done(ranks().size)
+
     with exact(args.exact), progress(len(jobs), "file", hidden=not folder) as done:
-        for source, target in jobs:
-            try:
-                if folder:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    check_target(target, inputs)
-                warned.update(upscale_file(upscaler, source, target, args.scan, f"{source}: " if folder else ""))
-            except (UserError, OSError) as error:
-                if not folder:
-                    raise
-                say(sentence(error))
-                failed += 1
-            done(1)
+        results = list(ranks().map(upscale_one, jobs))
+    failed = results.count(None)
+    warned = Counter(kind for kinds in results if kinds for kind in kinds)
     if folder:
         told = f" Warnings: {', '.join(f'{count} {what}' for what, count in warned.items())}." if warned else ""
         share = f"{len(jobs) - failed} of {len(jobs)} files are upscaled"

@@ -195,6 +195,8 @@ class Device:
     def __init__(self, number: int = 0):
         self.id = number
 
+    def use(self) -> None: ...
+
     @property
     def compute_capability(self) -> str:
         return COMPUTE_CAPABILITY
@@ -231,6 +233,7 @@ class Cupy(ModuleType):
         Event=Event,
         get_elapsed_time=lambda begin, end: 1000 * (end.seconds - begin.seconds),
         runtime=SimpleNamespace(
+            getDeviceCount=lambda: 1,
             getDeviceProperties=lambda number: {
                 "name": b"CPU in disguise",
                 "major": int(COMPUTE_CAPABILITY[:-1]),

@@ -62,12 +62,12 @@ def test_the_losses_and_weights_are_those_of_one_process(ranks, tmp_path):
     program.write_text(f"import sys\nsys.path += {folders}{IN_A_PROCESS}")
     code, _, errors = mpi.run(ranks, program, tmp_path)
     assert code == 0, errors
-    for name, count, tolerance in (("float64", 20, 1e-12), ("float32", 4, 1e-4)):
+    for name, count, tolerance, bias in (("float64", 20, 1e-12, 1e-8), ("float32", 4, 1e-4, 2e-3)):
         alone, shared = steps(DataParallel(ALONE, BATCH), name, count=count), np.load(tmp_path / f"{name}False.npz")
         for key, value in alone.items():
             # The gradient of a bias before batch-norm is pure rounding error, which Adam magnifies.
-            far = 1e-8 if re.search(r"body.*(conv\d?\.b|running_mean)", key) else 0
-            np.testing.assert_allclose(shared[key], value, rtol=tolerance, atol=max(tolerance, far), err_msg=key)
+            far = bias if re.search(r"body.*(conv\d?\.b|running_mean)", key) else tolerance
+            np.testing.assert_allclose(shared[key], value, rtol=tolerance, atol=far, err_msg=key)
     local = np.load(tmp_path / "float32True.npz")
     assert abs(local["tail.w"] - shared["tail.w"]).max() > 1e-5  # another computation
 
@@ -93,7 +93,7 @@ def train(ranks, *arguments):
 def test_a_run_goes_on_with_any_number_of_processes(tmp_path):
     """Same number, same bytes, also over a stop. Rank 0 alone reports."""
     whole, parts, one = (tmp_path / name for name in ("whole", "parts", "one"))
-    line = [*SMALL, "--save-every", 2, "--ema", 0.5, "--pretrain-steps", 2, "--steps"]
+    line = ["--preset", "article", "--content-loss", "pixels", *SMALL, "--save-every", 2, "--ema", 0.5, "--steps"]
     output = train(2, *line, 4, "--out", whole)
     assert output.count("in 2 processes") == output.count("Everything is in") == 1
     train(2, *line, 2, "--out", parts)
@@ -157,11 +157,11 @@ def test_all_ranks_end_together(fault, tmp_path):
         2, program, *SMALL, "--pretrain-steps", 9, "--steps", 0, "--save-every", 2, "--out", out
     )
     assert found == code, errors
-    assert words.lower() in errors.lower() and errors.count("tinysrgan: ") <= 1, errors
+    assert words in output + errors and errors.count("tinysrgan: ") <= 1, errors
     assert ("Traceback" in errors) == (fault == "a bug")
     assert time.monotonic() - began < 30
     assert output.count("and all is saved") == (fault == "stopped")
-    train(1, "--resume", out, "--steps", 0)  # from a checkpoint that is whole
+    assert main(["--resume", str(out)]) == 0  # from a checkpoint that is whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tinysrgan.core.ranks import ranks
 from tinysrgan.data.dataset import JudgedPairs
-from tinysrgan.data.images import enlarge
+from tinysrgan.data.images import DataError, enlarge
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import Comparison
-from tinysrgan.metrics.scores import Sample, Scores, aligned, groups, samples
+from tinysrgan.metrics.scores import Sample, Scores, aligned, groups, none_usable, read_sample
 
 Upscale = Callable[[np.ndarray], np.ndarray]  # uint8 (H, W, 3) to (scale H, scale W, 3)
+
+Judged = tuple[dict[str, Scores], dict[str, np.ndarray], Sample]  # scores by method, images to show by title
 
 SHOWN = 256  # pixels: the middle of a larger photograph is shown
 
@@ -45,16 +48,37 @@ class Evaluation:
         self.enlarged = 0  # files smaller than the square that they are judged as
 
     def run(self, pairs: JudgedPairs, done: Callable[[int], object]) -> None:
-        """Judge all images of ``pairs``; see ``samples``."""
-        for sample in samples(pairs, f"{len(pairs)} images", done):
-            self.add(sample)
+        """Judge all images of ``pairs``, which the ranks share; unreadable ones go to ``pairs.skipped``.
+
+        ``done`` counts them all. Raises DataError if none can be read.
+        """
+
+        def judge(index: int) -> Judged | str:
+            try:
+                return self.judge(read_sample(pairs, index))
+            except DataError as error:
+                return str(error)
+            finally:
+                done(ranks().size)
+
+        for path, judged in zip(pairs.paths, ranks().map(judge, range(len(pairs)), block=8), strict=True):
+            if isinstance(judged, str):
+                pairs.skipped[path] = judged
+            else:
+                self.record(judged)
+        if not self.count:
+            raise none_usable(pairs, f"{len(pairs)} images")
 
     def add(self, sample: Sample) -> None:
         """Judge one image."""
+        self.record(self.judge(sample))
+
+    def judge(self, sample: Sample) -> Judged:
+        """Upscale and score one image."""
         results = {name: method(sample.lr) for name, method in self.methods.items()}
+        scores = {name: Scores(border=self.scale, rgb=not self.papers) for name in self.methods}
         for name, image in results.items():
-            self.scores[name].add(image, sample)
-        self.enlarged += sample.enlarged
+            scores[name].add(image, sample)
         shown = {name: image for name, image in results.items() if name not in BASELINES}
         images = {"LR": sample.lr, **shown, "original": sample.hr}
         if self.papers and sample.text is None:
@@ -63,6 +87,14 @@ class Evaluation:
             for name, image in images.items():
                 times = len(image) // len(sample.lr)
                 images[name] = image[times * top : times * (top + side), times * left : times * (left + side)]
+        return scores, images, sample
+
+    def record(self, judged: Judged) -> None:
+        """Append one image's scores, and offer it to the figure."""
+        scores, images, sample = judged
+        for name, score in scores.items():
+            self.scores[name].extend(score)
+        self.enlarged += sample.enlarged
         self.figure.offer(images, sample.text, sample.version)
 
     @property

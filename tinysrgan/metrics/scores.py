@@ -43,25 +43,35 @@ def samples(pairs: JudgedPairs, what: str, done: Callable[[int], object] = lambd
     The code's text is read from the original at its full size; without zxing-cpp no image counts as a code. Raises
     DataError, which calls the images ``what``, if none can be read.
     """
-    reads, found = qr_reader.available(), False
+    found = False
     for i, path in enumerate(pairs.paths):
         try:
-            lr, hr = pairs.pair(i)
-            text = version = None
-            if reads:
-                original = hr if pairs.papers else np.asarray(read_image(path))
-                text = qr_reader.read_code(original)
-                version = qr_reader.version_of(path) or qr_reader.qr_version(original)
-            enlarged = pairs.enlarged(i)
+            sample = read_sample(pairs, i)
         except DataError as error:
             pairs.skipped[path] = str(error)
         else:
             found = True
-            yield Sample(lr, hr, text, version, enlarged)
+            yield sample
         done(1)
     if not found:
-        reason = next(iter(pairs.skipped.values())).removesuffix(".")
-        raise DataError(f"None of the {what} can be used, for example: {reason}.")
+        raise none_usable(pairs, what)
+
+
+def read_sample(pairs: JudgedPairs, index: int) -> Sample:
+    """Read one image. Raises DataError."""
+    lr, hr = pairs.pair(index)
+    text = version = None
+    if qr_reader.available():
+        path = pairs.paths[index]
+        original = hr if pairs.papers else np.asarray(read_image(path))
+        text = qr_reader.read_code(original)
+        version = qr_reader.version_of(path) or qr_reader.qr_version(original)
+    return Sample(lr, hr, text, version, pairs.enlarged(index))
+
+
+def none_usable(pairs: JudgedPairs, what: str) -> DataError:
+    reason = next(iter(pairs.skipped.values())).removesuffix(".")
+    return DataError(f"None of the {what} can be used, for example: {reason}.")
 
 
 # ---------------------------------------------------------------- scores
@@ -93,6 +103,13 @@ class Scores:
             y, y_hr = (crop_border(luma(pixels), self.border) for pixels in (image, sample.hr))
             self.psnr_y.append(psnr(y, y_hr))
             self.ssim_y.append(ssim(y, y_hr))
+
+    def extend(self, other: Scores) -> None:
+        """Append the scores of further images."""
+        for name in ("psnr", "ssim", "psnr_y", "ssim_y"):
+            getattr(self, name).extend(getattr(other, name))
+        self.scans.readings += other.scans.readings
+        self.scans.no_code += other.scans.no_code
 
     def means(self) -> dict[str, float]:
         """Means over the images: PSNR in dB (infinite if an image is exact), SSIM up to 1; of Y only with a border."""

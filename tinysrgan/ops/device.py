@@ -8,6 +8,7 @@ import numpy as np
 
 from tinysrgan.core.device import reason, to_device
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.ranks import ranks
 from tinysrgan.ops.cuda.sums import sum_per_channel
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -24,8 +25,10 @@ def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
     try:
         import cupy  # type: ignore[import-not-found]
 
+        if ranks().size > 1:  # a GPU for each process of a machine
+            cupy.cuda.Device(ranks().local_rank % cupy.cuda.runtime.getDeviceCount()).use()
         _probe(cupy)
-        gpu = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        gpu = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
         return cupy, f"on the GPU {gpu} with CuPy {cupy.__version__}"
     except Exception as error:  # CuPy raises many kinds: no driver, no device, no NVRTC
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
