@@ -62,7 +62,7 @@ def test_the_losses_and_weights_are_those_of_one_process(ranks, tmp_path):
     program.write_text(f"import sys\nsys.path += {folders}{IN_A_PROCESS}")
     code, _, errors = mpi.run(ranks, program, tmp_path)
     assert code == 0, errors
-    for name, count, tolerance, bias in (("float64", 20, 1e-12, 1e-8), ("float32", 4, 1e-4, 2e-3)):
+    for name, count, tolerance, bias in (("float64", 20, 1e-12, 1e-8), ("float32", 4, 1e-4, 1e-2)):
         alone, shared = steps(DataParallel(ALONE, BATCH), name, count=count), np.load(tmp_path / f"{name}False.npz")
         for key, value in alone.items():
             # The gradient of a bias before batch-norm is pure rounding error, which Adam magnifies.

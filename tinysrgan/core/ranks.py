@@ -6,6 +6,7 @@ command. Rank 0 speaks and writes; the others are silent, but for an error of th
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sys
@@ -56,7 +57,7 @@ class Ranks:
         A rank takes every ``size``-th item and may speak meanwhile. After ``block`` items of its own it exchanges the
         results: they may be too many to keep.
         """
-        for start in range(0, len(items), min(block, len(items)) * self.size):
+        for start in range(0, len(items), block * self.size):
             part = items[start : start + block * self.size]
             with _all_speak():
                 own = [work(item) for item in part[self.rank :: self.size]]
@@ -150,6 +151,9 @@ def started() -> Iterator[None]:
         yield
         return
     _ranks = MPIRanks()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whole lines, or those of two ranks may mix
+            stream.reconfigure(line_buffering=True, write_through=False)
     if _ranks.rank == 0:
         yield
         return
