@@ -136,7 +136,7 @@ def test_the_way_for_gpu_arrays(gpus, memory, way, monkeypatch):
     two.mpi = SimpleNamespace(IN_PLACE="in place")
     two.world = SimpleNamespace(
         allgather=lambda value: [("here", gpus[0]), value],
-        bcast=lambda value: value,
+        bcast=lambda value: "id" if value is None else "not rank 0",
         Get_info=lambda: {"mpi_memory_alloc_kinds": memory},
         Allreduce=lambda place, y: calls.append(type(y).__name__),
     )

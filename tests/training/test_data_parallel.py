@@ -191,6 +191,10 @@ def test_a_signal_to_mpiexec_saves_and_stops(number, tmp_path):
 
 
 def test_a_mistake_is_told_once(tmp_path):
-    for line in (["--hr-size", "15"], ["--blocks", "none"]):
-        code, output, errors = mpi.run(3, "-m", "tinysrgan.train", *SMALL, *line, "--out", tmp_path / "out")
-        assert code == 2 and output == "" and errors.count("15" if "15" in line else "not a whole number") == 1, errors
+    for line, words in (
+        (["--batch-size", 2], "--batch-size 2 is too small for 3"),
+        (["--blocks", 0], "not a whole number"),
+    ):
+        code, _, errors = mpi.run(3, "-m", "tinysrgan.train", *SMALL, *line, "--out", tmp_path / "out")
+        assert code == 2 and errors.count(words) == 1 and errors.count("rank") == 0, errors
+    assert not (tmp_path / "out").exists()

@@ -57,12 +57,7 @@ class Ranks:
         A rank takes every ``size``-th item and may speak meanwhile. After ``block`` items of its own it exchanges the
         results: they may be too many to keep.
         """
-        for start in range(0, len(items), block * self.size):
-            part = items[start : start + block * self.size]
-            with _all_speak():
-                own = [work(item) for item in part[self.rank :: self.size]]
-            results = [iter(of_a_rank) for of_a_rank in self.gather(own)]
-            yield from (next(results[i % self.size]) for i in range(len(part)))
+        return map(work, items)
 
 
 class MPIRanks(Ranks):
@@ -102,7 +97,8 @@ class MPIRanks(Ranks):
         gpu = (socket.gethostname(), cupy.cuda.Device().id) if nccl and nccl.available else None
         gpus = self.gather(gpu)
         if None not in gpus and len({*gpus}) == self.size:  # NCCL takes one rank a GPU
-            group = nccl.NcclCommunicator(self.size, self.first(nccl.get_unique_id()), self.rank)
+            name = self.first(None if self.rank else nccl.get_unique_id())
+            group = nccl.NcclCommunicator(self.size, name, self.rank)
             kinds = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
 
             def over_nccl(x: Any) -> None:
@@ -122,6 +118,14 @@ class MPIRanks(Ranks):
 
         memory = self.world.Get_info().get("mpi_memory_alloc_kinds") or ""  # MPI 4.1's way to say "CUDA-aware"
         return over_mpi if "cuda" in memory else over_host
+
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item], block: int = 10**9) -> Iterator[Result]:
+        for start in range(0, len(items), block * self.size):
+            part = items[start : start + block * self.size]
+            with _all_speak():
+                own = [work(item) for item in part[self.rank :: self.size]]
+            results = [iter(of_a_rank) for of_a_rank in self.gather(own)]
+            yield from (next(results[i % self.size]) for i in range(len(part)))
 
     def gather(self, value: Any) -> list[Any]:
         return self.world.allgather(value)
@@ -165,10 +169,8 @@ def started() -> Iterator[None]:
 @contextmanager
 def _all_speak() -> Iterator[None]:
     """Inside, each rank prints."""
-    if _voices is None:
-        yield
-        return
-    with redirect_stdout(_voices[0]), redirect_stderr(_voices[1]):
+    output, errors = _voices or (sys.stdout, sys.stderr)
+    with redirect_stdout(output), redirect_stderr(errors):
         yield
 
 
