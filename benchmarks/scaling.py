@@ -31,6 +31,7 @@ from tinysrgan.training.config import PRESETS, Options
 from tinysrgan.training.srgan import SRGAN
 
 RANKS = [2**i for i in range(11)]
+BATCHES = (16, 256, 1024)
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,12 @@ def report(preset: str, srgan: SRGAN, work: Work) -> str:
     for ranks in RANKS[1:]:
         cells = [f"{work.efficiency(images, ranks, n):.0%}" for n in NETWORKS for images in (1, 8)]
         rows.append([str(ranks), *cells])
-    limits = [["network", "images a rank for 50 %", "for 90 %", *(f"batch {b}: ranks" for b in (16, 256, 1024))]]
+    limits = [["network", "images a rank for 50 %", "for 90 %", *(f"batch {b}" for b in BATCHES)]]
     for n in NETWORKS:
         needed = [f"{work.images_for(share, RANKS[-1], n):.0f}" for share in (0.5, 0.9)]
-        limits.append([n.name, *needed, *(f"{work.best(b, n)}" for b in (16, 256, 1024))])
+        best = [(b, work.best(b, n)) for b in BATCHES]
+        faster = [f"{r} ranks, x{work.seconds(b, 1, n) / work.seconds(b / r, r, n):.1f}" for b, r in best]
+        limits.append([n.name, *needed, *faster])
     # Of the two updates of a step, in bytes.
     gradient, factors = 2 * 4 * dense.w.value.size, 2 * 4 * sum(dense.w.value.shape)
     once = [f"{allreduce(work.messages[1], 1024, n):.2g} s on {n.name}" for n in NETWORKS]
@@ -143,7 +146,7 @@ def report(preset: str, srgan: SRGAN, work: Work) -> str:
             f"batches of up to {gradient // factors:,} images.",
             "Efficiency: the speed of a rank as a share of its speed alone.",
             aligned(rows),
-            "At 1,024 ranks; and, for a fixed batch, how many ranks give the shortest step.",
+            "At 1,024 ranks; and, for a fixed batch, the best number of ranks and how much faster than one it is.",
             aligned(limits),
         ]
     )

@@ -16,6 +16,9 @@ the ranks, ``average``. Each rank then takes the same optimizer step, so that th
   the whole batch's dy; divided by the rank's own n_r it is N / n_r times the whole batch's mean, as its dx must be.
 
 So N ranks compute what one process computes, up to the rounding of sums.
+
+The sums do not overlap with the backward pass (MPI's Iallreduce): an MPI library works on a message while it is called,
+or in a thread that takes a core from each rank (measured: benchmarks/results/2026-11-26-mpi.txt).
 """
 
 from __future__ import annotations
