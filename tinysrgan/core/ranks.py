@@ -17,7 +17,7 @@ from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, array_module, reason
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
 
@@ -69,7 +69,7 @@ class MPIRanks(Ranks):
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             raise UserError(
-                f'mpiexec started this, but mpi4py can\'t be used ({error}): pip install "tinysrgan[mpi]".'
+                f'mpiexec started this, but mpi4py can\'t be used ({reason(error)}): pip install "tinysrgan[mpi]".'
             ) from None
         self.mpi, self.world = MPI, MPI.COMM_WORLD
         self.rank, self.size = self.world.rank, self.world.size
