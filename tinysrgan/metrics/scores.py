@@ -7,7 +7,7 @@ Photographs are judged as in papers (``photographs.WholePhotographs``): of lumin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from types import ModuleType
@@ -37,11 +37,10 @@ class Sample:
     enlarged: bool = False  # whether the file is smaller than HR
 
 
-def samples(pairs: JudgedPairs, what: str, done: Callable[[int], object] = lambda count: None) -> Iterator[Sample]:
-    """Read the images of ``pairs`` one at a time; unreadable ones go to ``pairs.skipped``. ``done`` counts them all.
+def samples(pairs: JudgedPairs, what: str) -> Iterator[Sample]:
+    """Read the images of ``pairs`` one at a time; unreadable ones go to ``pairs.skipped``.
 
-    The code's text is read from the original at its full size; without zxing-cpp no image counts as a code. Raises
-    DataError, which calls the images ``what``, if none can be read.
+    Raises DataError, which calls the images ``what``, if none can be read.
     """
     found = False
     for i, path in enumerate(pairs.paths):
@@ -52,13 +51,15 @@ def samples(pairs: JudgedPairs, what: str, done: Callable[[int], object] = lambd
         else:
             found = True
             yield sample
-        done(1)
     if not found:
         raise none_usable(pairs, what)
 
 
 def read_sample(pairs: JudgedPairs, index: int) -> Sample:
-    """Read one image. Raises DataError."""
+    """Read one image. Raises DataError.
+
+    The code's text is read from the original at its full size; without zxing-cpp no image counts as a code.
+    """
     lr, hr = pairs.pair(index)
     text = version = None
     if qr_reader.available():
