@@ -70,6 +70,8 @@ def _end(why: str, code: int = 2) -> int:
     """Say why the command ends, and end it on all ranks: those that wait for this one would wait for ever."""
     time.sleep(patience())
     say(f"rank {ranks().rank}: {why}" if ranks().rank else why)
+    if ranks().size > 1:
+        time.sleep(1)  # mpiexec passes the sentence on; an abort drops what it has not read yet
     ranks().abort(code)
     return code
 

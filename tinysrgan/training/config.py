@@ -151,9 +151,7 @@ class Options:
     decay: str = _schedule("cosine", None, ("cosine", "step", "none"))
     save_every: int = _schedule(100, "steps between checkpoints", whole(1), changeable=True)
     exact: bool = _schedule(False, EXACT_HELP)
-    local_batch_norm: bool = _schedule(
-        False, "under mpiexec: batch-norm of each process's images alone, for slow networks; another computation"
-    )
+    local_batch_norm: bool = _schedule(False, "mpiexec: each process normalizes its own images alone")
     seed: int = _schedule(0, "same seed, same run", whole(0))
 
 
