@@ -181,7 +181,7 @@ def test_a_gpu_is_fed_by_several_threads_with_the_same_batches():
         srgan = SRGAN.build(replace(OPTIONS["shuffle"], content_loss="pixels", batch_size=3), None, module)
         pairs = ImagePairs(images, 16, 4, augmentation(srgan.options), seed=5)
         made = pairs.batch
-        pairs.batch = lambda step, size: threads.append(threading.current_thread().name) or made(step, size)
+        pairs.batch = lambda *args: threads.append(threading.current_thread().name) or made(*args)
         return [
             (step, to_device(lr, np), to_device(hr, np))
             for step, lr, hr in setup.batches(range(8), pairs, srgan, module)
