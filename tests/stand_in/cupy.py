@@ -15,12 +15,22 @@ LIMIT = float(os.environ.get("CUPY_GPU_MEMORY_LIMIT", "inf"))
 cupy_on_cpu.COMPUTE_CAPABILITY = os.environ.get("STAND_IN_CAPABILITY", cupy_on_cpu.COMPUTE_CAPABILITY)
 
 
+def allocated(size):
+    """Raise CuPy's error, a MemoryError, for an array that is too large."""
+    if size > LIMIT:
+        raise MemoryError("Out of memory allocating an array")
+
+
 class Cupy(cupy_on_cpu.Cupy):
     @staticmethod
     def empty(shape, dtype=np.float64):
-        if math.prod(np.atleast_1d(shape)) * np.dtype(dtype).itemsize > LIMIT:
-            raise MemoryError("Out of memory allocating an array")  # CuPy's OutOfMemoryError is a MemoryError
+        allocated(math.prod(np.atleast_1d(shape)) * np.dtype(dtype).itemsize)
         return cupy_on_cpu.Cupy.empty(shape, dtype)
+
+    @staticmethod
+    def asarray(value, dtype=None):
+        allocated(np.asarray(value).nbytes)
+        return cupy_on_cpu.Cupy.asarray(value, dtype)
 
 
 sys.modules["cupy"] = Cupy("cupy")
