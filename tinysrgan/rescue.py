@@ -39,7 +39,6 @@ from tinysrgan.core.cli import (
 )
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
-from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.core.ranks import ranks
 from tinysrgan.data.images import file_format
 from tinysrgan.data.listing import find_images
@@ -53,7 +52,6 @@ from tinysrgan.ops.device import DEVICES
 from tinysrgan.upscale import folder_jobs
 
 SECONDS = 60.0
-CAMERA = "qr_x4_camera.h5"  # of those in weights/ the one trained on photographs of codes
 
 
 def rescue(
@@ -89,7 +87,7 @@ def rescue(
 
 @cache
 def _shipped() -> Upscaler:
-    return load(WEIGHTS / CAMERA)
+    return load()
 
 
 class _Callable(ModuleType):
@@ -135,35 +133,35 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(words: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises UserError or OSError where it can't be done at all."""
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)
-    if STREAM == words.output == words.json:
+    if STREAM == args.output == args.json:
         raise UserError("OUT and --json can't both go to standard output: give one of them a file.")
-    folder = words.input != STREAM and words.input.is_dir()
+    folder = args.input != STREAM and args.input.is_dir()
     jobs: list[tuple[Path, Path | None]]
     if not folder:
-        jobs = [(words.input, words.output)]
-    elif words.output is None:
-        jobs = [(path, None) for path in find_images(words.input, tell=say)]
+        jobs = [(args.input, args.output)]
+    elif args.output is None:
+        jobs = [(path, None) for path in find_images(args.input, tell=say)]
     else:
-        jobs = list(folder_jobs(words.input, words.output))
-    inputs = identities([*(source for source, _ in jobs), words.weights])
+        jobs = list(folder_jobs(args.input, args.output))
+    inputs = identities([*(source for source, _ in jobs), args.weights])
     if not folder:
-        check(words.input, words.output, inputs)
-    if words.json and words.json != STREAM:
-        check_target(words.json, inputs, example="found.json")
-    upscaler = load(words.weights or WEIGHTS / CAMERA, words.device)
+        check(args.input, args.output, inputs)
+    if args.json and args.json != STREAM:
+        check_target(args.json, inputs, example="found.json")
+    upscaler = load(args.weights, args.device)
 
     def rescue_one(job: tuple[Path, Path | None]) -> dict[str, Any]:
         source, target = job
-        texts = sys.stderr if STREAM in (words.output, words.json) else sys.stdout
+        texts = sys.stderr if STREAM in (args.output, args.json) else sys.stdout
         try:
             if folder and target:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 check_target(target, inputs)
-            return rescue_file(upscaler, source, target, words.seconds, texts)
+            return rescue_file(upscaler, source, target, args.seconds, texts)
         except (UserError, OSError) as error:
             if not folder:
                 raise
@@ -175,13 +173,13 @@ def run(words: argparse.Namespace) -> int:
     with progress(len(jobs), "file", hidden=not folder) as done:
         report = list(ranks().map(rescue_one, jobs))
     empty = sum(not found["codes"] for found in report)
-    if words.json and ranks().rank == 0:
+    if args.json and ranks().rank == 0:
         content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        if words.json == STREAM:
+        if args.json == STREAM:
             with taken_by(sys.stdout):
                 print(content, end="")
         else:
-            write_file(words.json, content.encode())
+            write_file(args.json, content.encode())
     if folder:
         say(f"{len(jobs) - empty} of {len(jobs)} pictures gave a code.")
     return 1 if empty else 0

@@ -22,11 +22,9 @@ import tinysrgan
 from tinysrgan.core.cli import command, progress, say, whole
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
-from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import decode
 from tinysrgan.inference.rescuing.classical import variants
 from tinysrgan.metrics import qr_reader
-from tinysrgan.rescue import CAMERA
 
 Read = Callable[[Image.Image], list[str]]  # from a grey picture to texts
 
@@ -44,16 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
     return command(lambda: run(parser.parse_args(arguments)))
 
 
-def run(words: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Measure, print and write the results for the command-line arguments. Raises UserError or OSError."""
     if not qr_reader.available():
         raise UserError(qr_reader.MISSING)
-    pictures = entries(words.folder, words.versions, words.every)
-    ways = {name: way for name, way in all_ways(words).items() if not words.only or name.split()[0] in words.only}
+    pictures = entries(args.folder, args.versions, args.every)
+    ways = {name: way for name, way in all_ways(args).items() if not args.only or name.split()[0] in args.only}
     readings: list[dict[str, Any]] = []
     with progress(len(pictures), "picture") as done:
         for entry in pictures:
-            picture = decode(words.folder / entry["file"]).convert("L")
+            picture = decode(args.folder / entry["file"]).convert("L")
             truths = {code["text"] for code in entry["codes"]}
             for name, read in ways.items():
                 begin = time.perf_counter()
@@ -73,8 +71,8 @@ def run(words: argparse.Namespace) -> int:
     for reading in readings:
         if reading["misread"]:
             say(f"{reading['way']}: {reading['file']} gave {', '.join(reading['misread'])}")
-    if words.out:
-        write_file(words.out, json.dumps(readings, indent=1).encode())
+    if args.out:
+        write_file(args.out, json.dumps(readings, indent=1).encode())
     return 0
 
 
@@ -92,14 +90,14 @@ def entries(folder: Path, versions: int, every: int) -> list[dict[str, Any]]:
     return [e for e in kept if e.get("photo", e["file"]) in photographs]
 
 
-def all_ways(words: argparse.Namespace) -> dict[str, Read]:
+def all_ways(args: argparse.Namespace) -> dict[str, Read]:
     """The methods of reading by name; WeChat's reader only if OpenCV has it."""
-    upscaler = tinysrgan.load(words.weights or WEIGHTS / CAMERA)
+    upscaler = tinysrgan.load(args.weights)
     ways: dict[str, Read] = {
         "lanczos (x1, x2, x4)": lanczos,
         "classical (20 variants)": classical,
         "upscale": lambda picture: qr_reader.read_codes(np.asarray(upscaler(picture))),
-        "rescue": lambda picture: tinysrgan.rescue(picture, upscaler, words.seconds).texts,
+        "rescue": lambda picture: tinysrgan.rescue(picture, upscaler, args.seconds).texts,
     }
     try:
         ways["wechat (x1, x2, x4)"] = wechat()

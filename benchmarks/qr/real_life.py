@@ -19,11 +19,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 import tinysrgan
 from benchmarks.qr.photographs import enlarged
 from tinysrgan.core.cli import command, command_line, progress, whole
-from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.data.images import quantize
 from tinysrgan.data.qr_codes import LEVELS, QUIET, modules, payload
 from tinysrgan.metrics.qr_reader import read_codes
-from tinysrgan.rescue import CAMERA
 
 FINE = 16  # pixels per module of the large symbol
 SEED = 11
@@ -38,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results", metavar="DIR")
     args = parser.parse_args(command_line(arguments))
-    upscaler = tinysrgan.load(args.weights or WEIGHTS / CAMERA)
+    upscaler = tinysrgan.load(args.weights)
     lines = [
         "| scene | scan as they are | enlarged (Lanczos) | rescued | misread |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -32,7 +32,7 @@ from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
 from tinysrgan.ops.device import choose_device
 
-SHIPPED = "qr_x4_srresnet.h5"  # the file in weights/ whose codes scan best
+SHIPPED = "qr_x4_camera.h5"  # the file in weights/ that reads most of real photographs
 UNLIKE = (
     "The result is unlike the image: shrunk back, it is another picture. Load a generator that was trained on such "
     "images; those that ship with tinysrgan are for QR codes."
