@@ -79,14 +79,19 @@ def test_a_run_without_anything_yet(tmp_path):
     assert held(text, "pictures") == [] and held(text, "columns") == {}
 
 
+def drawn_by_a_browser(text: str, folder: Path) -> str:
+    """The page's elements after its script has run."""
+    (folder / "page.html").write_text(text)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command += ["--dump-dom", (folder / "page.html").as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_draws_it(run, tmp_path):
     text = page(run, 40, 100, {})
     move = '<script>slider.value = 0; slider.dispatchEvent(new Event("input"));</script>'
-    (tmp_path / "page.html").write_text(text + move)
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--dump-dom", (tmp_path / "page.html").as_uri()]
-    drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    drawn = drawn_by_a_browser(text + move, tmp_path)
     assert re.findall(r'<svg [^>]*aria-label="([^"]*)"', drawn) == [
         "PSNR, dB",
         "the discriminator's opinion: 1 is real",
@@ -97,3 +102,12 @@ def test_a_browser_draws_it(run, tmp_path):
     assert [point.split(",")[0] for point in curves[1]] == ["475", "687.5", "900"]  # steps 20, 30, 40 of 40
     assert '<span id="at">step 20</span>' in drawn
     assert f'src="{held(text, "pictures")[0][1]}"' in drawn
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_picture_after_the_last_row_is_on_the_charts(run, tmp_path):
+    """A stop saves a picture at a step that has no row of its own."""
+    shutil.copy(run / "pictures" / "step-000040.png", run / "pictures" / "step-000047.png")
+    drawn = drawn_by_a_browser(page(run, 47, 100, {}), tmp_path)
+    marks = re.findall(r'<line [^>]*stroke-dasharray[^>]*x1="([^"]*)"', drawn)
+    assert marks == ["900"] * 3  # the right end

@@ -15,7 +15,8 @@ from tinysrgan.data.division import Division
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
 from tinysrgan.training.log_file import CLOCKS, SCORES
-from tinysrgan.training.run_log import RunLog, beside_bicubic, describe
+from tinysrgan.training.log_words import beside_bicubic, describe
+from tinysrgan.training.run_log import RunLog
 from tinysrgan.training.srgan import SRGAN
 
 CODES = sorted((Path(__file__).parents[2] / "data" / "qr").glob("*.png"))

@@ -29,6 +29,7 @@ from tinysrgan.metrics.scores import Validation, table, upscale
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
 from tinysrgan.training.log_file import LogFile
+from tinysrgan.training.log_words import beside_bicubic, describe
 from tinysrgan.training.page import page
 from tinysrgan.training.srgan import SRGAN
 
@@ -239,27 +240,6 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
             "or --learning-rate; if there is a checkpoint, it is as it was, and --resume goes on from it."
         )
     return values
-
-
-def describe(losses: dict[str, float]) -> str:
-    """Losses by name for the progress bar; the discriminator's verdicts as probabilities."""
-    short = {"adversarial": "adv", "discriminator fake": "d fake", "discriminator real": "d real"}
-    return ", ".join(
-        f"{short.get(name, name)} {value:.2f}" if name.startswith("D(") else f"{short.get(name, name)} {value:.3g}"
-        for name, value in losses.items()
-    )
-
-
-def beside_bicubic(scores: dict[str, float], bicubic: dict[str, float]) -> str:
-    """The validation line: each score, and bicubic's in brackets."""
-    formats = {
-        "psnr": "PSNR {:.2f} dB (bicubic {:.2f})",
-        "ssim": "SSIM {:.3f} ({:.3f})",
-        "scan %": "scans {:.0f} % ({:.0f} %)",
-    }
-    return ", ".join(
-        text.format(scores[name], bicubic[name]) for name, text in formats.items() if not math.isnan(scores[name])
-    )
 
 
 def _saved_losses(path: Path) -> dict[str, list[float]]:
