@@ -15,6 +15,7 @@ from PIL import Image
 
 from tinysrgan.core.cli import (
     EXACT_HELP,
+    ORIENTATIONS_HELP,
     STREAM,
     VALUE_RANGE_HELP,
     check_target,
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         description="Judge a generator on a folder of images, beside nearest, bicubic and Lanczos. Protocol paper, for "
         "photographs: at their own size, shrunk by bicubic interpolation; PSNR and SSIM of luminance Y without a "
         "border as wide as the scale. Protocol squares, for codes: resized to a square, shrunk by area averaging; "
-        "scores of RGB and of Y. Both: whether a QR code still scans, with exactly the right text.",
+        "scores of RGB and of Y. Both: whether a QR code still scans.",
         epilog="Example: python -m tinysrgan.evaluate data/qr --held-out --weights runs/1/generator.h5 --picture "
         "figure.png. Exit code: 0 done (files that can't be read are named and left out), 2 a mistake, 130 stopped "
         "by Ctrl-C.",
@@ -96,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, metavar="FILE", help="write the numbers for programs; - is standard output")
     add("--picture", type=Path, metavar="FILE", help="write the figure LR | SR | original; green frames scan")
+    add("--orientations", type=int, choices=(1, 8), help=ORIENTATIONS_HELP)
     add("--exact", action="store_true", help=EXACT_HELP)
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
     return parser
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.data, tell=say)
     check_outputs(args, [*paths, *weights])
     paths = held_out(paths, args, weights) if args.held_out else some(paths, args.limit)
-    upscalers = [load(path, args.device, args.value_range) for path in args.weights or [None]]
+    upscalers = [load(path, args.device, args.value_range, args.orientations) for path in args.weights or [None]]
     scale = upscalers[0].scale
     if any(upscaler.scale != scale for upscaler in upscalers):
         scales = ", ".join(f"{path} x{upscaler.scale}" for path, upscaler in zip(weights, upscalers, strict=True))

@@ -16,6 +16,7 @@ from PIL import Image
 from tinysrgan.core.cli import (
     EXACT_HELP,
     KERAS_HELP,
+    ORIENTATIONS_HELP,
     STREAM,
     VALUE_RANGE_HELP,
     check_target,
@@ -58,14 +59,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tinysrgan.upscale",
         description="Upscale an image, or all images in and below a folder. IN is never changed; OUT is "
         "written whole or not at all, in the format that its name ends in, with 8 bits a channel. The shipped weights "
-        "are for QR codes; photographs need others. A warning tells of unlike results and lost codes.",
+        "are for QR codes; photographs need others.",
         epilog="Examples: python -m tinysrgan.upscale blurry.png clear.png --scan; python -m tinysrgan.upscale "
         "codes larger; cat a.png | python -m tinysrgan.upscale - - > b.png. Exit code: 0 done, 1 some files of a "
         "folder failed or, with --scan, lost a code, 2 nothing done, 130 stopped.",
     )
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="image file, folder, or - for standard input")
-    add("output", type=Path, metavar="OUT", help="the same kind of thing; - writes PNG to standard output")
+    add("output", type=Path, metavar="OUT", help="the same; - writes PNG to standard output")
     add(
         "--weights",
         type=Path,
@@ -73,9 +74,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"generator.h5 of a training run (default: the shipped one), or {KERAS_HELP}",
     )
     add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
+    add("--orientations", type=int, choices=(1, 8), help=ORIENTATIONS_HELP)
     add("--exact", action="store_true", help=EXACT_HELP)
     add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
-    add("--scan", action="store_true", help="print the texts of the QR codes before and after")
+    add("--scan", action="store_true", help="print the QR codes' texts before and after")
     return parser
 
 
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = identities([*(source for source, _ in jobs), args.weights])
     if not folder:
         check_file(args.input, args.output, inputs)
-    upscaler = load(args.weights, args.device, args.value_range)
+    upscaler = load(args.weights, args.device, args.value_range, args.orientations)
 
     def upscale_one(job: tuple[Path, Path]) -> list[str] | None:
         """The kinds of warnings about a file; None if it failed."""

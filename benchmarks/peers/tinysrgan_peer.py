@@ -35,7 +35,8 @@ def prepare(case: Case, mode: str = "") -> Callable[[], object]:
 
 
 def upscaling(case: Case) -> Callable[[], np.ndarray]:
-    upscaler = Upscaler(Generator(case.blocks, case.filters, SCALE, case.upscale, seed=0), case.device)
+    generator = Generator(case.blocks, case.filters, SCALE, case.upscale, seed=0)
+    upscaler = Upscaler(generator, case.device, orientations=1)
     pixels = np.random.default_rng(0).integers(0, 256, (case.size, case.size, 3), np.uint8)
     return lambda: upscaler(pixels)
 

@@ -26,6 +26,7 @@ from tinysrgan.core.ranks import patience, ranks, started
 STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
 
+ORIENTATIONS_HELP = "8 averages all turns (default: for small pictures of codes)"
 VALUE_RANGE_HELP = (
     "value range, if the weights don't state it: signed (-1 to 1), unit (0 to 1) or bytes (0 to 255), "
     "OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"

@@ -28,25 +28,32 @@ from tinysrgan.inference.colour import Chroma
 from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fuse
 from tinysrgan.inference.image_modes import eight_bits, from_array, lay_on_white
+from tinysrgan.inference.orientations import upscale_in_orientations
 from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator
 from tinysrgan.ops.device import choose_device
 
 SHIPPED = "qr_x4_camera.h5"  # the file in weights/ that reads most of real photographs
+FEW_PIXELS = 100_000  # an image of so few pixels can be upscaled in every orientation within seconds
 UNLIKE = (
     "The result is unlike the image: shrunk back, it is another picture. Load a generator that was trained on such "
     "images; those that ship with tinysrgan are for QR codes."
 )
 
 
-def load(weights: str | Path | None = None, device: str = "auto", value_range: str | None = None) -> Upscaler:
+def load(
+    weights: str | Path | None = None,
+    device: str = "auto",
+    value_range: str | None = None,
+    orientations: int | None = None,
+) -> Upscaler:
     """Load a trained generator: the shipped one (default), any file that training wrote, Keras' .h5 or .keras, or
     PyTorch's weights as .safetensors.
 
     device: "cpu", "cuda", or "auto": a GPU if one works. value_range: for others' files that don't state it, "IN" or
     "IN:OUT", each of them "signed" (-1 to 1), "unit" (0 to 1) or "bytes" (0 to 255), and OUT "tanh" or "sigmoid" if the
-    net ends in one. Raises UserError (a ValueError) if the file is absent, damaged or holds no generator, or if "cuda"
-    doesn't work.
+    net ends in one. orientations: as in ``Upscaler``. Raises UserError (a ValueError) if the file is absent, damaged or
+    holds no generator, or if "cuda" doesn't work.
     """
     path = WEIGHTS / SHIPPED if weights is None else Path(weights)
     if weights is None and not path.exists():
@@ -54,7 +61,7 @@ def load(weights: str | Path | None = None, device: str = "auto", value_range: s
             f"The generator that ships with tinysrgan is not at {path}: train one with `python -m tinysrgan.train` "
             "and give its generator.h5 as the weights."
         )
-    return Upscaler(read_generator(path, value_range), device)
+    return Upscaler(read_generator(path, value_range), device, orientations)
 
 
 class Upscaler:
@@ -63,11 +70,18 @@ class Upscaler:
     It switches the generator to eval mode and runs a copy of it, fused by ``fuse``, on the device ("auto", "cpu" or
     "cuda"); ``where`` names that device. Raises UserError if "cuda" doesn't work.
 
+    orientations: 1, or 8 for the mean over all orientations of an image, which takes eight times as long and is better
+    (``orientations.py``). The default is 8 for images of up to FEW_PIXELS pixels if the generator was trained on grey
+    images only, as those for QR codes, and 1 otherwise.
+
     It can be pickled, for multiprocessing: the other process chooses its device at the first image.
     """
 
-    def __init__(self, generator: Generator, device: str = "auto"):
+    def __init__(self, generator: Generator, device: str = "auto", orientations: int | None = None):
+        if orientations not in (None, 1, 8):
+            raise UserError(f"orientations is 1 or 8, not {orientations}.")
         self.device = device
+        self.orientations = orientations
         self.net = fuse(generator.eval())
         self.scale = generator.scale
         self.grey = generator.config["grey"]  # trained on grey images only
@@ -144,7 +158,9 @@ class Upscaler:
             pixels = np.asarray(chroma.luma.convert("RGB"))
         comparison, whole = Comparison(self.scale), Box(0, image.height, 0, image.width)
         result = Image.new("L" if image.mode in ("L", "LA") else "RGB", size)
-        for box, y in upscale_in_tiles(self.net, pixels, self._place[0]):
+        few = self.grey and image.width * image.height <= FEW_PIXELS
+        every = self.orientations == 8 or (self.orientations is None and few)
+        for box, y in (upscale_in_orientations if every else upscale_in_tiles)(self.net, pixels, self._place[0]):
             if not np.isfinite(y).all():
                 raise UserError("The generator's values overflow on this image: its weights are no good.")
             corner = (self.scale * box.left, self.scale * box.top)
