@@ -3,7 +3,7 @@
 1. The reader sees the picture itself, then enlarged and sharpened in a few ways.
 2. Finder patterns are located, and grids of symbols that fit them. On each grid, the reader sees what the camera model
    finds alone, what the generator returns, and both combined.
-3. If nothing was read, a small picture is upscaled as a whole.
+3. If nothing was read, a small picture is upscaled as a whole, as it is and with its contrast stretched.
 
 No text is invented: the reader's own error correction must accept it. If two attempts read different texts at the same
 place, neither counts. If the reader's error correction is used up, a second attempt must read the same text.
@@ -109,11 +109,12 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
     if not found:
         for _ in _tries(waiting, POSSIBLE, HOPELESS, tried, upscaler, found):
             yield part
-    if small and not found:
-        clear = Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8))
-        clear, _ = upscaler().upscale(clear)
-        found.show(clear, upscaler().scale, "the whole picture upscaled by the generator")
-        yield 1
+    clear = Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8))
+    for shown in (picture, clear):
+        if small and not found:
+            large, _ = upscaler().upscale(shown)
+            found.show(large, upscaler().scale, "the whole picture upscaled by the generator")
+            yield 0.95
 
 
 def _candidates(parts: Sequence[Window]) -> list[Candidate]:
