@@ -3,8 +3,9 @@
 //   m += (1 - beta1) (g - m);  v += (1 - beta2) (g^2 - v)
 //   value -= rate m / (sqrt(v) + epsilon);  g = 0
 //
-// rate and epsilon include the bias corrections of m and v, as in tinysrgan/optimizers/adam.py. -DREAL=double makes
-// everything float64.
+// settings: beta1, beta2, rate and epsilon. The last two include the bias corrections of m and v, as in
+// tinysrgan/optimizers/adam.py. They lie in memory, where a CUDA graph reads those of the present step. -DREAL=double
+// makes everything else float64, too.
 //
 // A net has about a hundred tensors, most of them of 64 elements, and a launch takes longer than such a tensor's
 // update. So the tensors are cut into pieces, and a table on the GPU tells each block where its piece lies. Each
@@ -18,9 +19,9 @@ struct Piece {
   long long count;
 };
 
-extern "C" __global__ void adam(const Piece *__restrict__ pieces, REAL one_minus_beta1, REAL one_minus_beta2, REAL rate,
-                                REAL epsilon) {
+extern "C" __global__ void adam(const Piece *__restrict__ pieces, const double *__restrict__ settings) {
   Piece piece = pieces[blockIdx.x];
+  REAL one_minus_beta1 = 1 - settings[0], one_minus_beta2 = 1 - settings[1], rate = settings[2], epsilon = settings[3];
   for (int i = threadIdx.x; i < piece.count; i += blockDim.x) {
     REAL g = piece.gradient[i], m = piece.m[i], v = piece.v[i];
     m += one_minus_beta1 * (g - m);

@@ -2,8 +2,8 @@
 //
 //   average += rate (value - average)
 //
-// As in adam.cu, the tensors are cut into pieces, and a table tells each block which is its own. -DREAL=double makes
-// everything float64.
+// As in adam.cu, the tensors are cut into pieces, a table tells each block which is its own, and the settings, here the
+// rate, lie in memory. -DREAL=double makes everything else float64, too.
 #ifndef REAL
 #define REAL float
 #endif
@@ -13,8 +13,9 @@ struct Piece {
   long long count;
 };
 
-extern "C" __global__ void follow(const Piece *__restrict__ pieces, REAL rate) {
+extern "C" __global__ void follow(const Piece *__restrict__ pieces, const double *__restrict__ settings) {
   Piece piece = pieces[blockIdx.x];
+  REAL rate = settings[0];
   for (int i = threadIdx.x; i < piece.count; i += blockDim.x)
     piece.average[i] += rate * (piece.value[i] - piece.average[i]);
 }

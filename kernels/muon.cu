@@ -9,7 +9,8 @@
 //
 // A net has about twenty matrices of 288 x 32 or so. A launch for each operation on each of them takes a thousand
 // launches, each with less work than the launch itself. So, as in adam.cu, the matrices are cut into pieces or tiles,
-// and a table on the GPU tells each block which one is its own. -DREAL=double makes everything float64.
+// a table on the GPU tells each block which one is its own, and the settings, momentum and rate, lie in memory.
+// -DREAL=double makes everything else float64, too.
 #ifndef REAL
 #define REAL float
 #endif
@@ -22,9 +23,11 @@ struct Piece {
   long long count, longest_side, first_part, part_count;  // of the matrix' pieces
 };
 
-extern "C" __global__ void momentum(const Piece *__restrict__ pieces, REAL *__restrict__ parts, REAL momentum) {
+extern "C" __global__ void momentum(const Piece *__restrict__ pieces, REAL *__restrict__ parts,
+                                    const double *__restrict__ settings) {
   __shared__ REAL sums[THREADS];
   Piece piece = pieces[blockIdx.x];
+  REAL momentum = settings[0];
   REAL sum = 0;
   for (int i = threadIdx.x; i < piece.count; i += THREADS) {
     REAL g = piece.gradient[i], m = momentum * piece.m[i] + g, x = g + momentum * m;
@@ -47,9 +50,9 @@ extern "C" __global__ void scale(const Piece *__restrict__ pieces, const REAL *_
   for (int i = threadIdx.x; i < piece.count; i += THREADS) piece.x[i] /= norm;
 }
 
-extern "C" __global__ void apply(const Piece *__restrict__ pieces, REAL rate) {
+extern "C" __global__ void apply(const Piece *__restrict__ pieces, const double *__restrict__ settings) {
   Piece piece = pieces[blockIdx.x];
-  REAL step = rate * sqrt((REAL)piece.longest_side);
+  REAL rate = settings[1], step = rate * sqrt((REAL)piece.longest_side);
   for (int i = threadIdx.x; i < piece.count; i += THREADS) piece.value[i] -= step * piece.y[i];
 }
 

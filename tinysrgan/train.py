@@ -59,7 +59,7 @@ def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Arra
     two.
     """
     verdicts = {}
-    if srgan.discriminator_optimizer.steps % 20 == 0:  # two updates a step
+    if srgan.reads_verdicts:
         with frozen(srgan.discriminator):  # so that its running statistics see these images once only
             verdicts["D(real)"] = sigmoid(srgan.discriminator.forward(real)).mean()
     fake_loss, fake_logits = update_discriminator(srgan, fake, label=0)

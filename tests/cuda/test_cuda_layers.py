@@ -245,7 +245,7 @@ def check_adam(cupy, dtype=np.float32):
             gradient[...] = cupy.asarray(p.grad)
         expected.step()
         with no_reading():
-            update(groups, beta1=0.5, beta2=0.999, rate=rate, epsilon=epsilon)
+            update(groups, lambda: {"beta1": 0.5, "beta2": 0.999, "rate": rate, "epsilon": epsilon})  # noqa: B023
     for (name, p), (value, gradient, m, v) in zip(expected.parameters.items(), groups, strict=True):
         close(value, p.value.astype(np.float64))
         close(m, expected.m[name].astype(np.float64))
@@ -482,24 +482,28 @@ def results(layer, x, dy_of):
 # ---------------------------------------------------------------- Adam's table
 
 
+def settings():
+    return {"beta1": 0.9, "beta2": 0.999, "rate": 0.1, "epsilon": 1e-7}
+
+
 def test_adam_s_table_is_cached_until_the_arrays_change(cupy, monkeypatch):
     made = []
     monkeypatch.setattr(adam, "table", lambda groups, make=adam.table: made.append(1) or make(groups))
     group = tuple(cupy.ones(5, np.float32) for _ in range(4))
-    update, options = adam.Update(), {"beta1": 0.9, "beta2": 0.999, "rate": 0.1, "epsilon": 1e-7}
-    update([group], **options)
-    update([group], **options)
+    update = adam.Update()
+    update([group], settings)
+    update([group], settings)
     assert len(made) == 1
     moved = (cupy.ones(5, np.float32), *group[1:])
     before = group[0].get()
     group[1][...] = 1
-    update([moved], **options)
+    update([moved], settings)
     assert len(made) == 2
     np.testing.assert_array_equal(group[0].get(), before)
     assert (moved[0].get() < 1).all()
-    update([moved, tuple(cupy.ones(3, np.float32) for _ in range(4))], **options)
+    update([moved, tuple(cupy.ones(3, np.float32) for _ in range(4))], settings)
     assert len(made) == 3
-    adam.Update()([], **options)
+    adam.Update()([], settings)
 
 
 @pytest.mark.parametrize("wrong", [np.ones(4, np.float32), np.ones(5), np.ones((5, 2), np.float32)[:, 0]], ids=repr)
@@ -511,7 +515,7 @@ def test_adam_refuses_unsuitable_arrays(cupy, wrong):
         else cupy.asarray(wrong)
     )
     with pytest.raises(ValueError, match="contiguous arrays of one type"):
-        adam.Update()([(*group, strided)], beta1=0.9, beta2=0.999, rate=0.1, epsilon=1e-7)
+        adam.Update()([(*group, strided)], settings)
 
 
 # ---------------------------------------------------------------- planted faults

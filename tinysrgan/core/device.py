@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from types import ModuleType
 
 import numpy as np
@@ -28,6 +29,16 @@ def to_device(x: Array, module: ModuleType) -> Array:
     if module is np:
         return x.get() if hasattr(x, "get") else x
     return module.asarray(x)
+
+
+def constant(values: tuple[float, ...], like: Array) -> Array:
+    """These values, of the type and on the device of ``like``; made once, because a GPU would wait for each copy."""
+    return _constant(array_module(like), values, like.dtype)
+
+
+@cache
+def _constant(module: ModuleType, values: tuple[float, ...], dtype: np.dtype) -> Array:
+    return module.asarray(values, dtype)
 
 
 def reason(error: Exception) -> str:

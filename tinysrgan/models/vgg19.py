@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinysrgan.core.device import Array
+from tinysrgan.core.device import Array, constant
 from tinysrgan.layers import Conv2D, Layer, MaxPool, ReLU, Sequential
 
 # Convolutions in each of the five blocks, and their channels.
@@ -29,7 +29,8 @@ class Preprocess(Layer):
 
     def forward(self, x: Array) -> Array:
         self.save_for_backward()
-        return x[..., ::-1] * 127.5 + (127.5 - np.asarray(MEAN_BGR, x.dtype, like=x))
+        shift = 127.5 - np.asarray(MEAN_BGR, x.dtype)
+        return x[..., ::-1] * 127.5 + constant(tuple(shift), x)
 
     def backward(self, dy: Array) -> Array:
         self.saved()

@@ -15,6 +15,7 @@ Formulas are functions of arrays, then vectors. All this is for NumPy: on a GPU 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -118,17 +119,20 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
 def in_place(
     formula: Callable[..., None],
     groups: Sequence[tuple[Array, ...]],
-    kernel: Callable[[Sequence[tuple[Array, ...]]], None] | None = None,
+    kernel: Callable[[Sequence[tuple[Array, ...]], Callable[[], dict[str, float]]], None] | None = None,
+    settings: Callable[[], dict[str, float]] = dict,
     whole: bool = False,
 ) -> None:
     """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
 
-    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. ``kernel``
-    does the same for all groups at once on a GPU.
+    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. ``settings``
+    returns its other arguments. ``kernel`` does the same for all groups at once on a GPU; a CUDA graph of it asks for
+    the settings at every launch.
     """
     if kernel and groups and array_module(groups[0][0]) is not np:
-        kernel(groups)
+        kernel(groups, settings)
         return
+    formula = partial(formula, **settings())
     if whole:
         for arrays in groups:
             formula(*arrays)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from tinysrgan import ops
@@ -38,17 +36,20 @@ class Adam:
 
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
+        groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
+        ops.in_place(update, groups, self._kernel, self.next_settings)
+
+    def next_settings(self) -> dict[str, float]:
+        """Count a step, and return the settings of its ``update``."""
         self.steps += 1
         # The two bias corrections, factored out of m and v: they cost no pass over the parameters.
         correction = (1 - self.beta2**self.steps) ** 0.5
-        settings = {
+        return {
             "beta1": self.beta1,
             "beta2": self.beta2,
             "rate": self.learning_rate * correction / (1 - self.beta1**self.steps),
             "epsilon": self.epsilon * correction,
         }
-        groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
-        ops.in_place(partial(update, **settings), groups, kernel=partial(self._kernel, **settings))
 
 
 def update(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from tinysrgan import ops
@@ -37,11 +35,13 @@ class Muon(Adam):
 
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
-        rate = self.learning_rate * 0.2
         groups = [(p.value, p.grad, self.m[name]) for name, p in self.matrices.items()]
-        kernel = partial(self._matrix_kernel, momentum=self.momentum, rate=rate)
-        ops.in_place(partial(update, momentum=self.momentum, rate=rate), groups, kernel, whole=True)
+        ops.in_place(update, groups, self._matrix_kernel, self.matrix_settings, whole=True)
         super().step()
+
+    def matrix_settings(self) -> dict[str, float]:
+        """The settings of a matrix' ``update``."""
+        return {"momentum": self.momentum, "rate": self.learning_rate * 0.2}
 
 
 def update(value: Array, gradient: Array, m: Array, momentum: float, rate: float) -> None:

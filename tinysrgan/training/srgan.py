@@ -74,6 +74,11 @@ class SRGAN:
         """The generator to judge and to keep: with ``--ema`` the moving average, else the trained one itself."""
         return self.average.net if self.average else self.generator
 
+    @property
+    def reads_verdicts(self) -> bool:
+        """Whether the next step computes D(real) and D(fake): every tenth does."""
+        return self.discriminator_optimizer.steps % 20 == 0  # two updates a step
+
     def set_learning_rate(self, rate: float) -> None:
         self.generator_optimizer.learning_rate = self.discriminator_optimizer.learning_rate = rate
 

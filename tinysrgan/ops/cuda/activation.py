@@ -5,12 +5,9 @@ x, dy: (..., C); slope: (C,), or a number for all channels. All arrays have one 
 
 from __future__ import annotations
 
-from functools import cache
-from types import ModuleType
-
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, array_module, constant
 from tinysrgan.ops.cuda.launch import run, sizes, tickets, walk, walk_sums
 
 
@@ -40,11 +37,5 @@ def prelu_grad(x: Array, dy: Array, slope: Array, slope_grad: Array) -> Array:
 def slopes(slope: Array | float | None, x: Array) -> tuple[Array | None, np.int32]:
     """The slopes as an array of C or one, and their number; None and 0 without an activation."""
     if isinstance(slope, float | int):
-        slope = _constant(array_module(x), slope, x.dtype)
+        slope = constant((slope,), x)
     return slope, np.int32(0 if slope is None else len(slope))
-
-
-@cache
-def _constant(xp: ModuleType, value: float, dtype: np.dtype) -> Array:
-    """An array of one element; made once, because filling it would be a launch."""
-    return xp.full(1, value, dtype)

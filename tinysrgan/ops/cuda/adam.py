@@ -8,6 +8,7 @@ from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.compile import address, kernel
 from tinysrgan.ops.cuda.launch import REAL, THREADS
 from tinysrgan.ops.cuda.remembered import Groups, Remembered, check_arrays
+from tinysrgan.ops.cuda.settings import Source, on_device
 
 # Elements of a tensor that one thread block updates: few enough that a net of a million parameters keeps a GPU busy.
 PIECE = 4096
@@ -19,20 +20,20 @@ class Update:
     def __init__(self) -> None:
         self._table: Remembered[Array] = Remembered()
 
-    def __call__(self, groups: Groups, *, beta1: float, beta2: float, rate: float, epsilon: float) -> None:
+    def __call__(self, groups: Groups, settings: Source) -> None:
         """Update all values and set their gradients to zero.
 
-        groups: (value, gradient, m, v), contiguous arrays of one type, float32 or float64. ``rate`` and ``epsilon``
-        include the bias corrections of m and v, as in ``tinysrgan.optimizers.adam``. Raises ValueError for arrays of
-        other layouts, types or shapes.
+        groups: (value, gradient, m, v), contiguous arrays of one type, float32 or float64. ``settings`` returns beta1,
+        beta2, rate and epsilon, as in ``tinysrgan.optimizers.adam``. Raises ValueError for arrays of other layouts,
+        types or shapes.
         """
         if not groups:
             return
         pieces, dtype = self._table(table, groups), groups[0][0].dtype
         if len(pieces):
-            launch = kernel(array_module(pieces), "adam.cu", "adam", REAL=REAL[dtype])
-            scalars = (dtype.type(scalar) for scalar in (1 - beta1, 1 - beta2, rate, epsilon))
-            launch((len(pieces),), (THREADS,), (pieces, *scalars))
+            xp = array_module(pieces)
+            launch = kernel(xp, "adam.cu", "adam", REAL=REAL[dtype])
+            launch((len(pieces),), (THREADS,), (pieces, on_device(xp, settings)))
 
 
 def table(groups: Groups) -> Array:

@@ -7,6 +7,7 @@ from tinysrgan.ops.cuda.adam import table
 from tinysrgan.ops.cuda.compile import kernel
 from tinysrgan.ops.cuda.launch import REAL, THREADS
 from tinysrgan.ops.cuda.remembered import Groups, Remembered
+from tinysrgan.ops.cuda.settings import Source, on_device
 
 
 class Follow:
@@ -15,8 +16,12 @@ class Follow:
     def __init__(self) -> None:
         self._table: Remembered[Array] = Remembered()
 
-    def __call__(self, groups: Groups, *, rate: float) -> None:
-        """average += rate (value - average) for groups (average, value) of contiguous arrays of one type."""
+    def __call__(self, groups: Groups, settings: Source) -> None:
+        """average += rate (value - average) for groups (average, value) of contiguous arrays of one type.
+
+        ``settings`` returns the rate.
+        """
         pieces, dtype = self._table(table, groups), groups[0][0].dtype
-        launch = kernel(array_module(pieces), "average.cu", "follow", REAL=REAL[dtype])
-        launch((len(pieces),), (THREADS,), (pieces, dtype.type(rate)))
+        xp = array_module(pieces)
+        launch = kernel(xp, "average.cu", "follow", REAL=REAL[dtype])
+        launch((len(pieces),), (THREADS,), (pieces, on_device(xp, settings)))

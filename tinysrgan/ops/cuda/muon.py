@@ -13,6 +13,7 @@ from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.compile import address, kernel
 from tinysrgan.ops.cuda.launch import REAL, THREADS
 from tinysrgan.ops.cuda.remembered import Groups, Remembered, check_arrays
+from tinysrgan.ops.cuda.settings import Source, on_device
 
 PIECE = 4096  # elements of a matrix that a block processes where it treats each by itself
 TILE = 32  # rows and columns of a product that a block computes
@@ -52,28 +53,29 @@ class Step:
         self.coefficients, self.steps = coefficients, steps
         self._tables: Remembered[Tables] = Remembered()
 
-    def __call__(self, groups: Groups, *, momentum: float, rate: float) -> None:
+    def __call__(self, groups: Groups, settings: Source) -> None:
         """Update all values and set their gradients to zero; ``tinysrgan.optimizers.muon`` has the formulas.
 
-        groups: (value, gradient, m), contiguous arrays (..., K) of one type, float32 or float64. Raises ValueError for
-        other layouts, types or shapes.
+        groups: (value, gradient, m), contiguous arrays (..., K) of one type, float32 or float64. ``settings`` returns
+        momentum and rate. Raises ValueError for other layouts, types or shapes.
         """
         if not groups:
             return
         pieces, parts, steps, _ = self._tables(partial(tables, steps=self.steps), groups)
         xp, number = array_module(parts), parts.dtype.type
         a, b, c = map(number, self.coefficients)
+        given = on_device(xp, settings)
 
         def launch(name: str, table: Array, *arguments: object) -> None:
             kernel(xp, "muon.cu", name, REAL=REAL[parts.dtype])((len(table),), (THREADS,), (table, *arguments))
 
-        launch("momentum", pieces, parts, number(momentum))
+        launch("momentum", pieces, parts, given)
         launch("scale", pieces, parts)
         for gram, polynomial, product in steps:
             launch("multiply", gram, number(0), number(1))
             launch("multiply", polynomial, b, c)
             launch("multiply", product, a, number(1))
-        launch("apply", pieces, number(rate))
+        launch("apply", pieces, given)
 
 
 def tables(groups: Groups, steps: int) -> Tables:
