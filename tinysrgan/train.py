@@ -24,6 +24,7 @@ from tinysrgan.training.interrupt import stop_on_signal
 from tinysrgan.training.run_log import RunLog, Silence
 from tinysrgan.training.setup import Batches, prepare
 from tinysrgan.training.srgan import SRGAN
+from tinysrgan.training.step_graph import StepGraphs
 
 # ---------------------------------------------------------------- the steps: images in [-1, 1], (N, height, width, 3)
 
@@ -110,12 +111,11 @@ def learning_rate(step: int, options: Options) -> float:
 
 def train(srgan: SRGAN, batches: Batches, log: RunLog | Silence) -> bool:
     """Train to the end of the run; ``log`` shows and saves. False if Ctrl-C ended it before."""
-    options, stop = srgan.options, False
+    options, stop, take = srgan.options, False, StepGraphs(srgan)
     with stop_on_signal() as stopped, single_threaded_blas(), log:
         for step, lr, hr in batches:
             srgan.set_learning_rate(learning_rate(step, options))
-            take_step = pretrain_step if step < options.pretrain_steps else adversarial_step
-            losses = take_step(srgan, lr, hr)
+            losses = take(pretrain_step if step < options.pretrain_steps else adversarial_step, lr, hr)
             srgan.update_average()
             log.step(step + 1, srgan.parallel.average_losses(losses))
             stop = srgan.parallel.any(stopped())

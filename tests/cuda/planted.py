@@ -1,5 +1,8 @@
 """Faults planted in the text of kernels, which the tests must find."""
 
+import inspect
+from types import ModuleType
+
 import pytest
 
 from tinysrgan.ops.cuda import compile
@@ -12,3 +15,12 @@ def plant(monkeypatch: pytest.MonkeyPatch, file: str, text: str, replacement: st
     assert text in right, "this fault no longer applies"
     wrong = right.replace(text, replacement)
     monkeypatch.setattr(compile, "source", lambda name: wrong if name == file else source(name))
+
+
+def plant_in_module(module: ModuleType, text: str, replacement: str) -> ModuleType:
+    """A copy of the module with ``replacement`` instead of ``text``."""
+    right = inspect.getsource(module)
+    assert text in right, "this fault no longer applies"
+    wrong = ModuleType(module.__name__)
+    exec(right.replace(text, replacement), vars(wrong))
+    return wrong

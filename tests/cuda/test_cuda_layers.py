@@ -245,7 +245,7 @@ def check_adam(cupy, dtype=np.float32):
             gradient[...] = cupy.asarray(p.grad)
         expected.step()
         with no_reading():
-            update(groups, lambda: {"beta1": 0.5, "beta2": 0.999, "rate": rate, "epsilon": epsilon})  # noqa: B023
+            update(groups, {"beta1": 0.5, "beta2": 0.999, "rate": rate, "epsilon": epsilon}.copy)
     for (name, p), (value, gradient, m, v) in zip(expected.parameters.items(), groups, strict=True):
         close(value, p.value.astype(np.float64))
         close(m, expected.m[name].astype(np.float64))

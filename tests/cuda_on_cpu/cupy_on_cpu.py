@@ -5,6 +5,7 @@ Its arrays are a subclass of NumPy's, its kernels run in ``runner``. As on a GPU
 hidden transfers to the host. One is not detected: ``numpy.asarray`` of such an array, which CuPy refuses.
 
 Inside ``counting`` nothing is computed: launches are counted, and results are arrays of the right shape and type.
+``graphs`` has the CUDA graphs.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from cuda_on_cpu import runner
+from cuda_on_cpu import graphs, runner
 from tinysrgan.ops.cuda import compile as kernels
 
 COMPUTE_CAPABILITY = "90"  # in CuPy's notation; tests may change it
@@ -30,15 +32,19 @@ use_gpu = False  # set by pytest --gpu
 
 @dataclass
 class Launches:
-    """The kernels launched, by name: the package's own and CuPy's. CuPy's copies and memsets are no kernels."""
+    """The kernels launched, by name: the package's own and CuPy's. CuPy's copies and memsets are no kernels.
+
+    Those in a capture count too; ``graphs`` counts the launches of CUDA graphs.
+    """
 
     own: Counter[str] = field(default_factory=Counter)
     cupy: Counter[str] = field(default_factory=Counter)
+    graphs: int = 0
 
 
 _launches: Launches | None = None  # not None inside ``counting``
 # Functions of CuPy that launch no kernel.
-FREE = ("zeros", "zeros_like", "broadcast_to", "reshape", "shape")
+FREE = ("zeros", "zeros_like", "broadcast_to", "reshape", "shape", "copyto")
 
 
 def count(name: str) -> bool:
@@ -69,10 +75,12 @@ class ndarray(np.ndarray):  # CuPy's name
             with np.errstate(all="ignore"):
                 dtype = getattr(ufunc, method)(*map(corner, inputs), **options).dtype
             return unwritten(np.broadcast_shapes(*(np.shape(x) for x in inputs)), dtype)
-        results = getattr(ufunc, method)(
-            *map(plain, inputs), **options | ({"out": tuple(map(plain, out))} if out else {})
-        )
-        return out[0] if len(out) == 1 else on_device(results)
+        into = {"out": tuple(map(plain, out))} if out else {}
+        compute = partial(getattr(ufunc, method), *map(plain, inputs), **options | into)
+        if out:
+            graphs.write(compute)
+            return out[0]
+        return on_device(graphs.new(compute))
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         """As in CuPy, NumPy's functions call CuPy's of the same name; those of submodules are not needed here."""
@@ -80,15 +88,19 @@ class ndarray(np.ndarray):  # CuPy's name
 
     def __setitem__(self, at: Any, value: Any) -> None:
         if _launches is None:
-            super().__setitem__(at, value)
+            graphs.write(partial(super().__setitem__, at, value))
         elif isinstance(value, np.ndarray) or value:  # zero is a memset
             count("set")
 
     def copy(self, order: Any = "C") -> ndarray:
-        return super().copy(order) if _launches is None else unwritten(self.shape, self.dtype)
+        if _launches is None:
+            return on_device(graphs.new(partial(plain(self).copy, order)))
+        return unwritten(self.shape, self.dtype)
 
     def astype(self, dtype: Any, *arguments: Any, **options: Any) -> ndarray:
-        return unwritten(self.shape, dtype) if count("astype") else super().astype(dtype, *arguments, **options)
+        if count("astype"):
+            return unwritten(self.shape, dtype)
+        return on_device(graphs.new(partial(plain(self).astype, dtype, *arguments, **options)))
 
     def get(self) -> np.ndarray:
         """A copy on the CPU."""
@@ -101,6 +113,7 @@ class ndarray(np.ndarray):  # CuPy's name
     def _read(self, kind: Any) -> Any:
         if not _reading_allowed:
             raise TypeError("A value is read off the GPU where the code should not wait for it.")
+        graphs.refuse("reading")
         return kind(plain(self))
 
     def item(self) -> Any:
@@ -121,7 +134,7 @@ class ndarray(np.ndarray):  # CuPy's name
     def _reduce(self, name: str, *arguments: Any, **options: Any) -> Any:
         count(name)
         with np.errstate(**({} if _launches is None else {"all": "ignore"})):
-            return on_device(np.asarray(getattr(plain(self), name)(*arguments, **options)))
+            return on_device(np.asarray(graphs.new(partial(getattr(plain(self), name), *arguments, **options))))
 
     def sum(self, *arguments: Any, **options: Any) -> Any:
         return self._reduce("sum", *arguments, **options)
@@ -166,7 +179,8 @@ class RawKernel(runner.RawKernel):
         for value in arguments:
             if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, ndarray):
                 raise TypeError(f"{self.name} is given an array of NumPy, of shape {value.shape}.")
-        super().__call__(grid, block, [plain(value) for value in arguments], shared_mem=shared_mem)
+        values = [plain(value) for value in arguments]
+        graphs.write(partial(super().__call__, grid, block, values, shared_mem=shared_mem))
 
 
 class CountedKernel:
@@ -208,7 +222,19 @@ class Device:
         return {"MaxSharedMemoryPerBlockOptin": most * 1024}
 
     def synchronize(self) -> None:
-        pass
+        graphs.refuse("waiting")
+
+
+class Stream(graphs.Stream):
+    def end_capture(self) -> Any:
+        graph = super().end_capture()
+        graph.operations.append(count_graph)
+        return graph
+
+
+def count_graph() -> None:
+    if _launches is not None:
+        _launches.graphs += 1
 
 
 class Event:
@@ -218,7 +244,7 @@ class Event:
         self.seconds = time.perf_counter()
 
     def synchronize(self) -> None:
-        pass
+        graphs.refuse("waiting")
 
 
 class Cupy(ModuleType):
@@ -231,6 +257,9 @@ class Cupy(ModuleType):
     cuda = SimpleNamespace(
         Device=Device,
         Event=Event,
+        Stream=Stream,
+        MemoryPool=graphs.MemoryPool,
+        using_allocator=graphs.using_allocator,
         get_elapsed_time=lambda begin, end: 1000 * (end.seconds - begin.seconds),
         runtime=SimpleNamespace(
             getDeviceCount=lambda: 1,
@@ -244,13 +273,16 @@ class Cupy(ModuleType):
 
     @staticmethod
     def asarray(value: Any, dtype: Any = None) -> ndarray:
-        return on_device(np.array(plain(value), dtype)) if not isinstance(value, ndarray) else value
+        if isinstance(value, ndarray):
+            return value
+        graphs.refuse("data from the host")
+        return on_device(np.array(value, dtype))
 
     array = asarray
 
     @staticmethod
-    def get_default_memory_pool() -> SimpleNamespace:
-        return SimpleNamespace(total_bytes=lambda: 0)
+    def get_default_memory_pool() -> graphs.MemoryPool:
+        return graphs.DEFAULT_POOL
 
     @staticmethod
     def asnumpy(x: ndarray) -> np.ndarray:
@@ -261,7 +293,9 @@ class Cupy(ModuleType):
         """An array filled with NaN, so that elements that are never written are noticed."""
         if _launches is not None:
             return unwritten(shape, dtype)
-        return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 0x5A, dtype))
+        array = np.empty(shape, dtype)
+        graphs.spoil(array)
+        return on_device(graphs.made(array))
 
     def empty_like(self, x: ndarray, dtype: Any = None) -> ndarray:
         return self.empty(x.shape, dtype or x.dtype)
@@ -279,7 +313,10 @@ class Cupy(ModuleType):
             if name not in (*FREE, "ascontiguousarray"):
                 count(name)
             bare = [[plain(v) for v in a] if isinstance(a, list) else plain(a) for a in arguments]
-            return on_device(function(*bare, **options))
+            compute = partial(function, *bare, **options)
+            if name == "copyto":
+                return graphs.write(compute)
+            return on_device(graphs.new(compute, bare))
 
         return on_numpy
 

@@ -152,6 +152,9 @@ class Options:
     save_every: int = _schedule(100, "steps between checkpoints", whole(1), changeable=True)
     exact: bool = _schedule(False, EXACT_HELP)
     local_batch_norm: bool = _schedule(False, "mpiexec: each process normalizes its own images alone")
+    no_cuda_graph: bool = _schedule(
+        False, "on a GPU: launch a step's kernels one by one, with less memory, not as a CUDA graph", changeable=True
+    )
     seed: int = _schedule(0, "same seed, same run", whole(0))
 
 

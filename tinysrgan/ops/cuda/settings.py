@@ -37,7 +37,7 @@ class Settings:
         for row, source in zip(values, self.sources, strict=False):
             numbers = [*source().values()]
             row[: len(numbers)] = numbers
-        self.values[...] = array_module(self.values).asarray(values)
+        np.copyto(self.values, array_module(self.values).asarray(values))  # a copy is no launch
 
 
 _captured: ContextVar[Settings | None] = ContextVar("captured", default=None)
