@@ -52,6 +52,8 @@ def steps(folder: Path, short: bool) -> list[Step]:
     checked = f"--error-exitcode 1 {python} {new_run} cuda {SMALL} --out {out}"
     first, second, traced = (f"{python} {new_run} cuda {size} --out {out}/{i}" for i in ("first", "second", "traced"))
     same = f"cmp {out}/first/checkpoint.h5 {out}/second/checkpoint.h5"
+    launches = [f"{python} {new_run} cuda {size} --no-cuda-graph --out {out}/launches"]
+    launches += [f"cmp {out}/first/generator.h5 {out}/launches/generator.h5"]
     moved = [f"{python} {new_run} cpu {TINY} --out {out}/moved", f"{resume} --device cuda --steps 2"]
     full = f"env CUPY_GPU_MEMORY_LIMIT=100000 {python} {new_run} cuda {TINY} --out {out}/full"
     return [
@@ -62,6 +64,7 @@ def steps(folder: Path, short: bool) -> list[Step]:
         Step("training steps", 300, [f"{pytest} {whole_steps}"]),
         *(Step(tool, 200, [f"compute-sanitizer --tool {tool} {checked}/{tool}"]) for tool in SANITIZERS),
         Step("same seed, same bits", 300, [first, second, same]),
+        Step("graph or not, same bits", 200, launches),
         Step("CPU, GPU, CPU in one run", 200, [*moved, f"{resume} --device cpu --steps 3"]),
         Step("evaluate on both", 200, [f"{judge} --device {device}" for device in ("cpu", "cuda")]),
         Step("benchmark", 600, [f"{python} -m benchmarks --device cuda --quick --rows {rows} --out {out}/speed"]),

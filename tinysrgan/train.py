@@ -111,8 +111,8 @@ def learning_rate(step: int, options: Options) -> float:
 
 def train(srgan: SRGAN, batches: Batches, log: RunLog | Silence) -> bool:
     """Train to the end of the run; ``log`` shows and saves. False if Ctrl-C ended it before."""
-    options, stop, take = srgan.options, False, StepGraphs(srgan)
-    with stop_on_signal() as stopped, single_threaded_blas(), log:
+    options, stop = srgan.options, False
+    with stop_on_signal() as stopped, single_threaded_blas(), log, StepGraphs(srgan) as take:
         for step, lr, hr in batches:
             srgan.set_learning_rate(learning_rate(step, options))
             losses = take(pretrain_step if step < options.pretrain_steps else adversarial_step, lr, hr)

@@ -5,6 +5,7 @@ Batches, learning rates and the kinds of steps change; losses are read at the en
 
 import csv
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,10 +25,10 @@ from tinysrgan.training.step_graph import StepGraphs
 
 pytestmark = pytest.mark.kernels
 
-SMALL = Options(hr_size=16, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=4, ema=0.9)
+SMALL = Options(hr_size=8, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=4, ema=0.9)
 OPTIONS = {"muon, pixels": SMALL, "adam, VGG": replace(SMALL, optimizer="adam", content_loss="vgg")}
 TIMES = ("seconds", "images/s")
-STEPS = [pretrain_step] * 4 + [adversarial_step] * 8
+STEPS = [pretrain_step] * 3 + [adversarial_step] * 6
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def cupy():
 
 
 @pytest.fixture(autouse=True)
-def every_third_step_reads_verdicts(monkeypatch):
-    """So that a few steps are of both kinds."""
-    monkeypatch.setattr(SRGAN, "reads_verdicts", property(lambda self: self.discriminator_optimizer.steps % 6 == 0))
+def every_second_step_reads_verdicts(monkeypatch):
+    """So that a few steps are of both kinds, each eager, then captured, then launched again."""
+    monkeypatch.setattr(SRGAN, "reads_verdicts", property(lambda self: self.discriminator_optimizer.steps % 4 == 0))
 
 
 def build(cupy, options) -> SRGAN:
@@ -70,20 +71,23 @@ def train(cupy, options, make=StepGraphs, steps=STEPS):
     return {name: to_device(value, np) for name, value in found.items()}
 
 
-def eager(srgan):
-    return lambda step, lr, hr: step(srgan, lr, hr)
+@cache
+def expected(name):
+    """The same, launch by launch."""
+    with cupy_on_cpu() as cupy:
+        return train(cupy, OPTIONS[name], lambda srgan: lambda step, lr, hr: step(srgan, lr, hr))
 
 
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
+def assert_equal(found, right):
+    assert found.keys() == right.keys()
+    for name, value in right.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_graphs_give_what_single_launches_give(cupy, name, capsys):
     found = train(cupy, OPTIONS[name])
-    assert_equal(found, train(cupy, OPTIONS[name], eager))
+    assert_equal(found, expected(name))
     assert all(np.isfinite(value).all() for value in found.values())
     assert sum(key.endswith("D(real)") for key in found) == 3
     assert not capsys.readouterr().err
@@ -92,7 +96,7 @@ def test_graphs_give_what_single_launches_give(cupy, name, capsys):
 FAULTS = {
     "the batch of the capture": (step_graph, "np.copyto(self.hr, hr)", "pass"),
     "the rate of the capture": (step_graph, "self.settings.refresh()", "self.settings.sources.clear()"),
-    "losses that the next step overwrites": (step_graph, "loss.copy()", "loss"),
+    "losses that the next step overwrites": (step_graph, "copied(loss)", "loss"),
     "one kind of step": (step_graph, ", self.srgan.reads_verdicts", ""),
 }
 
@@ -100,10 +104,9 @@ FAULTS = {
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_the_graphs_are_found(cupy, fault):
-    wrong = plant_in_module(*FAULTS[fault])
-    expected = train(cupy, SMALL, eager)
+    found = train(cupy, SMALL, plant_in_module(*FAULTS[fault]).StepGraphs)
     with pytest.raises(AssertionError):
-        assert_equal(train(cupy, SMALL, wrong.StepGraphs), expected)
+        assert_equal(found, expected("muon, pixels"))
 
 
 @pytest.mark.cpu_only
@@ -114,15 +117,17 @@ def test_a_rate_that_is_an_argument_is_found(cupy, monkeypatch, launcher):
     def as_arguments(xp, source):
         return xp.concatenate([xp.full(1, number) for number in source().values()])
 
-    expected = train(cupy, SMALL, eager)
     monkeypatch.setattr(launcher, "on_device", as_arguments)
+    found = train(cupy, SMALL)
     with pytest.raises(AssertionError):
-        assert_equal(train(cupy, SMALL), expected)
+        assert_equal(found, expected("muon, pixels"))
 
 
 @pytest.mark.cpu_only
 def test_arrays_of_others_are_not_those_of_the_graph(cupy):
-    wrong = plant_in_module(step_graph, "pool.malloc", "cupy.get_default_memory_pool().malloc")
+    wrong = plant_in_module(
+        step_graph, "using_allocator(pool.malloc", "using_allocator(cupy.get_default_memory_pool().malloc"
+    )
     with pytest.raises(AssertionError, match="others will get the memory"):
         train(cupy, SMALL, wrong.StepGraphs)
 
@@ -131,22 +136,20 @@ def test_arrays_of_others_are_not_those_of_the_graph(cupy):
 def test_each_kind_of_step_is_captured_once_and_then_one_launch(cupy):
     srgan = build(cupy, SMALL)
     take, counts = StepGraphs(srgan), []
-    for number, step in enumerate([*STEPS, adversarial_step]):
-        lr, hr = batch(cupy, number, size=1 if number == 11 else 2)
+    for number, step in enumerate([*STEPS, adversarial_step, adversarial_step]):
+        lr, hr = batch(cupy, number, size=1 if number == len(STEPS) else 2)
         with counting() as found:
             take(step, lr, hr)
         counts.append((found.own.total(), found.cupy.total(), found.graphs))
-    pretrain, adversarial = counts[:4], counts[4:]
-    first, *others = pretrain
-    # The first step alone is eager; the second is captured, each of its launches once, and launched.
-    assert others == [(*first[:2], 1), (0, 0, 1), (0, 0, 1)] and first[2] == 0
-    verdict, plain = adversarial[:2]
-    assert verdict[0] > plain[0] and verdict[2] == plain[2] == 0
-    graph, once = (0, 0, 1), lambda step: (*step[:2], 1)
-    kinds = [verdict, plain, once(plain), once(verdict), graph, graph, graph]
-    assert adversarial[:7] == kinds
-    assert adversarial[7][2] == 0  # a batch of another size is another kind
-    assert adversarial[8] == graph
+
+    def captured(count):
+        return (*count[:2], 1)
+
+    first, verdicts, plain, small, graph = counts[0], counts[3], counts[4], counts[9], (0, 0, 1)
+    assert verdicts[0] > plain[0] and first[2] == verdicts[2] == plain[2] == 0
+    assert counts[:3] == [first, captured(first), graph]
+    assert counts[3:9] == [verdicts, plain, captured(verdicts), captured(plain), graph, graph]
+    assert small[2] == 0 and counts[10] == graph  # a batch of another size is another kind
 
 
 @pytest.mark.cpu_only
@@ -166,14 +169,14 @@ def test_a_capture_that_fails_is_one_sentence(cupy, monkeypatch, capsys, name):
 
     if name == "driver":
         monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", fail)
-    expected, found = build(cupy, SMALL), build(cupy, SMALL)
+    right, found = build(cupy, SMALL), build(cupy, SMALL)
     take = StepGraphs(found)
     for number in range(4):
         losses = take(step, *batch(cupy, number))
-        assert losses.keys() == step(expected, *batch(cupy, number)).keys()
-    for name, tensor in expected.generator.tensors().items():
+        assert losses.keys() == step(right, *batch(cupy, number)).keys()
+    for name, tensor in right.generator.tensors().items():
         np.testing.assert_array_equal(found.generator.tensors()[name].value.get(), tensor.value.get())
-    assert expected.discriminator_optimizer.steps == found.discriminator_optimizer.steps == 8
+    assert right.discriminator_optimizer.steps == found.discriminator_optimizer.steps == 8
     error = capsys.readouterr().err
     assert error.count("training goes on without a CUDA graph") == 1 and error.count("\n") == 1
 
@@ -204,9 +207,9 @@ def test_a_run_with_graphs_is_the_run_without(tmp_path, cupy, capsys):
         run = [data, *size, "--save-every", "2", "--device", "cuda", "--out", str(tmp_path / name), *options]
         assert main(run) == 0
     assert "without a CUDA graph" not in capsys.readouterr().err
-    found, expected = (list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("with", "without"))
-    assert len(found) == len(expected) >= 4
-    for row, other in zip(found, expected, strict=True):
+    found, right = (list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("with", "without"))
+    assert len(found) == len(right) >= 4
+    for row, other in zip(found, right, strict=True):
         assert {**row, **dict.fromkeys(TIMES)} == {**other, **dict.fromkeys(TIMES)}
     for file in ("pictures/step-000002.png", "pictures/step-000006.png", "generator.h5"):
         assert (tmp_path / "with" / file).read_bytes() == (tmp_path / "without" / file).read_bytes(), file

@@ -93,9 +93,9 @@ class ndarray(np.ndarray):  # CuPy's name
             count("set")
 
     def copy(self, order: Any = "C") -> ndarray:
-        if _launches is None:
-            return on_device(graphs.new(partial(plain(self).copy, order)))
-        return unwritten(self.shape, self.dtype)
+        if count("copy"):
+            return unwritten(self.shape, self.dtype)
+        return on_device(graphs.new(partial(plain(self).copy, order)))
 
     def astype(self, dtype: Any, *arguments: Any, **options: Any) -> ndarray:
         if count("astype"):
@@ -132,9 +132,11 @@ class ndarray(np.ndarray):  # CuPy's name
         return self._read(bool)
 
     def _reduce(self, name: str, *arguments: Any, **options: Any) -> Any:
-        count(name)
-        with np.errstate(**({} if _launches is None else {"all": "ignore"})):
-            return on_device(np.asarray(graphs.new(partial(getattr(plain(self), name), *arguments, **options))))
+        compute = partial(getattr(plain(self), name), *arguments, **options)
+        if count(name):
+            with np.errstate(all="ignore"):
+                return on_device(np.asarray(compute()))
+        return on_device(np.asarray(graphs.new(compute)))
 
     def sum(self, *arguments: Any, **options: Any) -> Any:
         return self._reduce("sum", *arguments, **options)
