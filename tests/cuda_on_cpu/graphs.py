@@ -105,7 +105,10 @@ def new(compute: Callable[[], Any], inputs: Sequence[Any] = ()) -> Any:
     if graph is None:
         return compute()
     with np.errstate(all="ignore"):  # the inputs are not computed yet
-        result = np.asarray(compute())
+        result = compute()
+    if not isinstance(result, np.ndarray | np.generic):  # a shape
+        return result
+    result = np.asarray(result)
     if not any(np.may_share_memory(result, x) for x in inputs if isinstance(x, np.ndarray)):
         made(result)
         graph.operations.append(partial(_store, result, compute))
