@@ -40,10 +40,11 @@ GPU_NOTES = """\
 Times are medians; "times as fast" is the other's time divided by tinysrgan's, the median of the rounds. In brackets:
 the least and the most. Rounds alternate: each takes every library once, in a fresh process. A time is that of several
 runs in a row, at the end of which the CPU waits for the GPU, divided by their number. PyTorch: channels last, cuDNN's
-algorithms chosen by trial, fused Adam; TF32 on both sides, except in strict float32. The training step: the generator
-makes fakes; the discriminator trains on fakes, then on real images; then the generator trains through discriminator
-and content loss; the optimizers are the presets' (qr: Muon). Upscaling: from 8 bits to 8 bits, both on the CPU. TFLOP/s
-count a direct convolution's operations. Memory is what the process took from the GPU."""
+algorithms chosen by trial, fused Adam; tinysrgan: a training step is a CUDA graph. TF32 on both sides, except in
+strict float32. The training step: the generator makes fakes; the discriminator trains on fakes, then on real images;
+then the generator trains through discriminator and content loss; the optimizers are the presets' (qr: Muon). Upscaling:
+from 8 bits to 8 bits, both on the CPU. TFLOP/s count a direct convolution's operations. Memory is what the
+process took from the GPU."""
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def in_a_row(run: Callable[[], object], wait_for_gpu: Callable[[], None]) -> tup
             run()
         wait_for_gpu()
 
-    several(1)
+    several(3)  # these compile kernels and capture CUDA graphs
     count = max(1, min(MOST_TOGETHER, int(TOGETHER / once(lambda: several(1)))))
     return lambda: several(count), count
 

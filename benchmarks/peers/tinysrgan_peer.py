@@ -10,7 +10,7 @@ import numpy as np
 import tinysrgan
 from benchmarks.cases import LEARNING_RATE, SCALE, Case
 from tinysrgan import ops
-from tinysrgan.core.device import to_device
+from tinysrgan.core.device import Array, to_device
 from tinysrgan.inference.upscaler import Upscaler
 from tinysrgan.models import VGG19, Generator
 from tinysrgan.ops.device import choose_device
@@ -18,8 +18,10 @@ from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.train import discriminator_step, generator_step, pretrain_step
 from tinysrgan.training.config import Options
 from tinysrgan.training.srgan import SRGAN
+from tinysrgan.training.step_graph import StepGraphs
 
 NAME = f"tinysrgan {tinysrgan.__version__}, NumPy {np.__version__}"
+_graphs: list[StepGraphs] = []  # of this process
 
 
 def prepare(case: Case, mode: str = "") -> Callable[[], object]:
@@ -48,15 +50,15 @@ def step(case: Case, module: ModuleType) -> Callable[[], object]:
         to_device(rng.uniform(-1, 1, (case.batch, side, side, 3)).astype(np.float32), module)
         for side in (case.size, case.hr_size)
     )
-    if case.work == "pretrain":
-        return lambda: pretrain_step(srgan, lr, hr)
+    take = StepGraphs(srgan)  # as in training: on a GPU a CUDA graph
+    _graphs.append(take)
+    return lambda: take(pretrain_step if case.work == "pretrain" else adversarial_step, lr, hr)
 
-    def adversarial_step() -> None:
-        fake = srgan.generator.eval().forward(lr)
-        discriminator_step(srgan, fake, hr)
-        generator_step(srgan, srgan.generator.train().forward(lr), hr)
 
-    return adversarial_step
+def adversarial_step(srgan: SRGAN, lr: Array, hr: Array) -> dict[str, Array]:
+    fake = srgan.generator.eval().forward(lr)
+    losses = discriminator_step(srgan, fake, hr)
+    return losses | generator_step(srgan, srgan.generator.train().forward(lr), hr)
 
 
 def layer(case: Case, module: ModuleType) -> Callable[[], object]:
@@ -99,4 +101,5 @@ def gpu_memory() -> int:
     """The most memory that CuPy has taken from the GPU, in bytes."""
     import cupy
 
-    return cupy.get_default_memory_pool().total_bytes()
+    pools = [cupy.get_default_memory_pool(), *(graphs.pool for graphs in _graphs if graphs.pool)]
+    return sum(pool.total_bytes() for pool in pools)
