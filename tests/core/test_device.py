@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 
-from tinysrgan.core.device import array_module, to_device
+from tinysrgan.core.device import array_module, constant, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.layers import BatchNorm, Dense, Sequential
 from tinysrgan.losses import mean_squared_error
@@ -183,3 +183,13 @@ def test_a_generator_gives_the_same_on_the_gpu(upscale):
     for name, truth in results[0].items():
         result = results[1][name]
         np.testing.assert_allclose(result, truth, rtol=0, atol=1e-9 * max(1, abs(truth).max()), err_msg=name)
+
+
+def test_a_constant_is_copied_to_the_gpu_once():
+    """A CUDA graph could not send it again."""
+    with cupy_on_cpu() as cupy:
+        found = [constant((1.0, 2.5), cupy.ones(3, dtype)) for dtype in (np.float32, np.float32, np.float64)]
+        assert found[0] is found[1]
+        assert all(isinstance(x, cupy.ndarray) and x.tolist() == [1, 2.5] for x in found)
+        assert [x.dtype for x in found] == [np.float32, np.float32, np.float64]
+    assert type(constant((1.0, 2.5), np.ones(3))) is np.ndarray
