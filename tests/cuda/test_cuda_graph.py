@@ -208,7 +208,7 @@ def test_where_no_graph_is_wanted_steps_run_as_they_are(cupy, monkeypatch):
 
 def test_a_run_with_graphs_is_the_run_without(tmp_path, cupy, capsys):
     """Checkpoints, pictures and validation between the launches see the weights of their step."""
-    size = "--hr-size 16 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 3 --steps 5 --ema 0.5".split()
+    size = "--hr-size 16 --limit 6 --blocks 1 --filters 4 --batch-size 2 --pretrain-steps 3 --steps 3 --ema 0.5".split()
     data = str(Path(__file__).parents[2] / "data" / "qr")
     for name, options in (("with", []), ("without", ["--no-cuda-graph"])):
         run = [data, *size, "--save-every", "2", "--device", "cuda", "--out", str(tmp_path / name), *options]
