@@ -4,6 +4,8 @@ The time of an adversarial step is the compute of a rank's images, which is meas
 step sends, which is calculated:
 
 * the gradients: one message a net and update (the discriminator has two updates a step);
+* instead of the gradient of the discriminator's first dense layer, the images at both of its sides, while these are
+  less: the layer is split over the ranks, and so is what the rank does whatever its images;
 * batch-norm's sums: one short message a layer and pass, of which only the latency counts.
 
 An Allreduce of S bytes over N ranks takes 2 log2(N) latencies and 2 (N - 1) / N S / bandwidth (Rabenseifner's
@@ -16,8 +18,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import dataclass
-from math import log2
+from dataclasses import dataclass, replace
+from math import log2, prod
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from tinysrgan.models import VGG19
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.train import adversarial_step
 from tinysrgan.training.config import PRESETS, Options
+from tinysrgan.training.split_dense import pays
 from tinysrgan.training.srgan import SRGAN
 
 RANKS = [2**i for i in range(11)]
@@ -56,11 +59,17 @@ class Work:
     per_image: float
     messages: tuple[int, ...]  # bytes of each Allreduce of gradients
     short: int  # Allreduces of batch-norm
+    dense: tuple[int, int] = (0, 0)  # the shape of the weights of the layer that is split
 
     def seconds(self, images: float, ranks: int, network: Network) -> float:
         """A step of so many images a rank."""
-        sent = sum(allreduce(size, ranks, network) for size in self.messages)
-        return self.fixed + self.per_image * images + sent + self.short * log2(ranks) * network.latency
+        fixed, sizes, batch = self.fixed, [*self.messages], round(images * ranks)
+        if ranks > 1 and pays(self.dense, batch):
+            weights = 2 * 4 * prod(self.dense)  # bytes in the discriminator's two messages
+            fixed *= 1 - (1 - 1 / ranks) * weights / sum(sizes)
+            sizes = [sum(sizes) - weights, *(6 * [4 * batch * side for side in self.dense])]
+        sent = sum(allreduce(size, ranks, network) for size in sizes)
+        return fixed + self.per_image * images + sent + self.short * log2(ranks) * network.latency
 
     def efficiency(self, images: float, ranks: int, network: Network) -> float:
         """The speed of a rank, as a share of its speed alone."""
@@ -68,7 +77,7 @@ class Work:
 
     def images_for(self, efficiency: float, ranks: int, network: Network) -> float:
         """The fewest images a rank with this efficiency."""
-        sent = self.seconds(0, ranks, network) - self.fixed
+        sent = self.seconds(1, ranks, network) - self.fixed - self.per_image
         return max(1.0, (sent * efficiency / (1 - efficiency) - self.fixed) / self.per_image)
 
     def best(self, batch: int, network: Network) -> int:
@@ -90,6 +99,10 @@ def messages(srgan: SRGAN) -> tuple[tuple[int, ...], int]:
 
 def size(net: Layer) -> int:
     return sum(p.value.size for p in net.parameters().values())
+
+
+def first_dense(srgan: SRGAN) -> Dense:
+    return next(layer for layer in srgan.discriminator.layers() if isinstance(layer, Dense))
 
 
 def batch_norms(net: Layer) -> int:
@@ -116,13 +129,12 @@ def measure(srgan: SRGAN) -> Work:
             runs.append(time.process_time() - begin)
         taken[batch] = min(runs)
     per_image = (taken[3] - taken[1]) / 2
-    return Work(max(0.0, taken[1] - per_image), per_image, *messages(srgan))
+    return Work(max(0.0, taken[1] - per_image), per_image, *messages(srgan), first_dense(srgan).w.value.shape)
 
 
 def report(preset: str, srgan: SRGAN, work: Work) -> str:
     """The tables of a preset."""
-    d = srgan.discriminator
-    dense = next(layer for layer in d.layers() if isinstance(layer, Dense))
+    d, dense = srgan.discriminator, first_dense(srgan)
     rows = [["ranks", *(f"{n.name}, {images} a rank" for n in NETWORKS for images in (1, 8))]]
     for ranks in RANKS[1:]:
         cells = [f"{work.efficiency(images, ranks, n):.0%}" for n in NETWORKS for images in (1, 8)]
@@ -133,8 +145,7 @@ def report(preset: str, srgan: SRGAN, work: Work) -> str:
         best = [(b, work.best(b, n)) for b in BATCHES]
         faster = [f"{r} ranks, x{work.seconds(b, 1, n) / work.seconds(b / r, r, n):.1f}" for b, r in best]
         limits.append([n.name, *needed, *faster])
-    # Of the two updates of a step, in bytes.
-    gradient, factors = 2 * 4 * dense.w.value.size, 2 * 4 * sum(dense.w.value.shape)
+    gradient, images = 2 * 4 * dense.w.value.size, 6 * 4 * sum(dense.w.value.shape)  # bytes of a step
     once = [f"{allreduce(work.messages[1], 1024, n):.2g} s on {n.name}" for n in NETWORKS]
     return "\n".join(
         [
@@ -142,8 +153,8 @@ def report(preset: str, srgan: SRGAN, work: Work) -> str:
             f"{sum(work.messages) / 1e6:.0f} MB of gradients a step, {work.short} short messages.",
             f"The discriminator's {work.messages[1] / 1e6:.0f} MB, over 1,024 ranks: {', '.join(once)}, twice a step.",
             f"Its first dense layer holds {dense.w.value.size / size(d):.0%} of them, {gradient / 1e6:.0f} MB a step. "
-            f"Sent as its two factors instead (dw = x^T dy), it would be {factors / 1e6:.2f} MB an image: less for "
-            f"batches of up to {gradient // factors:,} images.",
+            f"Split over the ranks, it takes {images / 1e6:.2f} MB an image instead: less for batches of up to "
+            f"{gradient // images:,} images.",
             "Efficiency: the speed of a rank as a share of its speed alone.",
             aligned(rows),
             "At 1,024 ranks; and, for a fixed batch, the best number of ranks and how much faster than one it is.",
@@ -161,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     for preset in args.presets:
         srgan = prepare(preset)
         work = measure(srgan)
-        work = Work(work.fixed / args.times, work.per_image / args.times, work.messages, work.short)
+        work = replace(work, fixed=work.fixed / args.times, per_image=work.per_image / args.times)
         print(report(preset, srgan, work), flush=True)
         print()
 

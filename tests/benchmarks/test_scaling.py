@@ -33,6 +33,15 @@ def test_a_step_by_hand():
     assert work.best(4, NETWORK) == 1  # 9 s; on 2 ranks 5 + 9 s
 
 
+def test_a_step_with_a_split_layer_by_hand():
+    """A layer of 40 x 10 weights, 2 x 1,600 of 4,000 bytes: split over two ranks for a batch of up to 2 images."""
+    work = Work(fixed=1.0, per_image=2.0, messages=(400, 1800, 1800), short=6, dense=(40, 10))
+    network = Network("no latency", bandwidth=100.0, latency=0)
+    assert work.seconds(2, 2, network) == 1 + 2 * 2 + 40  # four images: not split
+    fixed = 0.2 + 0.8 / 2
+    assert work.seconds(1, 2, network) == pytest.approx(fixed + 2 + (800 + 6 * 4 * 2 * 50) / 100)
+
+
 class Counting(Ranks):
     """Two ranks, of which the other one's values are all zero."""
 
@@ -58,6 +67,21 @@ def test_the_messages_are_those_of_a_step():
     assert sorted(gradients) == sorted(4 * size for size in nets)
     assert [size for size in ranks.sizes if size in nets] == nets
     assert len(ranks.sizes) - 3 == short
+
+
+def test_the_messages_of_a_split_layer():
+    options = Options(hr_size=16, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=512)
+    srgan = SRGAN.build(options, None, np)
+    srgan.share(DataParallel(ranks := Counting(), 4))
+    srgan.discriminator_optimizer.steps = 1  # no reading of D(real)
+    rng = np.random.default_rng(0)
+    adversarial_step(srgan, *(rng.uniform(-1, 1, (2, side, side, 3)).astype(np.float32) for side in (4, 16)))
+    rows, columns = scaling.first_dense(srgan).w.value.shape
+    assert (rows, columns) == (16, 512)
+    sides = [4 * rows, 4 * columns, 4 * columns, 4 * rows]
+    rest = scaling.size(srgan.discriminator) - rows * columns
+    found = [size for size in ranks.sizes if size in {*sides, rest}]
+    assert found == [*sides, rest, *sides, rest, *sides]
 
 
 def test_the_article_s_discriminator_has_38_million_parameters():

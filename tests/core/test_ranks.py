@@ -17,6 +17,8 @@ from tinysrgan.core.ranks import ALONE, MPIRanks, processes
 def test_one_process_exchanges_nothing():
     x = np.ones(3)
     ALONE.sum(x)
+    ALONE.collect(x)
+    assert ALONE.part(5) == slice(0, 5)
     assert x.tolist() == [1, 1, 1] and ALONE.gather(x)[0] is x and ALONE.first(x) is x
     assert list(ALONE.map(lambda i: i * i, range(5), block=2)) == [0, 1, 4, 9, 16]
     assert list(ALONE.map(str, [])) == []
@@ -48,6 +50,7 @@ def test_mpi_is_imported_only_under_mpiexec():
 
 EXCHANGE = """
 import os, sys
+import numpy as np
 from tinysrgan.core.ranks import ranks, started
 os.environ.pop("TINYSRGAN_THREADS")
 with started():
@@ -55,6 +58,9 @@ with started():
     print("rank 0 speaks", file=sys.stderr)
     squares = list(r.map(lambda i: print(i) or i * i, range(7), block=2))
     assert squares == [i * i for i in range(7)], squares
+    x = np.full((7, 2), r.rank)
+    r.collect(x)
+    assert x[:, 0].tolist() == x[:, 1].tolist() == [0, 0, 1, 1, 2, 2, 2]
     assert r.gather(r.rank) == [0, 1, 2] and r.first(r.rank + 5) == 5 and r.local_rank == r.rank
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     assert os.environ.get("TINYSRGAN_THREADS") == (cores and str(max(1, round(cores / 3))))
@@ -78,12 +84,13 @@ from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 from tinysrgan.core.ranks import ALONE, ranks, started
 from tinysrgan.layers import BatchNorm
 from tinysrgan.ops.device import choose_device
+from tinysrgan.optimizers.adam import Adam
 from tinysrgan.training.data_parallel import DataParallel
 rng = np.random.default_rng(0)
 x, dy = rng.normal(5, 2, (2, 5, 3, 4))
 def passes(parallel, module):
     layer = BatchNorm(4).astype(np.float64).to(module)
-    parallel.share(layer)
+    parallel.share(layer, Adam(layer.parameters()))
     y = layer.forward(module.asarray(x[parallel.slice]))
     dx = layer.backward(module.asarray(dy[parallel.slice] / parallel.weight))
     parallel.average_gradients(layer)

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
@@ -37,8 +38,15 @@ class Ranks:
     rank, size = 0, 1
     local_rank = 0  # among those of this machine: which GPU to take
 
+    def part(self, count: int) -> slice:
+        """This rank's part of so many items. Parts differ by one item at most."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
     def sum(self, x: Array) -> None:
         """Replace x by the sum of all ranks' x, alike to the bit on every rank."""
+
+    def collect(self, x: np.ndarray) -> None:
+        """Make x the same on every rank: each rank's ``part`` of the rows comes from that rank."""
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, by rank; on every rank."""
@@ -90,6 +98,11 @@ class MPIRanks(Ranks):
             return
         self._sum_on_gpu = self._sum_on_gpu or self._choose(array_module(x))
         self._sum_on_gpu(x)
+
+    def collect(self, x: np.ndarray) -> None:
+        starts = [len(x) * rank // self.size * x[0].size for rank in range(self.size + 1)]
+        counts = [stop - start for start, stop in pairwise(starts)]
+        self.world.Iallgatherv(self.mpi.IN_PLACE, [x, counts]).Wait()  # MPICH's Allgatherv halts every 32 KiB
 
     def _choose(self, cupy: Any) -> Callable[[Array], None]:
         """How to sum arrays on GPUs. Unproven: no machine with several GPUs has run this."""

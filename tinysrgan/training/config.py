@@ -157,6 +157,10 @@ class Options:
     )
     seed: int = _schedule(0, "same seed, same run", whole(0))
 
+    def saves(self, done: int) -> bool:
+        """Whether a run writes a checkpoint after so many steps, without being stopped."""
+        return done % self.save_every == 0 or done in (self.pretrain_steps, self.pretrain_steps + self.steps)
+
 
 def augmentation(options: Options) -> Augment | None:
     """How ``--augment`` and ``--flip`` vary the training images at every draw. Raises UserError."""

@@ -15,6 +15,9 @@ the ranks, ``average``. Each rank then takes the same optimizer step, so that th
   own dy is that of its own mean, N / n_r times the whole batch's dy. So the average of the ranks' sums is the sum of
   the whole batch's dy; divided by the rank's own n_r it is N / n_r times the whole batch's mean, as its dx must be.
 
+* A large dense layer is split instead: each rank has a part of its weights and of the optimizer's m and v
+  (``training/split_dense.py``).
+
 So N ranks compute what one process computes, up to the rounding of sums.
 
 The sums do not overlap with the backward pass (MPI's Iallreduce): an MPI library works on a message while it is called,
@@ -23,13 +26,18 @@ or in a thread that takes a core from each rank (measured: benchmarks/results/20
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array, array_module, to_device
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.ranks import Ranks
-from tinysrgan.layers import BatchNorm, Layer
+from tinysrgan.layers import BatchNorm, Dense, Layer, Sequential
+from tinysrgan.layers.base import Parameter
+from tinysrgan.optimizers.adam import Adam
+from tinysrgan.training.split_dense import SplitDense, pays
 
 
 class DataParallel:
@@ -44,11 +52,11 @@ class DataParallel:
                 f"--batch-size {batch_size} is too small for {ranks.size} processes: give each an image a step, or "
                 "start fewer."
             )
-        self.ranks = ranks
-        start, stop = (batch_size * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
-        self.slice = slice(start, stop)
-        self.weight = (stop - start) / batch_size
-        self.gradients: dict[Layer, Array] = {}  # of each net, as one array
+        self.ranks, self.batch_size = ranks, batch_size
+        self.slice = ranks.part(batch_size)
+        self.weight = len(range(batch_size)[self.slice]) / batch_size
+        self.gradients: dict[Layer, Array] = {}  # of each net, as one array, but for what is split
+        self.split: dict[Adam, dict[str, Parameter]] = {}  # the weights by name that the ranks share out
 
     def average(self, x: Array) -> Array:
         """Replace x by the mean over the ranks, weighted by their shares of the batch, and return it."""
@@ -56,23 +64,38 @@ class DataParallel:
         self.ranks.sum(x)
         return x
 
-    def share(self, net: Layer, whole_batch_norm: bool = True) -> None:
-        """Give a net rank 0's tensors, one array for all gradients and, unless told not to, the batch's statistics."""
+    def all_images(self, x: Array) -> Array:
+        """The whole batch: the (n, ...) of all ranks as (N, ...)."""
+        batch = np.zeros((self.batch_size, *x.shape[1:]), x.dtype)
+        batch[self.slice] = x
+        self.ranks.sum(batch)
+        return batch
+
+    def share(self, net: Layer, optimizer: Adam, whole_batch_norm: bool = True) -> None:
+        """Give a net rank 0's tensors, one array for all gradients and, unless told not to, the batch's statistics.
+
+        ``optimizer`` trains the net; of a layer that is split it gets this rank's part.
+        """
         if self.ranks.size == 1:
             return
         for tensor in net.tensors().values():
             tensor.value[...] = to_device(self.ranks.first(to_device(tensor.value, np)), array_module(tensor.value))
-        parameters = net.parameters().values()
-        first = next(iter(parameters)).grad
+        for layer in [*net.layers()]:
+            if isinstance(layer, BatchNorm) and whole_batch_norm:
+                self._share_batch_norm(layer)
+            if isinstance(layer, Sequential):
+                for name, child in layer.chain.items():
+                    if isinstance(child, Dense) and self._splits(child.w.value):
+                        layer.chain[name] = self._split_dense(child, optimizer)
+        split = self.split.get(optimizer, {})
+        parameters = [p for name, p in net.parameters().items() if name not in split]
+        first = parameters[0].grad
         flat = array_module(first).zeros(sum(p.grad.size for p in parameters), first.dtype)
         start = 0
         for p in parameters:
             p.grad = flat[start : start + p.grad.size].reshape(p.grad.shape)
             start += p.grad.size
         self.gradients[net] = flat
-        for layer in net.layers():
-            if isinstance(layer, BatchNorm) and whole_batch_norm:
-                self._share_batch_norm(layer)
 
     def _share_batch_norm(self, layer: BatchNorm) -> None:
         def moments(x: Array) -> tuple[Array, Array]:
@@ -85,6 +108,31 @@ class DataParallel:
 
         layer.moments = moments
         layer.grad_sums = lambda *operands: self.average(ops.batch_norm_grad_sums(*operands))
+
+    def _splits(self, w: Array) -> bool:
+        return array_module(w) is np and pays(w.shape, self.batch_size)  # not tried on GPUs
+
+    def _split_dense(self, layer: Dense, optimizer: Adam) -> SplitDense:
+        split = SplitDense(layer, self)
+        (name,) = (name for name, p in optimizer.parameters.items() if p is layer.w)
+        self.split.setdefault(optimizer, {})[name] = layer.w
+        optimizer.parameters[name] = part = Parameter(layer.w.value[split.rows])
+        layer.w.grad = part.grad
+        for moments in (optimizer.m, optimizer.v):
+            moments[name] = moments[name][split.rows].copy()
+        return split
+
+    def whole(self, optimizer: Adam) -> Adam:
+        """The optimizer as one process has it, to be saved. Makes its net whole, too. On all ranks at once."""
+        whole = copy(optimizer)
+        whole.m, whole.v = {**optimizer.m}, {**optimizer.v}
+        for name, w in self.split.get(optimizer, {}).items():
+            self.ranks.collect(w.value)
+            for moments in (whole.m, whole.v):
+                part, moments[name] = moments[name], np.empty_like(w.value)
+                moments[name][self.ranks.part(len(w.value))] = part
+                self.ranks.collect(moments[name])
+        return whole
 
     def average_gradients(self, net: Layer) -> None:
         """Make the slices' gradients those of the batch. Between a net's backward pass and the optimizer's step."""

@@ -87,16 +87,13 @@ class RunLog:
         self.saved_at = self.row_step = self.start
         if self.paths.resume and self.log.last < self.start:
             self.losses |= _saved_losses(self.paths.resume)
-            if self.losses and self._saves(self.start):  # a kill came between the checkpoint and its row
+            if self.losses and self.options.saves(self.start):  # a kill came between the checkpoint and its row
                 self._show(self.start)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self.bar.close()
         self.log.file.close()
-
-    def _saves(self, done: int) -> bool:
-        return done % self.options.save_every == 0 or done in (self.options.pretrain_steps, self.total)
 
     def _keeps_generator(self, done: int) -> bool:
         """Every 5 epochs, as the article does; in a small run of another preset, that is every few steps."""
@@ -117,9 +114,9 @@ class RunLog:
         next steps are queued meanwhile. Raises UserError if a loss is not finite, before anything of its step is saved.
         """
         self.unread.append((done, losses))
-        if self.module is np or done % LOG_EVERY == 0 or self._saves(done) or self._keeps_generator(done):
+        if self.module is np or done % LOG_EVERY == 0 or self.options.saves(done) or self._keeps_generator(done):
             self._read()
-        if self._saves(done):
+        if self.options.saves(done):
             self.save(done)
         elif done % LOG_EVERY == 0:
             self._write_row(done, {})
@@ -163,7 +160,7 @@ class RunLog:
         picture.parent.mkdir(exist_ok=True)
         write(picture, encode(self.validation.picture(sr), picture))
         self._tell(f"step {done:>6} of {self.total}: " + beside_bicubic(scores, self.bicubic))
-        if self._saves(done):
+        if self.options.saves(done):
             self._write_row(done, scores | {f"{name} bicubic": value for name, value in self.bicubic.items()})
         write(self.folder / "index.html", page(self.folder, done, self.total, asdict(self.options)).encode())
         self._tell_skipped()
@@ -221,11 +218,21 @@ class RunLog:
 
 
 class Silence(nullcontext):
-    """The log of a rank that leaves all this to rank 0."""
+    """The log of a rank that leaves all this to rank 0, but gives what it knows of a checkpoint."""
 
-    def step(self, done: int, losses: dict[str, Array]) -> None: ...
+    def __init__(self, srgan: SRGAN):
+        super().__init__()
+        self.srgan, self.saved_at = srgan, 0
 
-    def save(self, done: int) -> None: ...
+    def step(self, done: int, losses: dict[str, Array]) -> None:
+        if self.srgan.options.saves(done):
+            self.save(done)
+
+    def save(self, done: int) -> None:
+        """What ``RunLog.save`` does, at the same steps, without what rank 0 alone does."""
+        if done != self.saved_at:
+            self.saved_at = done
+            self.srgan.save(Path(), {})
 
     def finish(self) -> None: ...
 

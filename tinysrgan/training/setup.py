@@ -74,7 +74,7 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
         print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")
 
     srgan.share(DataParallel(ranks(), options.batch_size))
-    log: RunLog | Silence = Silence()
+    log: RunLog | Silence = Silence(srgan)
     if ranks().rank == 0:
         held_out: JudgedPairs = ImagePairs(images.held_out, options.hr_size, options.scale)
         if options.augment == "crops":

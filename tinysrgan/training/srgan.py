@@ -96,12 +96,18 @@ class SRGAN:
     def share(self, parallel: DataParallel) -> None:
         """Train on this rank's slice of every batch from now on, together with the other ranks."""
         self.parallel = parallel
-        for net in (self.generator, self.discriminator):
-            parallel.share(net, whole_batch_norm=not self.options.local_batch_norm)
+        optimizers = self._optimizers()
+        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
+            parallel.share(net, optimizers[name], whole_batch_norm=not self.options.local_batch_norm)
 
     def save(self, path: Path, state: dict[str, Any]) -> None:
-        """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""
-        checkpoint.save(path, self._nets(), self._optimizers(), state)
+        """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError.
+
+        All ranks call it at once; rank 0 alone writes.
+        """
+        optimizers = {name: self.parallel.whole(optimizer) for name, optimizer in self._optimizers().items()}
+        if self.parallel.ranks.rank == 0:
+            checkpoint.save(path, self._nets(), optimizers, state)
 
     def load(self, path: Path) -> None:
         """Read what ``save`` wrote. Raises CheckpointError, naming everything that doesn't fit."""

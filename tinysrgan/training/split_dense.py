@@ -1,0 +1,61 @@
+"""A dense layer whose weights are shared out over the ranks: model parallelism, where data parallelism is too slow.
+
+A convolution has few weights and much to compute for each image, so every rank has all weights and its own images. A
+large dense layer is the other way round: each weight is read for one multiplication an image, and its gradient would be
+most of what the ranks exchange. So each rank has a part of the weights, and the ranks exchange images instead
+(Krizhevsky 2014, arXiv 1404.5997).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinysrgan import ops
+from tinysrgan.core.device import Array
+from tinysrgan.layers import Dense
+
+if TYPE_CHECKING:
+    from tinysrgan.training.data_parallel import DataParallel
+
+
+class SplitDense(Dense):
+    """A dense layer on all images of the batch, with this rank's rows of w: the columns of x that meet them.
+
+        y = the sum over the ranks of x[:, rows] w[rows], + b
+        dx[:, rows] = dy w[rows]^T;  dw[rows] = x[:, rows]^T dy
+
+    ``forward`` and ``backward`` take and return this rank's images. The other rows of w are not kept up to date.
+    """
+
+    def __init__(self, layer: Dense, parallel: DataParallel):
+        vars(self).update(vars(layer))
+        self.parallel = parallel
+        self.rows = parallel.ranks.part(len(self.w.value))
+
+    def forward(self, x: Array) -> Array:
+        x = self.parallel.all_images(x)[:, self.rows]
+        self.save_for_backward(x)
+        y = ops.matmul(x, self.w.value[self.rows])
+        self.parallel.ranks.sum(y)
+        return y[self.parallel.slice] + self.b.value
+
+    def backward(self, dy: Array) -> Array:
+        (x,) = self.saved()
+        dy = self.parallel.all_images(self.parallel.weight * dy)  # of the whole batch's mean
+        if not self.frozen:
+            ops.add_dense_grads(x, dy, self.w.grad, self.b.grad)
+        dx = np.zeros((len(dy), len(self.w.value)), dy.dtype)
+        dx[:, self.rows] = ops.matmul(dy, self.w.value[self.rows].T)
+        self.parallel.ranks.sum(dx)
+        return dx[self.parallel.slice] / self.parallel.weight
+
+
+def pays(shape: tuple[int, int], images: int) -> bool:
+    """Whether there is less to exchange of a batch of so many images than of the gradient of weights of this shape.
+
+    An adversarial step has three forward and three backward passes through the discriminator, and two gradients.
+    """
+    rows, columns = shape
+    return 3 * images * (rows + columns) < rows * columns
