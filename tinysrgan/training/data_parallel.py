@@ -14,9 +14,7 @@ the ranks, ``average``. Each rank then takes the same optimizer step, so that th
   means, and so is the mean of squares, which gives the variance. Backward, dx needs two sums over the batch. A rank's
   own dy is that of its own mean, N / n_r times the whole batch's dy. So the average of the ranks' sums is the sum of
   the whole batch's dy; divided by the rank's own n_r it is N / n_r times the whole batch's mean, as its dx must be.
-
-* A large dense layer is split instead: each rank has a part of its weights and of the optimizer's m and v
-  (``training/split_dense.py``).
+* A large dense layer is the exception: it is split over the ranks (``training/split_dense.py``).
 
 So N ranks compute what one process computes, up to the rounding of sums.
 
