@@ -11,6 +11,8 @@
 //   need no registers.
 // - A thread block computes ROWS x COLUMNS elements of the result, and each of its four warps WARP_ROWS x WARP_COLUMNS.
 //   For 64 + 32 values that a warp reads, it does 64 * 32 multiplications.
+// - A result of few tiles would leave most of a GPU idle. Its depth is then split among thread blocks
+//   (conv_tf32_parts.cuh for y and dx).
 //
 // C and K are multiples of 32 (K of 4 is enough for the forward pass), R and S at most 16, and arrays start at multiples
 // of 16 bytes; any stride. From sm_80 on.
@@ -28,36 +30,44 @@ constexpr int THREADS = ROWS / WARP_ROWS * ACROSS * 32;
 #include "tensor_cores.cuh"
 #include "conv_tf32_load.cuh"
 #include "conv_tf32_product.cuh"
+#include "conv_tf32_parts.cuh"
 
-// Blocks: tiles of rows, tiles of columns.
+// Blocks: tiles of rows, tiles of columns, parts of the depth.
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv_forward(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
-             const float *__restrict__ slope, const float *__restrict__ shortcut, float *__restrict__ y, Geometry g) {
+             const float *__restrict__ slope, const float *__restrict__ shortcut, float *__restrict__ y, float4 *parts,
+             unsigned *tickets, Geometry g) {
   int rows = g.N * g.P * g.Q, depth = g.R * g.S * g.C;
+  Part part(depth / DEPTH, blockIdx.z, gridDim.z);
   using Left = Windows<1>;
-  Left left(x, g.H, g.W, g.R, g.S, g.C);
+  Left left(x, g.H, g.W, g.R, Tap(part.first * DEPTH, g.S, g.C));
 #pragma unroll
   for (int i = 0; i < Left::COUNT; i++) {
     int row = blockIdx.x * ROWS + Left::line(i), q = row % g.Q, p = row / g.Q % g.P, n = row / g.Q / g.P;
     left.set_window(i, row < rows, n, p * g.stride - g.top, q * g.stride - g.left);
   }
-  Matrix right(w, 0, depth, g.K);
+  Matrix right(w, part.first * DEPTH, depth, g.K);
 
   Sums sums = {};
-  product(depth / DEPTH, left, right, sums);
+  product(part.count, left, right, sums);
+  if (!sum_parts(sums, 1, parts, tickets)) return;
   write(y, sums, rows, g.K, [](int row) { return (long long)row; }, {bias, slope, shortcut});
 }
 
-// Blocks: tiles of the rows of the largest phase, tiles of columns, stride x stride phases.
+// Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth for each of the stride x stride
+// phases.
 extern "C" __global__ void __launch_bounds__(THREADS)
-conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float *__restrict__ dx, Geometry g) {
-  int phase_r = blockIdx.z / g.stride, phase_s = blockIdx.z % g.stride;
+conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float *__restrict__ dx, float4 *parts,
+                unsigned *tickets, Geometry g) {
+  int phases = g.stride * g.stride, phase = blockIdx.z % phases;
+  int phase_r = phase / g.stride, phase_s = phase % g.stride;
   Phase down(g.H, g.R, g.top, g.stride, phase_r), right(g.W, g.S, g.left, g.stride, phase_s);
   int rows = g.N * down.pixels * right.pixels;
   if ((int)blockIdx.x * ROWS >= rows) return;
 
+  Part part(down.taps * right.taps * g.K / DEPTH, blockIdx.z / phases, gridDim.z / phases);
   using Left = Windows<-1>;
-  Left left(dy, g.P, g.Q, down.taps, right.taps, g.K);
+  Left left(dy, g.P, g.Q, down.taps, Tap(part.first * DEPTH, right.taps, g.K));
 #pragma unroll
   for (int i = 0; i < Left::COUNT; i++) {
     int row = blockIdx.x * ROWS + Left::line(i);
@@ -67,7 +77,8 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
   TransposedFilter weights(w, left.tap, phase_r, phase_s, g);
 
   Sums sums = {};
-  product(down.taps * right.taps * g.K / DEPTH, left, weights, sums);
+  product(part.count, left, weights, sums);
+  if (!sum_parts(sums, phases, parts, tickets)) return;
   auto place = [&](int row) {
     int column = right.pixel(row % right.pixels), n = row / right.pixels / down.pixels;
     return ((long long)n * g.H + down.pixel(row / right.pixels % down.pixels)) * g.W + column;
@@ -83,15 +94,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, float *dw, float *db, long long stride,
                  Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
-  int slices = (depth + DEPTH - 1) / DEPTH, each = (slices + gridDim.z - 1) / gridDim.z;
-  int first = blockIdx.z * each * DEPTH;  // where the depth has ended, zeros are copied
-  TransposedWindows left(x, first, g);
-  Matrix right(dy, first, depth, g.K);
+  Part part((depth + DEPTH - 1) / DEPTH, blockIdx.z, gridDim.z);
+  TransposedWindows left(x, part.first * DEPTH, g);  // where the depth has ended, zeros are copied
+  Matrix right(dy, part.first * DEPTH, depth, g.K);
 
   Sums sums = {};
   float column_sum = 0;
   bool of_columns = blockIdx.x == 0 && threadIdx.x < COLUMNS;
-  product(each, left, right, sums, [&](const float *slice) {
+  product(part.count, left, right, sums, [&](const float *slice) {
     float sum = 0;  // of the slice alone: short sums are more precise than a long one
 #pragma unroll 8
     for (int depth = 0; of_columns && depth < DEPTH; depth++) sum += slice[Matrix::at(threadIdx.x, depth)];

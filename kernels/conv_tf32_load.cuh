@@ -40,6 +40,10 @@ template <int LINES> struct AcrossLines {
 struct Tap {
   int r, s, channel, columns, channels;
 
+  __device__ Tap(int depth, int columns, int channels) : columns(columns), channels(channels) {
+    int across = max(columns, 1);  // a phase has no taps where the stride exceeds the filter
+    channel = depth % channels, s = depth / channels % across, r = depth / channels / across;
+  }
   __device__ void advance() {
     if ((channel += DEPTH) < channels) return;
     channel = 0;
@@ -57,8 +61,8 @@ template <int DIRECTION> struct Windows : AlongDepth<ROWS> {
   const float *first[COUNT];
   unsigned inside[COUNT];
 
-  __device__ Windows(const float *images, int height, int width, int rows, int columns, int channels)
-      : images(images), height(height), width(width), rows(rows), tap{0, 0, 0, columns, channels} {}
+  __device__ Windows(const float *images, int height, int width, int rows, Tap tap)
+      : images(images), height(height), width(width), rows(rows), tap(tap) {}
 
   __device__ void set_window(int i, bool exists, int n, int top, int left) {
     first[i] = images + (((long long)n * height + top) * width + left) * tap.channels + depth();

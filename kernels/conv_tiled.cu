@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_forward(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
              const float *__restrict__ slope, const float *shortcut, float *y, Geometry g) {
   int rows = g.N * g.P * g.Q, depth = g.R * g.S * g.C;
-  Part part(depth, blockIdx.z, gridDim.z);
+  Part part((depth + DEPTH - 1) / DEPTH, blockIdx.z, gridDim.z);
 
   using Left = Windows<1>;
   Left left(x, g.H, g.W, Tap(part.first * DEPTH + Left::depth(), g.R, g.S, g.C));
@@ -79,7 +79,8 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
   Phase down(g.H, g.R, g.top, g.stride, phase / g.stride), right(g.W, g.S, g.left, g.stride, phase % g.stride);
   int rows = g.N * down.pixels * right.pixels;
   if ((int)blockIdx.x * ROWS >= rows) return;
-  Part part(down.taps * right.taps * g.K, blockIdx.z / phases, gridDim.z / phases);
+  int depth = down.taps * right.taps * g.K;
+  Part part((depth + DEPTH - 1) / DEPTH, blockIdx.z / phases, gridDim.z / phases);
 
   using Left = Windows<-1>;
   Left left(dy, g.P, g.Q, Tap(part.first * DEPTH + Left::depth(), down.taps, right.taps, g.K));
@@ -110,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_grad_weight(const float *__restrict__ x, const float *__restrict__ dy, float *dw, float *db, long long stride,
                  Geometry g) {
   int rows = g.R * g.S * g.C, depth = g.N * g.P * g.Q;
-  Part part(depth, blockIdx.z, gridDim.z);
+  Part part((depth + DEPTH - 1) / DEPTH, blockIdx.z, gridDim.z);
   TransposedWindows left(x, part.first * DEPTH, g);
   Matrix right(dy, part.first * DEPTH, depth, g.K);
 

@@ -1,15 +1,5 @@
 // The matrix product of conv_tiled.cu: multiplies the slices that conv_tiled_load.cuh brings, and writes the result.
 
-// The slices of the depth that one of `parts` thread blocks sums: `count` of them, starting at `first`.
-struct Part {
-  int first, count;
-
-  __device__ Part(int depth, int part, int parts) {
-    int slices = (depth + DEPTH - 1) / DEPTH, each = (slices + parts - 1) / parts;
-    first = part * each, count = max(min(each, slices - first), 0);
-  }
-};
-
 typedef float Sums[THREAD_ROWS][THREAD_COLUMNS];
 
 // The rows and columns of a thread come in groups of 4. The groups of one thread lie as far apart as possible, so that

@@ -1,4 +1,4 @@
-// What the convolution kernels share: the sizes, the phases of a stride, and the epilogue.
+// What the convolution kernels share: the sizes, the phases of a stride, the parts of a depth, and the epilogue.
 //
 // The letters are those of the Python code: x (N, H, W, C) is the input, w (R, S, C, K) the filter, y (N, P, Q, K) the
 // output. All arrays are contiguous, with the last axis fastest.
@@ -22,6 +22,16 @@ struct Phase {
     first = (first_pixel + before) / stride;
   }
   __device__ int pixel(int i) const { return first_pixel + i * stride; }
+};
+
+// The slices of the depth that one of `parts` thread blocks sums: `count` of `slices`, starting at `first`.
+struct Part {
+  int first, count;
+
+  __device__ Part(int slices, int part, int parts) {
+    int each = (slices + parts - 1) / parts;
+    first = part * each, count = max(min(each, slices - first), 0);
+  }
 };
 
 // prelu(sum + bias) + shortcut, for element i of the result. bias (channels), slope (channels) and shortcut (the shape

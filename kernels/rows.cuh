@@ -3,6 +3,8 @@
 // The threads of a block are arranged as the elements are: threadIdx.x is the channel, threadIdx.y the row. The blocks
 // along a grid's x divide the rows.
 
+#include "last_block.cuh"
+
 constexpr int THREADS = 256;  // the most in a block
 
 // The rows that this thread processes: every blockDim.y-th from `first` to `end`. There are none where c >= C.
@@ -30,19 +32,6 @@ template <class Value> __device__ Value add_rows(Value value) {
   return *place;
 }
 
-// Whether this block is the last one along the grid's x to arrive here, for its group of channels. What the others
-// wrote before is then visible to it. A ticket counts the arrivals; it starts as 0 and is 0 again after the last. All
-// threads of the block must call it.
-__device__ inline bool last_block(unsigned *tickets) {
-  __shared__ bool last;
-  __threadfence();  // what this thread wrote is visible to other blocks before the block is counted
-  __syncthreads();
-  if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(tickets + blockIdx.y, gridDim.x - 1) == gridDim.x - 1;
-  __syncthreads();
-  __threadfence();
-  return last;
-}
-
 // The sum of `value` over all rows. Each block writes its own sum to parts (gridDim.x, C); the last block to arrive
 // adds these, always in the same order. True where `value` is then the total of channel c: in one thread for each
 // channel. All threads of the block must call it.
@@ -50,7 +39,7 @@ template <class Value>
 __device__ bool add_blocks(Value &value, Value *parts, unsigned *tickets, int c, int C) {
   value = add_rows(value);
   if (threadIdx.y == 0 && c < C) parts[(long long)blockIdx.x * C + c] = value;
-  if (!last_block(tickets)) return false;
+  if (!last_block(tickets + blockIdx.y, gridDim.x)) return false;
   value = Value{};
 #pragma unroll 4
   for (int part = threadIdx.y; part < (c < C ? (int)gridDim.x : 0); part += blockDim.y)

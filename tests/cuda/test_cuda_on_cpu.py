@@ -335,6 +335,18 @@ def test_shuffles_read_the_lane_they_name():
 
 
 @pytest.mark.parametrize("turns", runner.ORDERS)
+def test_a_barrier_tells_all_threads_whether_one_says_yes(turns):
+    code = """
+    extern "C" __global__ void vote(int *y) {
+      for (int i = 0; i < 4; i++) y[i * 64 + threadIdx.x] = __syncthreads_or(i % 2 && threadIdx.x == 16 * i);
+    }"""
+    y = np.full((4, 64), -1, np.int32)
+    with order(turns):
+        run(code, "vote", (2,), (64,), y)
+    np.testing.assert_array_equal(y, np.repeat([[0], [1], [0], [1]], 64, axis=1))
+
+
+@pytest.mark.parametrize("turns", runner.ORDERS)
 def test_threads_run_in_the_chosen_order(turns):
     code = """
     extern "C" __global__ void sequence(int *y) {

@@ -9,6 +9,13 @@
 // --- CUDA's functions. __builtin_LINE() is the line of the call.
 
 inline void __syncthreads(int line = __builtin_LINE()) { cuda::barrier(line); }
+inline int __syncthreads_or(int any, int line = __builtin_LINE()) {
+  static unsigned said = -1;  // the last barrier at which a thread said yes
+  const unsigned here = cuda::now.barriers;
+  if (any) said = here;
+  cuda::barrier(line);
+  return said == here;
+}
 inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
   cuda::exchange("__syncwarp", line, mask, nullptr, 0);
 }

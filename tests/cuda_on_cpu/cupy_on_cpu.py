@@ -26,6 +26,7 @@ from cuda_on_cpu import graphs, runner
 from tinysrgan.ops.cuda import compile as kernels
 
 COMPUTE_CAPABILITY = "90"  # in CuPy's notation; tests may change it
+MULTIPROCESSORS = 132  # of an H100
 _reading_allowed = True
 use_gpu = False  # set by pytest --gpu
 
@@ -221,7 +222,7 @@ class Device:
     def attributes(self) -> dict[str, int]:
         # Bytes of shared memory that a kernel may ask for; 227 KiB for the latest.
         most = {"70": 96, "75": 64, "80": 163, "86": 99, "87": 163, "89": 99, "120": 99}.get(COMPUTE_CAPABILITY, 227)
-        return {"MaxSharedMemoryPerBlockOptin": most * 1024}
+        return {"MaxSharedMemoryPerBlockOptin": most * 1024, "MultiProcessorCount": MULTIPROCESSORS}
 
     def synchronize(self) -> None:
         graphs.refuse("waiting")

@@ -1,4 +1,7 @@
-"""The last step of a convolution whose depth was split among thread blocks: launches ``kernels/conv_add_parts.cu``."""
+"""Convolutions whose depth is split among thread blocks: the number of parts, and the launches that add the parts.
+
+A result of few tiles would leave most of a GPU idle. ``kernels/conv_add_parts.cu`` adds.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,15 @@ from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.compile import kernel
 
 THREADS = 256
+
+
+def split(tiles: int, slices: int, blocks: int, fewest: int) -> int:
+    """The number of parts for a depth of ``slices`` and a result of ``tiles``, none of them empty.
+
+    They make at most ``blocks`` thread blocks, unless there are more tiles, of at least ``fewest`` slices.
+    """
+    parts = max(1, min(blocks // tiles, slices // fewest))
+    return ceil(slices / ceil(slices / parts))
 
 
 def add_parts(

@@ -8,7 +8,7 @@ that ``takes`` accepts.
 from __future__ import annotations
 
 from functools import cache
-from math import ceil
+from math import ceil, prod
 from types import ModuleType
 
 import numpy as np
@@ -16,9 +16,9 @@ import numpy as np
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_halo, conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
-from tinysrgan.ops.cuda.conv_parts import gradient_parts
+from tinysrgan.ops.cuda.conv_parts import gradient_parts, split
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
-from tinysrgan.ops.cuda.launch import aligned
+from tinysrgan.ops.cuda.launch import aligned, tickets
 
 # The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
 ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
@@ -30,8 +30,11 @@ TAPS = 16
 # The thread blocks that keep a large GPU busy when the depth of dw is split: two for each of its 100 or so
 # multiprocessors. It is a constant rather than a property of the present GPU, so that all GPUs add in the same order.
 BLOCKS = 256
-# The fewest slices of that depth that are worth a thread block of their own.
-SLICES = 16
+# The fewest slices of the depth that are worth a thread block of their own: of dw, and of y and dx, whose parts are
+# added without a launch.
+SLICES, FEWEST = 16, 6
+# The thread blocks of y and dx that one multiprocessor runs at a time, and the multiprocessors of an unknown GPU.
+RESIDENT, MULTIPROCESSORS = 2, 108
 # Ampere, the first compute capability with TF32 and asynchronous copies.
 AMPERE = 80
 
@@ -42,6 +45,14 @@ def capable() -> bool:
     import cupy
 
     return int(cupy.cuda.Device().compute_capability) >= AMPERE
+
+
+@cache
+def multiprocessors() -> int:
+    """The number of multiprocessors of the present GPU."""
+    import cupy
+
+    return int(cupy.cuda.Device().attributes.get("MultiProcessorCount", MULTIPROCESSORS))
 
 
 def takes(w_shape: tuple[int, ...], forward: bool = False) -> bool:
@@ -72,8 +83,9 @@ def conv2d(
     extras = (None if array is None else aligned(array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
     columns = FEW_COLUMNS if g.K <= FEW_COLUMNS else COLUMNS
-    grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / columns)
-    _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, g.record()), columns)
+    grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / columns), 1
+    grid, sums = _in_parts(xp, grid, g.R * g.S * g.C // DEPTH, columns)
+    _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, *sums, g.record()), columns)
     return y
 
 
@@ -85,7 +97,8 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
     grid = ceil(rows / ROWS), ceil(g.C / COLUMNS), stride**2
-    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), dx, g.record()))
+    grid, sums = _in_parts(xp, grid, ceil(g.R / stride) * ceil(g.S / stride) * g.K // DEPTH, COLUMNS)
+    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), dx, *sums, g.record()))
     return dx
 
 
@@ -105,8 +118,22 @@ def weight_grid(g: Geometry) -> tuple[int, int, int]:
     """The grid of conv_grad_weight: tiles down, tiles across, and parts of the depth, none of them empty."""
     across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / COLUMNS)
     slices = ceil(g.N * g.P * g.Q / DEPTH)
-    parts = max(1, min(BLOCKS // (across * down), slices // SLICES))
-    return across, down, ceil(slices / ceil(slices / parts))
+    return across, down, split(across * down, slices, BLOCKS, SLICES)
+
+
+def depth_parts(tiles: int, slices: int) -> int:
+    """The parts of the depth of y and dx: more than one if the tiles are too few for the present GPU."""
+    return 1 if tiles >= multiprocessors() else split(tiles, slices, RESIDENT * multiprocessors(), FEWEST)
+
+
+def _in_parts(
+    xp: ModuleType, grid: tuple[int, int, int], slices: int, columns: int
+) -> tuple[tuple[int, int, int], tuple[Array | None, Array | None]]:
+    """The grid with the depth split, and what the blocks of one tile need to add their sums: memory and tickets."""
+    tiles = prod(grid)
+    parts = depth_parts(tiles, slices)
+    sums = (xp.empty((tiles, parts, ROWS * columns), np.float32), tickets(xp)) if parts > 1 else (None, None)
+    return (*grid[:2], grid[2] * parts), sums
 
 
 def shared_memory(name: str, columns: int = COLUMNS) -> int:

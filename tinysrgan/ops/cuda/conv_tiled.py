@@ -14,7 +14,7 @@ import numpy as np
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
-from tinysrgan.ops.cuda.conv_parts import add_parts, gradient_parts
+from tinysrgan.ops.cuda.conv_parts import add_parts, gradient_parts, split
 from tinysrgan.ops.cuda.geometry import Geometry
 
 # The number of thread blocks that keeps a large GPU busy: several for each of its 100 or so multiprocessors. It is a
@@ -95,8 +95,7 @@ def plan(operation: str, g: Geometry, aligned: tuple[bool, ...]) -> Plan:
     t = TILES[tile(p.rows, p.columns, vectors[0])]
     across, down = ceil(p.rows / t.rows), ceil(p.columns / t.columns)
     slices = ceil(p.depth / t.depth)
-    parts = max(1, min(BLOCKS // (across * down * p.phases), slices // SLICES))
-    parts = ceil(slices / ceil(slices / parts))  # none of them empty
+    parts = split(across * down * p.phases, slices, BLOCKS, SLICES)
     names = "ROWS COLUMNS DEPTH THREAD_ROWS THREAD_COLUMNS VECTOR_LEFT VECTOR_RIGHT VECTOR_RESULT".split()
     threads = t.rows // t.thread_rows * (t.columns // t.thread_columns)
     return Plan((across, down, p.phases * parts), threads, parts, dict(zip(names, [*t, *vectors], strict=True)))
