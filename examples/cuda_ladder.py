@@ -62,6 +62,9 @@ def cost(rung: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> Cost:
     instructions = 32 * (2 * read + products) / (warp_rows * warp_columns * 8)
     if rung == "tf32":
         return Cost(4 * (rows + columns) / (rows * columns), instructions)
+    # For a column of three taps, it reads 6 lines of the image and three taps' weights, and rounds only the weights.
+    lines, weights = 8 * 6 * 16 / 32, 8 * g.R * warp_columns / 32
+    instructions = 32 * (lines + 2 * weights + g.R * products) / (warp_rows * warp_columns * 8 * g.R)
     image = (8 + g.R - 1) * (16 + g.S - 1) * slice_depth  # 8 x 16 pixels and their halo
     return Cost(4 * (image + taps * slice_depth * columns) / (rows * columns * taps * slice_depth), instructions)
 

@@ -43,3 +43,5 @@ template <int pending> __device__ __forceinline__ void copy_wait() {
 
 #endif
 #endif
+
+__device__ __forceinline__ float round_tf32(float x) { return __uint_as_float(to_tf32(x)); }

@@ -1,10 +1,11 @@
 """conv_halo.cu, run on the CPU, against ``naive`` in float64. All inputs are exact in TF32."""
 
+import numpy as np
 import pytest
 from cuda_on_cpu import runner
 from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 from planted import plant
-from test_cuda_conv_tf32 import arrays, assert_close, epilogue, truths
+from test_cuda_conv_tf32 import arrays, assert_close, epilogue, tf32, truths
 
 from tinysrgan.ops.cuda import conv_halo, conv_tf32
 from tinysrgan.ops.cuda.geometry import geometry
@@ -53,6 +54,34 @@ def test_there_are_no_races(cupy):
         check(cupy, CASES["three slices"])
 
 
+@pytest.mark.parametrize("grad_input", [False, True])
+def test_elements_are_rounded_as_if_before_the_launch(cupy, grad_input):
+    """The image on its way through shared memory, the weights as they are used; NaN and infinity stay what they are."""
+    x, w = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in ((1, 8, 16, 32), (3, 3, 32, 32)))
+    x[0, 2, 3, 5] = np.nan
+    x[0, 7, 15, :2] = np.array([0x7FFFFFFF, 0x7F800000], np.uint32).view(np.float32)  # a GPU's own NaN; infinity
+
+    def run(x, w):
+        x, w = map(cupy.asarray, (x, w))
+        return (conv_halo.conv2d_grad_input(x, w, x.shape) if grad_input else conv_halo.conv2d(x, w)).get()
+
+    with np.errstate(invalid="ignore"):
+        rounded = np.where(np.isfinite(x), tf32(x), x)
+    found = run(x, w)
+    np.testing.assert_array_equal(found, run(rounded, tf32(w)))
+    assert (
+        np.isnan(found[0, 1:4, 2:5]).all() and np.isnan(found[0, 6:, 14:]).all() and np.isfinite(found[0, :6, 5:]).all()
+    )
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("grad_input", [False, True])
+def test_blocks_of_a_multiprocessor(grad_input):
+    """Three fit in the 228 KB of an H100 and two in the 164 KB of an A100; each reserves 1 KB. 100 KB hold one."""
+    bytes_ = conv_halo.shared_memory(grad_input) + 1024
+    assert 3 * bytes_ <= 228 * 1024 and 2 * bytes_ <= 164 * 1024 and bytes_ <= 100 * 1024
+
+
 def test_takes(cupy):
     def takes(height=8, width=16, size=3, stride=1):
         return conv_halo.takes(geometry((1, height, width, 32), (size, size, 32, 32), stride))
@@ -72,26 +101,43 @@ def test_conv_tf32_calls_conv_halo(cupy, monkeypatch):
 
 
 FAULTS = [
-    ("    __syncthreads();", "    "),
+    ("    __syncthreads();  // so have", "    // so have"),
     ("copy_wait<STAGES - 2>();", "copy_wait<STAGES - 1>();"),
     ("    copy_commit();  // also where", "    if (ahead < steps) copy_commit();  // also where"),
     ("ahead = step + STAGES - 1;", "ahead = step + STAGES;"),
-    ("row = p - g.top + pixel / across", "row = p + pixel / across"),
-    ("column = q - g.left + pixel % across", "column = q - g.left + pixel % WIDTH"),
+    # the tile of the image
+    ("row = p - g.top + pixel(k) / ACROSS", "row = p + pixel(k) / ACROSS"),
+    ("column = q - g.left + pixel(k) % ACROSS", "column = q - g.left + pixel(k) % WIDTH"),
     ("row >= 0 && row < g.H", "row >= 0 && row <= g.H"),
     ("column >= 0 && column < g.W", "column >= 0 && column < g.W - 1"),
-    ("* g.C + first + channel : x", "* g.C + channel : x"),
-    ("opposite = g.R * g.S - 1 - tap", "opposite = tap"),
-    ("g.K;\n    const float *from = w + ((long long)tap", "g.K + 1;\n    const float *from = w + ((long long)tap"),
-    ("((long long)tap * g.C + first + c)", "((long long)tap * g.C + c)"),
-    ("n % 2 * 8) * PITCH + depth + n / 2 * 4", "n / 2 * 8) * PITCH + depth + n % 2 * 4"),
-    ("weights[(depth + n * 4) * ROW + k * 8]", "weights[(depth + n * 2) * ROW + k * 8]"),
-    ("weights[k * 8 * PITCH + depth + n * 4]", "weights[k * 4 * PITCH + depth + n * 4]"),
+    ("x + (long long)n * g.H * g.W * g.C + channel()", "x + channel()"),
+    ("x + (long long)n * g.H * g.W * g.C + channel()", "x + (long long)n * g.H * g.W * g.C"),
+    ("row * g.W + column : -1", "row * g.W + column : 0"),
+    ("* channels + first", "* channels"),
+    ("(PIXELS + STEP - 1) / STEP", "PIXELS / STEP"),
+    ("|| pixel(k) < PIXELS", "|| pixel(k) <= PIXELS"),
+    ("round_tf32(four->y)", "round_tf32(four->x)"),
+    ("slice % 2 * Image::SIZE", "0 * Image::SIZE"),
+    # the tiles of weights
+    ("apart = g.C, tap = -size", "apart = g.C, tap = size"),
+    ("(TAPS * TAPS - 1) * size", "(TAPS * TAPS - 2) * size"),
+    ("lines = g.K - column", "lines = LINES"),
+    ("column + element < g.K ? LINES : 0", "LINES"),
+    ("tap = size, depth = g.K", "tap = size, depth = 1"),
+    ("(column + line) * apart + element", "line * apart + element"),
+    ("line * apart + column + element", "line * apart + element"),
+    ("(r * TAPS + s) * tap", "(s * TAPS + r) * tap"),
+    ("+ k * apart;", ";"),
+    ("copy_16(tile + r * TAP + (line", "copy_16(tile + (line"),
+    ("ahead % TAPS, ahead / TAPS * DEPTH", "ahead % TAPS, slice * DEPTH"),
+    ("return r * TAP + column * PITCH + depth;", "return r * TAP + column / 2 * PITCH + depth;"),
+    # the product and the result
+    ("n % 2 * 8) * Image::PITCH + depth + n / 2 * 4", "n / 2 * 8) * Image::PITCH + depth + n % 2 * 4"),
+    ("Weights::at(r, depth + n * 4, k * 8)", "Weights::at(r, depth + n * 2, k * 8)"),
+    ("a[line + r], b[k]", "a[line], b[k]"),
     ("line = warp / 2 * WARP_LINES", "line = warp % 2 * WARP_LINES"),
-    ("line + tap / g.S) * across + tap % g.S", "line + tap % g.S) * across + tap / g.S"),
-    ("slice % 2 * image_size", "0 * image_size"),
-    ("step % STAGES * WEIGHTS + j * ROW", "tap % STAGES * WEIGHTS + j * ROW"),
-    ("ahead % taps, ahead / taps * DEPTH", "ahead % taps, slice * DEPTH"),
+    ("line * ACROSS + s + i", "line * ACROSS + i"),
+    ("step % STAGES * Weights::SIZE + Weights::at", "s % 2 * Weights::SIZE + Weights::at"),
     ("row >= g.P || pixel", "row > g.P || pixel"),
     ("pixel >= g.Q", "pixel > g.Q"),
     ("pixel = q + i + half * 8", "pixel = q + i + half * 4"),

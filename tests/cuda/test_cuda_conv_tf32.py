@@ -335,9 +335,16 @@ def test_planted_faults_are_found(cupy, monkeypatch, fault):
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("text", ["to_tf32(image", "to_tf32(weights[(", "to_tf32(weights[k"])
-def test_missing_rounding_in_conv_halo_is_found(cupy, monkeypatch, text):
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("image.round(tile)", ""),
+        ("if (s == 0) image.round", "if (s == 1) image.round"),
+        ("to_tf32(weights", "__float_as_uint(weights"),
+    ],
+)
+def test_missing_rounding_in_conv_halo_is_found(cupy, monkeypatch, text, wrong):
     """The other faults of conv_halo.cu are in test_cuda_conv_halo.py, with inputs that need no rounding."""
-    plant(monkeypatch, "conv_halo.cu", text, text.replace("to_tf32", "__float_as_uint"))
+    plant(monkeypatch, "conv_halo.cu", text, wrong)
     with pytest.raises(AssertionError):
         check_rounding(cupy, 8, 16)

@@ -15,15 +15,14 @@ from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
 # The result of a thread block: HEIGHT x WIDTH pixels and COLUMNS channels. It reads DEPTH input channels at a time and
-# keeps STAGES tiles of weights in shared memory.
-HEIGHT, WIDTH, COLUMNS, DEPTH, STAGES = 8, 16, 64, 32, 4
+# keeps in shared memory STAGES tiles of weights, those of a column of TAPS.
+HEIGHT, WIDTH, COLUMNS, DEPTH, STAGES, TAPS = 8, 16, 64, 16, 3, 3
 THREADS = 128
-PITCH = DEPTH + 4
 
 
 def takes(g: Geometry) -> bool:
     """Whether conv_halo.cu can compute it: 3x3, stride 1, and an output of at least one tile."""
-    return g.R == g.S == 3 and g.stride == 1 and g.P >= HEIGHT and g.Q >= WIDTH
+    return g.R == g.S == TAPS and g.stride == 1 and g.P >= HEIGHT and g.Q >= WIDTH
 
 
 def conv2d(
@@ -47,8 +46,13 @@ def _launch(g: Geometry, arrays: tuple[Array | None, ...], result: Array, **defi
     xp = array_module(result)
     ready = (None if array is None else aligned(array) for array in arrays)
     grid = g.N * ceil(g.P / HEIGHT) * ceil(g.Q / WIDTH), ceil(g.K / COLUMNS)
-    image = (HEIGHT + g.R - 1) * (WIDTH + g.S - 1) * PITCH
-    weights = COLUMNS * PITCH if defines else DEPTH * (COLUMNS + 8)
     launch = kernel(xp, "conv_halo.cu", "conv_halo", **defines)
-    launch(grid, (THREADS,), (*ready, result, g.record()), shared_mem=4 * (2 * image + STAGES * weights))
+    launch(grid, (THREADS,), (*ready, result, g.record()), shared_mem=shared_memory(bool(defines)))
     return result
+
+
+def shared_memory(grad_input: bool) -> int:
+    """Bytes of shared memory for a thread block: two tiles of the image and STAGES of weights, padded for the banks."""
+    image = (HEIGHT + TAPS - 1) * (WIDTH + TAPS - 1) * (DEPTH + 4)
+    weights = COLUMNS * (DEPTH + 4) if grad_input else DEPTH * (COLUMNS + 8)
+    return 4 * (2 * image + STAGES * TAPS * weights)
