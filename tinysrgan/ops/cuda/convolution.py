@@ -2,6 +2,7 @@
 
 The kernels form a ladder; each rung gives the results of the one below: ``conv_reference`` (one thread for each
 element; any sizes and types), ``conv_tiled`` (float32), ``conv_tf32`` (tensor cores: float32 factors rounded to TF32).
+``conv_thin`` brings the forward pass with few outputs to the tensor cores.
 A matrix product is a convolution with a 1x1 filter, so dense layers come here too.
 
 Arguments are CuPy arrays; results are new CuPy arrays of the first argument's type. No function waits for the GPU.
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda import conv_reference, conv_tf32, conv_tiled
+from tinysrgan.ops.cuda import conv_reference, conv_tf32, conv_thin, conv_tiled
 from tinysrgan.ops.cuda.geometry import Geometry, geometry, matrix_geometry
 
 # With fewer multiplications than this, a tile would be nearly empty, and one thread for each element finishes as soon.
@@ -31,11 +32,13 @@ def rung(
 ) -> str:
     """The module for the convolution of x: (N, H, W, C) with w: (R, S, C, K) and its gradients, or only ``forward``.
 
-    "conv_reference", "conv_tiled" or, unless ``exact`` forbids TF32, "conv_tf32".
+    "conv_reference", "conv_tiled" or, unless ``exact`` forbids TF32, "conv_tf32" and, only forward, "conv_thin".
     """
     if not _worth_tiles(geometry(x_shape, w_shape, stride), dtype):
         return "conv_reference"
-    return "conv_tiled" if exact or not conv_tf32.takes(w_shape, forward) else "conv_tf32"
+    if not exact and conv_tf32.takes(w_shape, forward):
+        return "conv_tf32"
+    return "conv_thin" if not exact and forward and conv_thin.takes(w_shape, stride) else "conv_tiled"
 
 
 def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
@@ -56,8 +59,11 @@ def conv2d(
 
     x: (N, H, W, C); w: (R, S, C, K); bias and slope: (K,); shortcut: (N, P, Q, K). The last three are optional.
     """
-    if rung(x.shape, w.shape, stride, x.dtype, exact, forward=True) == "conv_tf32":
+    module = rung(x.shape, w.shape, stride, x.dtype, exact, forward=True)
+    if module == "conv_tf32":
         return conv_tf32.conv2d(x, w, stride, bias, slope, shortcut)
+    if module == "conv_thin":
+        return conv_thin.conv2d(x, w, bias, slope, shortcut)
     g = geometry(x.shape, w.shape, stride)
     y = array_module(x).empty((g.N, g.P, g.Q, g.K), x.dtype)
     return _run("conv_forward", g, (x, w), (bias, slope, shortcut), y)

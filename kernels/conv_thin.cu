@@ -1,0 +1,39 @@
+// A convolution with few outputs, as the last layer's 9x9 to three colours, on the tensor cores: what comes before and
+// after conv_tf32.cu. conv_reference.cu has the formula and the shapes.
+//
+// conv_tf32.cu computes 32 columns of a matrix product at a time; three outputs would waste 29 of them. But a pixel of the
+// image has S x K products with the columns of a line of the filter, one for each output whose window it is in:
+//
+//   t[n, p, w, s, k] = sum over r, c  of  x[n, p - top + r, w, c] * w[r, s, c, k]
+//   y[n, p, q, k]    = epilogue of  sum over s  of  t[n, p, q - left + s, s, k]
+//
+// The first line is a convolution with an R x 1 filter and S * K outputs, 27 for 9x9 to three. fold_filter orders its
+// weights, conv_tf32.cu computes t, and add_columns computes y. The multiplications are the same, of which 27 in 32 columns
+// are of use, and a pixel is loaded R times instead of R * S times.
+//
+// folded (R, 1, C, L) and t (N, P, W, L): L is S * K and zeros up to a multiple of 4. The stride is 1, so P = H and Q = W.
+#include "convolution.cuh"
+
+// One thread for each element of folded.
+extern "C" __global__ void fold_filter(const float *__restrict__ w, float *__restrict__ folded, int L, Geometry g) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= g.R * g.C * L) return;
+  int s = i % L / g.K, k = i % L % g.K, c = i / L % g.C, r = i / L / g.C;
+  folded[i] = s < g.S ? w[((r * g.S + s) * g.C + c) * g.K + k] : 0;
+}
+
+// One thread for each element of y.
+extern "C" __global__ void add_columns(const float *__restrict__ t, const float *__restrict__ bias,
+                                       const float *__restrict__ slope, const float *shortcut, float *y, int L,
+                                       Geometry g) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= (long long)g.N * g.P * g.Q * g.K) return;
+  int k = i % g.K, q = i / g.K % g.Q;
+  long long line = i / g.K / g.Q * g.W;  // the pixels of t before this line
+  float sum = 0;
+  for (int s = 0; s < g.S; s++) {
+    int column = q - g.left + s;
+    if (column >= 0 && column < g.W) sum += t[(line + column) * L + s * g.K + k];
+  }
+  y[i] = Epilogue<float>{bias, slope, shortcut}(sum, i, k);
+}
