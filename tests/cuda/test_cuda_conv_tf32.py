@@ -311,7 +311,7 @@ FAULTS = [
     ("first = (first_pixel + before) / stride", "first = first_pixel / stride"),
     ("first_r + stride * tap.r", "first_r + tap.r"),
     # parts of the depth, and the epilogue
-    ("first = blockIdx.z * each * DEPTH", "first = blockIdx.z * DEPTH + DEPTH"),
+    ("left(x, part.first * DEPTH, g)", "left(x, part.first * DEPTH + DEPTH, g)"),
     ("(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at + 1, column)"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at, column + 1)"),
