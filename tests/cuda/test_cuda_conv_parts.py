@@ -79,6 +79,15 @@ def test_the_depth_is_split_where_the_tiles_are_too_few(monkeypatch, multiproces
     conv_tf32.multiprocessors.cache_clear()
 
 
+@pytest.mark.cpu_only
+def test_a_gpu_that_does_not_say_how_large_it_is(monkeypatch):
+    monkeypatch.setattr("cuda_on_cpu.cupy_on_cpu.Device.attributes", {})
+    conv_tf32.multiprocessors.cache_clear()
+    with cupy_on_cpu():
+        assert conv_tf32.multiprocessors() == 108
+    conv_tf32.multiprocessors.cache_clear()
+
+
 FAULTS = [
     ("Tap(part.first * DEPTH, g.S", "Tap(0, g.S"),
     ("Tap(part.first * DEPTH, right.taps", "Tap(0, right.taps"),
