@@ -21,12 +21,7 @@ class Discriminator(Sequential):
     """
 
     def __init__(
-        self,
-        size: int = 128,
-        filters: int = 64,
-        dense: int = 1024,
-        slope: float = PAPER_SLOPE,
-        seed: int | None = None,
+        self, size: int = 128, filters: int = 64, dense: int = 1024, slope: float = PAPER_SLOPE, seed: int | None = None
     ):
         self.config = dict(size=size, filters=filters, dense=dense, slope=slope)
         rng = np.random.default_rng(seed)

@@ -15,15 +15,13 @@ Formulas are functions of arrays, then vectors. All this is for NumPy: on a GPU 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, array_module, on_gpu
 from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import sums as cuda
-
-Result = TypeVar("Result")
 
 LINE_ELEMENTS = 4 * 1024
 # A block that fits into a core's second-level cache, together with a formula's intermediate results.
@@ -33,11 +31,6 @@ CACHE_ELEMENTS = 64 * 1024
 BLOCK_ELEMENTS = 256 * 1024
 # Below this size a second worker costs more than it saves.
 SHARED_ELEMENTS = 256 * 1024
-
-
-def compute(formula: Callable[..., Result], *arguments: Any, kernel: Callable[..., Result]) -> Result:
-    """formula(*arguments), or on a GPU kernel(*arguments), which gives the same in one launch."""
-    return (formula if array_module(arguments[0]) is np else kernel)(*arguments)
 
 
 def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
@@ -80,13 +73,12 @@ def reduce_channels(
     return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
+@on_gpu(cuda.sum_per_channel)
 def sum_per_channel(x: Array) -> Array:
     """The sums of x: (..., C) over all axes but the last: (C,).
 
     For float32 images, ``x.sum(axis=(0, 1, 2))`` would be less accurate and slower.
     """
-    if array_module(x) is not np:
-        return cuda.sum_per_channel(x)
     return reduce_channels(lambda x: (x,), x)[0]
 
 
@@ -118,20 +110,21 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
 def in_place(
     formula: Callable[..., None],
     groups: Sequence[tuple[Array, ...]],
-    kernel: Callable[[Sequence[tuple[Array, ...]]], None] | None = None,
+    kernel: Callable[..., None] | None = None,
     whole: bool = False,
+    **settings: float,
 ) -> None:
-    """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
+    """Call formula(*group, **settings), which writes into the group's arrays of one shape, for every group.
 
-    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. ``kernel``
-    does the same for all groups at once on a GPU.
+    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. On a GPU,
+    kernel(groups, **settings) does the same for all groups at once.
     """
     if kernel and groups and array_module(groups[0][0]) is not np:
-        kernel(groups)
+        kernel(groups, **settings)
         return
     if whole:
         for arrays in groups:
-            formula(*arrays)
+            formula(*arrays, **settings)
         return
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
@@ -144,7 +137,7 @@ def in_place(
 
     def work(run: Sequence[tuple[Array, ...]]) -> None:
         for part in run:
-            formula(*part)
+            formula(*part, **settings)
 
     parallel.parallel_map(work, parts)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from tinysrgan import ops
@@ -41,14 +39,10 @@ class Adam:
         self.steps += 1
         # The two bias corrections, factored out of m and v: they cost no pass over the parameters.
         correction = (1 - self.beta2**self.steps) ** 0.5
-        settings = {
-            "beta1": self.beta1,
-            "beta2": self.beta2,
-            "rate": self.learning_rate * correction / (1 - self.beta1**self.steps),
-            "epsilon": self.epsilon * correction,
-        }
+        rate, epsilon = self.learning_rate * correction / (1 - self.beta1**self.steps), self.epsilon * correction
         groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
-        ops.in_place(partial(update, **settings), groups, kernel=partial(self._kernel, **settings))
+        settings = {"beta1": self.beta1, "beta2": self.beta2, "rate": rate, "epsilon": epsilon}
+        ops.in_place(update, groups, self._kernel, **settings)
 
 
 def update(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from tinysrgan import ops
@@ -36,11 +34,9 @@ class Muon(Adam):
         self.m |= {name: np.zeros_like(p.value) for name, p in self.matrices.items()}
 
     def step(self) -> None:
-        """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
-        rate = self.learning_rate * 0.2
         groups = [(p.value, p.grad, self.m[name]) for name, p in self.matrices.items()]
-        kernel = partial(self._matrix_kernel, momentum=self.momentum, rate=rate)
-        ops.in_place(partial(update, momentum=self.momentum, rate=rate), groups, kernel, whole=True)
+        settings = {"momentum": self.momentum, "rate": self.learning_rate * 0.2}
+        ops.in_place(update, groups, self._matrix_kernel, whole=True, **settings)
         super().step()
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from tinysrgan.core.cli import EXACT_HELP, real, whole
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.value_ranges import VALUE_RANGES
 from tinysrgan.data.augment import ARTICLE, HARD, Augment
 from tinysrgan.losses import PIXEL_LOSSES
-from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
-from tinysrgan.models.vgg19 import layer_names
+from tinysrgan.models.generator import OUTPUTS
+from tinysrgan.models.vgg19 import LAYERS
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
 
@@ -117,7 +118,7 @@ class Options:
     filters: int = _nets(32, "the generator's channels", whole(1, 512))
     upscale: str = _nets("shuffle", "pixel shuffle, or the article's upsampling", ("shuffle", "nearest"))
     norm: str = _nets("batch", None, ("batch", "none"))
-    output: str = _nets("by loss", None, ("by loss", *OUTPUTS))  # tanh for bce, else linear
+    output: str = _nets("by loss", None, ("by loss", *OUTPUTS))
     net_values: str = _nets("signed:signed", None, VALUE_RANGES)
     discriminator_filters: int = _nets(16, None, whole(1, 512))
     discriminator_dense: int = _nets(256, None, whole(1, 8192))
@@ -128,7 +129,7 @@ class Options:
         tuple(PIXEL_LOSSES),
     )
     content_loss: str = _nets(
-        "pixels", "pixels, or a layer of VGG19 to compare features of", ("pixels", *layer_names()), metavar="LAYER"
+        "pixels", "pixels, or a layer of VGG19 to compare features of", ("pixels", *LAYERS), metavar="LAYER"
     )
     feature_scale: float = _nets(1.0, None, real(0))
     adversarial_weight: float = _nets(1e-3, "weight of the adversarial loss", real(0))
@@ -153,6 +154,12 @@ class Options:
     exact: bool = _schedule(False, EXACT_HELP)
     local_batch_norm: bool = _schedule(False, "mpiexec: each process normalizes its own images alone")
     seed: int = _schedule(0, "same seed, same run", whole(0))
+
+    @property
+    def last_activation(self) -> str:
+        """The generator's ``output``: by the loss, tanh for bce, whose logarithms need values in -1..1, else linear."""
+        by_loss = "tanh" if self.pixel_loss == "bce" else "linear"
+        return by_loss if self.output == "by loss" else self.output
 
 
 def augmentation(options: Options) -> Augment | None:

@@ -152,12 +152,12 @@ class RunLog:
         }
         state: dict[str, Any] = {"step": done, "options": asdict(self.options), "losses": self.losses}
         state |= {"images": vars(self.division)} | places
-        self.srgan.save(self.folder / "checkpoint.h5", state)
+        checkpoint.save(self.folder / "checkpoint.h5", self.srgan.nets, self.srgan.optimizers, state)
         self._show(done)
 
     def _show(self, done: int) -> None:
         """Write the picture, the validation line and, unless this is a stop ahead of time, a row of the log."""
-        sr = upscale(self.srgan.averaged_generator, self.validation.lr, self.module)
+        sr = upscale(self.srgan.average.net, self.validation.lr, self.module)
         scores = self.validation.score(sr).row()
         picture = self.folder / "pictures" / f"step-{done:06d}.png"
         picture.parent.mkdir(exist_ok=True)
@@ -172,14 +172,14 @@ class RunLog:
         """Write the generator alone: what ``upscale`` and ``evaluate`` need."""
         info = {"step": done, "preset": self.options.preset, "hr_size": self.options.hr_size}
         info["images"] = vars(self.division)
-        checkpoint.save_generator(self.folder / name, self.srgan.averaged_generator, info)
+        checkpoint.save_generator(self.folder / name, self.srgan.average.net, info)
 
     def finish(self) -> None:
         """The end of a run: the generator, the table over (up to 400 of) the held-out images, and the loss curves."""
         self.save_generator("generator.h5", self.total)
         everything = Validation(self.held_out, limit=400)
         self._tell_skipped()
-        sr = upscale(self.srgan.averaged_generator, everything.lr, self.module)
+        sr = upscale(self.srgan.average.net, everything.lr, self.module)
         results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
         with taken_by(sys.stdout):
             print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
