@@ -24,11 +24,12 @@ from tinysrgan.data.dataset import BatchSource, JudgedPairs
 from tinysrgan.data.division import Division
 from tinysrgan.formats import checkpoint
 from tinysrgan.metrics import qr_reader
-from tinysrgan.metrics.figures import encode, loss_curves
+from tinysrgan.metrics.curves import loss_curves
+from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.scores import Validation, table, upscale
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
-from tinysrgan.training.log_file import LogFile
+from tinysrgan.training.log_file import LogFile, saved_losses
 from tinysrgan.training.log_words import beside_bicubic, describe
 from tinysrgan.training.page import page
 from tinysrgan.training.srgan import SRGAN
@@ -86,7 +87,7 @@ class RunLog:
         self.began = self.row_began = time.perf_counter()
         self.saved_at = self.row_step = self.start
         if self.paths.resume and self.log.last < self.start:
-            self.losses |= _saved_losses(self.paths.resume)
+            self.losses |= saved_losses(self.paths.resume)
             if self.losses and self._saves(self.start):  # a kill came between the checkpoint and its row
                 self._show(self.start)
         return self
@@ -240,12 +241,3 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
             "or --learning-rate; if there is a checkpoint, it is as it was, and --resume goes on from it."
         )
     return values
-
-
-def _saved_losses(path: Path) -> dict[str, list[float]]:
-    """The losses since the log's last row by name, as a checkpoint holds them; none where it is an older one."""
-    saved = checkpoint.read_state(path).get("losses", {})
-    try:
-        return {name: [float(value) for value in values] for name, values in saved.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{path} is of no use: its losses are not lists of numbers.") from None
