@@ -28,9 +28,7 @@ def array_module(x: Array) -> ModuleType:
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
 
 
-def on_gpu(
-    kernel: Callable[..., Result],
-) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+def on_gpu(kernel: Callable[..., Result]) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
     """A decorator: if the first argument is an array on a GPU, ``kernel`` gets the arguments instead."""
 
     def decorate(on_cpu: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -27,11 +27,8 @@ class Discriminator(Sequential):
         rng = np.random.default_rng(seed)
 
         def block(in_channels: int, out_channels: int, stride: int) -> Layer:
-            return Sequential(
-                conv=Conv2D(in_channels, out_channels, 3, stride, rng=rng),
-                norm=BatchNorm(out_channels),
-                act=LeakyReLU(slope),
-            )
+            conv = Conv2D(in_channels, out_channels, 3, stride, rng=rng)
+            return Sequential(conv=conv, norm=BatchNorm(out_channels), act=LeakyReLU(slope))
 
         f = filters
         side = -(-size // 16)

@@ -50,11 +50,7 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
     return result
 
 
-def reduce_channels(
-    formula: Callable[..., tuple[Array, ...]],
-    *arrays: Array,
-    vectors: Sequence[Array] = (),
-) -> Array:
+def reduce_channels(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
     Arguments and errors are those of ``elementwise``. float32 sums are accurate to six digits or more.

@@ -54,11 +54,7 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 @on_gpu(cuda.normalize)
 def normalize(
-    x: Array,
-    norm: Norm,
-    shortcut: Array | None = None,
-    running: tuple[Array, Array] | None = None,
-    rate: float = 0.0,
+    x: Array, norm: Norm, shortcut: Array | None = None, running: tuple[Array, Array] | None = None, rate: float = 0.0
 ) -> Array:
     """The result of ``norm``, plus a shortcut of x's shape if there is one.
 
@@ -73,11 +69,7 @@ def normalize(
 
 @on_gpu(cuda.grad_sums)
 def batch_norm_grad_sums(
-    dy: Array,
-    x: Array,
-    norm: Norm,
-    gradients: tuple[Array, Array] | None = None,
-    slope_grad: Array | None = None,
+    dy: Array, x: Array, norm: Norm, gradients: tuple[Array, Array] | None = None, slope_grad: Array | None = None
 ) -> Array:
     """The sums of dy and of dy (x - mean) / sqrt(variance + epsilon) over all axes but the last: (2, C).
 

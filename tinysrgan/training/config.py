@@ -29,6 +29,9 @@ AUGMENTATIONS = {
     "crops": Augment(),
 }
 
+# The nets of the article and the paper.
+LARGE = dict(blocks=16, filters=64, discriminator_filters=64, discriminator_dense=1024)
+
 # What each preset changes in the defaults of ``Options``.
 PRESETS: dict[str, dict[str, Any]] = {
     # A net an eighth of the article's, for QR codes on a laptop. It learns from pixels, without VGG19's 80 MB.
@@ -37,12 +40,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "photo": dict(hr_size=96, augment="crops", pretrain_steps=3000, steps=0, save_every=300),
     # The article's code, with its mistakes corrected (README): no pre-training, one epoch, one image a step.
     "article": dict(
+        **LARGE,
         augment="article",
-        blocks=16,
-        filters=64,
         upscale="nearest",
-        discriminator_filters=64,
-        discriminator_dense=1024,
         slope=0.3,
         content_loss="block3_conv4",
         batch_size=1,
@@ -55,12 +55,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     # Ledig et al. 2017, section 3.2: SRGAN-VGG54.
     "paper": dict(
+        **LARGE,
         hr_size=96,
         augment="crops",
-        blocks=16,
-        filters=64,
-        discriminator_filters=64,
-        discriminator_dense=1024,
         content_loss="block5_conv4",
         feature_scale=1 / 12.75,
         batch_size=16,

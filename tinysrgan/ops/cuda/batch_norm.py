@@ -25,11 +25,7 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 
 def normalize(
-    x: Array,
-    norm: Norm,
-    shortcut: Array | None = None,
-    running: tuple[Array, Array] | None = None,
-    rate: float = 0.0,
+    x: Array, norm: Norm, shortcut: Array | None = None, running: tuple[Array, Array] | None = None, rate: float = 0.0
 ) -> Array:
     """The result of ``norm``, plus the shortcut; moves ``running``."""
     y = array_module(x).empty(x.shape, x.dtype)
@@ -41,11 +37,7 @@ def normalize(
 
 
 def grad_sums(
-    dy: Array,
-    x: Array,
-    norm: Norm,
-    gradients: tuple[Array, Array] | None = None,
-    slope_grad: Array | None = None,
+    dy: Array, x: Array, norm: Norm, gradients: tuple[Array, Array] | None = None, slope_grad: Array | None = None
 ) -> Array:
     """The sums over the batch, (2, C); adds to the three gradients."""
     xp, channels, launch = array_module(x), x.shape[-1], walk_sums(x)
