@@ -125,8 +125,11 @@ def run(args: argparse.Namespace) -> int:
         cli.check_target(args.json, jobs.inputs, example="found.json")
     upscaler = load(args.weights, args.device)
 
-    texts = sys.stderr if cli.STREAM in (args.output, args.json) else sys.stdout
-    results = jobs.run(lambda source, target: rescue_file(upscaler, source, target, args.seconds, texts))
+    def rescue_one(source: Path, target: Path | None) -> dict[str, Any]:
+        texts = sys.stderr if cli.STREAM in (args.output, args.json) else sys.stdout  # where this rank speaks just now
+        return rescue_file(upscaler, source, target, args.seconds, texts)
+
+    results = jobs.run(rescue_one)
     report = [
         {"file": str(source), "error": found, "codes": []} if isinstance(found, str) else found
         for (source, _), found in zip(jobs.jobs, results, strict=True)

@@ -4,12 +4,10 @@ The protocol; tests/layers/test_protocol.py checks it for every layer:
 
 * ``forward(x) -> y`` saves what ``backward`` needs in train mode, and nothing in eval mode.
 * ``backward(dy) -> dx`` takes the gradient of the loss with respect to the output, *adds* the parameters' gradients to
-  ``Parameter.grad`` and returns the gradient with respect to the input. It consumes what ``forward`` saved: one
-  backward for each forward.
+  ``Parameter.grad`` and returns the gradient with respect to the input. It uses up what ``forward`` saved.
 * Neither writes into its argument.
 * A frozen layer still returns ``dx``, but leaves its parameters, their gradients and its buffers unchanged.
-* A few layers take the activation after them as a second argument, and compute both at once; ``Sequential`` passes it
-  where that is faster.
+* A few layers take the activation after them as a second argument: ``Sequential`` passes it where that is faster.
 * A layer computes in the dtype of its input, on the device of its input: NumPy's functions call CuPy's for arrays on a
   GPU, and ``ops`` has everything with more than one implementation.
 """

@@ -18,15 +18,12 @@ class Conv2D(Layer):
 
         y[n, p, q, k] = b[k] + sum over r, s, c of x[n, p stride + r - top, q stride + s - left, c] w[r, s, c, k]
 
-    where x is zero outside the image. ``ops.conv.naive`` has the same formulas, gradients included, as plain loops;
-    beside it are the faster algorithms.
+    where x is zero outside the image. ``ops.conv.naive`` has these formulas, gradients included, as plain loops.
 
-    The kernel size is odd. Weights start small and uniform. The convolution in front of ``PixelShuffle(f)`` takes
-    ``icnr_factor=f``, so that the net starts without checkerboards (ICNR); its ``out_channels`` are a multiple of f^2.
-    Raises ValueError for other sizes.
+    The convolution in front of ``PixelShuffle(f)`` takes ``icnr_factor=f``, so that the net starts without
+    checkerboards (ICNR). Raises ValueError for an even kernel size, and for channels that f^2 doesn't divide.
 
-    Where ``needs_dx`` is set to False, as for the first layer of a net in training, ``backward`` computes dx only while
-    the layer is frozen; else it returns an empty array.
+    A net's first layer in training needs no dx: without ``needs_dx`` it returns an empty one unless it is frozen.
     """
 
     needs_dx = True

@@ -33,10 +33,8 @@ class Generator(Sequential):
 
     ``value_range``: the ranges of the first convolution's input and the last one's output, "signed:signed" for [-1, 1]
     at both ends. Imported nets may have "unit", [0, 1], or "bytes", 0..255 (the article: "bytes:bytes"); a Rescale
-    layer then converts. ``norm``: whether there are batch-norms; imported nets may have none. Raises ValueError for an
-    option that is none of these.
-
-    ``grey``: whether it was trained on grey images alone. The layers are the same; ``Upscaler`` then feeds it luma.
+    layer then converts. ``norm``: whether there are batch-norms; imported nets may have none. ``grey``: whether it was
+    trained on grey images alone; ``Upscaler`` then feeds it luma. Raises ValueError for any other option.
     """
 
     def __init__(

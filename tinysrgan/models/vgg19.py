@@ -37,9 +37,9 @@ class Preprocess(Layer):
 class VGG19(Sequential):
     """(N, H, W, 3) in [-1, 1] -> the features of layer ``cut`` after its ReLU, for example (N, H/4, W/4, 256).
 
-    ``cut`` is one of Keras' names, ``block3_conv4`` in the article (its "layer 10"). Preprocessing is the first
-    layer, so callers must not rescale. Starts with random weights, frozen; ``formats.vgg19_weights`` loads the real
-    ones. Raises ValueError for an unknown name.
+    ``cut`` is one of Keras' names, ``block3_conv4`` in the article (its "layer 10"). Preprocessing is the first layer,
+    so callers must not rescale. Random and frozen; ``formats.vgg19_weights`` loads the weights. Raises ValueError for
+    other names.
     """
 
     def __init__(self, cut: str = "block3_conv4"):

@@ -106,21 +106,20 @@ def by_rows(formula: Callable[..., Array], shape: tuple[int, ...], *arrays: Arra
 def in_place(
     formula: Callable[..., None],
     groups: Sequence[tuple[Array, ...]],
-    kernel: Callable[..., None] | None = None,
+    kernel: Callable[[Sequence[tuple[Array, ...]]], None] | None = None,
     whole: bool = False,
-    **settings: float,
 ) -> None:
-    """Call formula(*group, **settings), which writes into the group's arrays of one shape, for every group.
+    """Call a formula that writes into its arguments, arrays of one shape, for every group of them.
 
-    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. On a GPU,
-    kernel(groups, **settings) does the same for all groups at once.
+    A formula that treats each element by itself gets parts of the arrays; others ask for ``whole`` ones. ``kernel``
+    does the same for all groups at once on a GPU.
     """
     if kernel and groups and array_module(groups[0][0]) is not np:
-        kernel(groups, **settings)
+        kernel(groups)
         return
     if whole:
         for arrays in groups:
-            formula(*arrays, **settings)
+            formula(*arrays)
         return
     parts: list[tuple[Array, ...]] = []
     for arrays in groups:
@@ -133,7 +132,7 @@ def in_place(
 
     def work(run: Sequence[tuple[Array, ...]]) -> None:
         for part in run:
-            formula(*part, **settings)
+            formula(*part)
 
     parallel.parallel_map(work, parts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tinysrgan import ops
@@ -39,10 +41,14 @@ class Adam:
         self.steps += 1
         # The two bias corrections, factored out of m and v: they cost no pass over the parameters.
         correction = (1 - self.beta2**self.steps) ** 0.5
-        rate, epsilon = self.learning_rate * correction / (1 - self.beta1**self.steps), self.epsilon * correction
+        settings = {
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "rate": self.learning_rate * correction / (1 - self.beta1**self.steps),
+            "epsilon": self.epsilon * correction,
+        }
         groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
-        settings = {"beta1": self.beta1, "beta2": self.beta2, "rate": rate, "epsilon": epsilon}
-        ops.in_place(update, groups, self._kernel, **settings)
+        ops.in_place(partial(update, **settings), groups, kernel=partial(self._kernel, **settings))
 
 
 def update(

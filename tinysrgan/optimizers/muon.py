@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tinysrgan import ops
@@ -34,9 +36,11 @@ class Muon(Adam):
         self.m |= {name: np.zeros_like(p.value) for name, p in self.matrices.items()}
 
     def step(self) -> None:
+        """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
+        rate = self.learning_rate * 0.2
         groups = [(p.value, p.grad, self.m[name]) for name, p in self.matrices.items()]
-        settings = {"momentum": self.momentum, "rate": self.learning_rate * 0.2}
-        ops.in_place(update, groups, self._matrix_kernel, whole=True, **settings)
+        kernel = partial(self._matrix_kernel, momentum=self.momentum, rate=rate)
+        ops.in_place(partial(update, momentum=self.momentum, rate=rate), groups, kernel, whole=True)
         super().step()
 
 

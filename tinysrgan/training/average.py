@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import Generic, TypeVar
 
 from tinysrgan import ops
@@ -32,7 +33,7 @@ class MovingAverage(Generic[Net]):
     def update(self, t: int) -> None:
         rate = 1 - min(self.decay, (t - 1) / (t + 9))
         pairs = [(average.value, tensor.value) for average, tensor in self._pairs]
-        ops.in_place(follow, pairs, self._kernel, rate=rate)
+        ops.in_place(partial(follow, rate=rate), pairs, kernel=partial(self._kernel, rate=rate))
 
 
 def follow(average: Array, value: Array, rate: float) -> None:

@@ -32,6 +32,7 @@ from tinysrgan.training.config import Options
 from tinysrgan.training.log_file import LogFile, saved_losses
 from tinysrgan.training.log_words import beside_bicubic, describe
 from tinysrgan.training.page import page
+from tinysrgan.training.saving import save
 from tinysrgan.training.srgan import SRGAN
 
 LOG_EVERY = 10
@@ -153,7 +154,7 @@ class RunLog:
         }
         state: dict[str, Any] = {"step": done, "options": asdict(self.options), "losses": self.losses}
         state |= {"images": vars(self.division)} | places
-        checkpoint.save(self.folder / "checkpoint.h5", self.srgan.nets, self.srgan.optimizers, state)
+        save(self.srgan, self.folder / "checkpoint.h5", state)
         self._show(done)
 
     def _show(self, done: int) -> None:

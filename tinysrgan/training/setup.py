@@ -35,6 +35,7 @@ from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.data_parallel import DataParallel
 from tinysrgan.training.run_log import RunLog, Silence
+from tinysrgan.training.saving import load
 from tinysrgan.training.srgan import SRGAN
 
 JUDGED = 256  # pixels: the middle of each held-out photograph is judged at every save
@@ -73,7 +74,7 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
 
     srgan = SRGAN.build(options, find_vgg(options, paths), module)
     if paths.resume:
-        checkpoint.load(paths.resume, srgan.nets, srgan.optimizers)
+        load(srgan, paths.resume)
     if paths.init_from:
         source = read_generator(paths.init_from, paths.value_range)
         for name, tensor in srgan.generator.tensors().items():

@@ -1,4 +1,4 @@
-"""The parts of an SRGAN: two nets, the losses that compare images, the optimizers, and how they are saved."""
+"""The parts of an SRGAN: two nets, the losses that compare images, the optimizers."""
 
 from __future__ import annotations
 
@@ -68,13 +68,3 @@ class SRGAN:
         self.parallel = parallel
         for net in (self.generator, self.discriminator):
             parallel.share(net, whole_batch_norm=not self.options.local_batch_norm)
-
-    @property
-    def nets(self) -> dict[str, Generator | Discriminator]:
-        """All that is trained, by its name in a checkpoint."""
-        averages = {"average": self.average.net} if self.options.ema else {}
-        return {"generator": self.generator, "discriminator": self.discriminator, **averages}
-
-    @property
-    def optimizers(self) -> dict[str, Adam]:
-        return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}

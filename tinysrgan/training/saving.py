@@ -1,0 +1,29 @@
+"""A run's SRGAN in a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tinysrgan.formats import checkpoint
+from tinysrgan.layers import Layer
+from tinysrgan.optimizers.adam import Adam
+from tinysrgan.training.srgan import SRGAN
+
+
+def save(srgan: SRGAN, path: Path, state: dict[str, Any]) -> None:
+    """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError."""
+    checkpoint.save(path, *_parts(srgan), state)
+
+
+def load(srgan: SRGAN, path: Path) -> None:
+    """Read what ``save`` wrote. Raises CheckpointError, naming everything that doesn't fit."""
+    checkpoint.load(path, *_parts(srgan))
+
+
+def _parts(srgan: SRGAN) -> tuple[dict[str, Layer], dict[str, Adam]]:
+    """The nets and the optimizers by their names in the file."""
+    nets: dict[str, Layer] = {"generator": srgan.generator, "discriminator": srgan.discriminator}
+    if srgan.options.ema:
+        nets["average"] = srgan.average.net
+    return nets, {"generator": srgan.generator_optimizer, "discriminator": srgan.discriminator_optimizer}
