@@ -19,10 +19,7 @@ from tinysrgan.ops import parallel
 from tinysrgan.ops.device import choose_device
 
 # Optional packages and their use.
-EXTRAS = {
-    "zxing-cpp": "reading QR codes",
-    "matplotlib": "loss curves",
-}
+EXTRAS = {"zxing-cpp": "reading QR codes", "matplotlib": "loss curves"}
 # What the extras cuda12 and cuda13 stand for. tinysrgan itself is not on PyPI, so pip can't be asked for them by name.
 CUDA12 = ("cupy-cuda12x>=14", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12")
 CUDA13 = ("cupy-cuda13x>=14", "nvidia-cuda-nvrtc>=13,<14", "nvidia-cuda-runtime>=13,<14")
@@ -121,14 +118,12 @@ def extras() -> str:
     return ", ".join(missing) or "all here"
 
 
-def installed(*packages: str) -> str:
-    """The first of the packages that is installed, with its version."""
-    for package in packages:
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return "not installed"
+def installed(package: str) -> str:
+    """The package with its version, or "not installed"."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":

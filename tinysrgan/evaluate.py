@@ -13,21 +13,7 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from tinysrgan.core.cli import (
-    EXACT_HELP,
-    ORIENTATIONS_HELP,
-    STREAM,
-    VALUE_RANGE_HELP,
-    check_target,
-    command,
-    command_line,
-    identities,
-    progress,
-    say,
-    taken_by,
-    whole,
-    write,
-)
+from tinysrgan.core import cli
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.paths import WEIGHTS
 from tinysrgan.core.ranks import ranks
@@ -43,7 +29,6 @@ from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.folder_kind import are_photographs
 from tinysrgan.metrics.psnr_ssim import WINDOW
 from tinysrgan.ops import exact
-from tinysrgan.ops.device import DEVICES
 
 PROTOCOLS = ("paper", "squares")
 LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes about a gigabyte
@@ -51,8 +36,8 @@ LARGEST_SIDE = 2048  # pixels of the large images; comparing two of them takes a
 
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when done, 2 for a user error, 130 after Ctrl-C."""
-    return command(
-        lambda: run(parser().parse_args(command_line(arguments))),
+    return cli.command(
+        lambda: run(parser().parse_args(cli.command_line(arguments))),
         no_memory="There is too little memory for this; try a smaller --hr-size.",
     )
 
@@ -77,13 +62,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="generator.h5 of a training run, or Keras' (default: the shipped one); again for another beside it",
     )
-    add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
+    add("--value-range", metavar="IN:OUT", help=cli.VALUE_RANGE_HELP)
     add("--held-out", action="store_true", help="only images that the generator's training held out")
     add(
         "--max-images",
         "--limit",
         dest="limit",
-        type=whole(1),
+        type=cli.whole(1),
         metavar="N",
         help="use only so many of the images, as training does",
     )
@@ -91,22 +76,22 @@ def parser() -> argparse.ArgumentParser:
     add("--lr", type=Path, metavar="DIR", help="ready LR images, such as babyx4.png for baby.png")
     add(
         "--hr-size",
-        type=whole(1),
+        type=cli.whole(1),
         metavar="N",
         help="side of the squares, in pixels; smaller images are enlarged (default: as in training)",
     )
     add("--json", type=Path, metavar="FILE", help="write the numbers for programs; - is standard output")
     add("--picture", type=Path, metavar="FILE", help="write the figure LR | SR | original; green frames scan")
-    add("--orientations", type=int, choices=(1, 8), help=ORIENTATIONS_HELP)
-    add("--exact", action="store_true", help=EXACT_HELP)
-    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+    add("--orientations", type=int, choices=(1, 8), help=cli.ORIENTATIONS_HELP)
+    add("--exact", action="store_true", help=cli.EXACT_HELP)
+    add("--device", **cli.DEVICE)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print and write what the command line asks for. Raises UserError or OSError."""
     weights = args.weights or [WEIGHTS / SHIPPED]
-    paths = find_images(args.data, tell=say)
+    paths = find_images(args.data, tell=cli.say)
     check_outputs(args, [*paths, *weights])
     paths = held_out(paths, args, weights) if args.held_out else some(paths, args.limit)
     upscalers = [load(path, args.device, args.value_range, args.orientations) for path in args.weights or [None]]
@@ -116,13 +101,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"Only generators of one scale can be compared: {scales}.")
     pairs = judged_pairs(args, paths, weights[0], scale)
     if not qr_reader.available():
-        say(f"{qr_reader.MISSING} Until then scan rates are not measured.")
+        cli.say(f"{qr_reader.MISSING} Until then scan rates are not measured.")
     names = ["SR"] if len(weights) == 1 else [f"SR {i + 1}" for i in range(len(weights))]
     evaluation = Evaluation({**baselines(scale), **dict(zip(names, upscalers, strict=True))}, scale, pairs.papers)
-    with exact(args.exact), progress(len(pairs), "image") as done:
+    with exact(args.exact), cli.progress(len(pairs), "image") as done:
         evaluation.run(pairs, done)
     for reason in pairs.skipped.values():
-        say(f"skipped {reason}")
+        cli.say(f"skipped {reason}")
 
     files = dict(zip(names, map(str, weights), strict=True))
     report = {
@@ -169,14 +154,16 @@ def held_out(paths: list[Path], args: argparse.Namespace, weights: Sequence[Path
     if unknown := [path for path in weights if path not in known]:
         start = some(paths, args.limit)
         paths = split(start, labels=range(len(start)))[1]
-        say(
+        cli.say(
             f"{', '.join(map(str, unknown))} doesn't list what its training held out: judged is what a run on "
             f"{args.data} would have held out before there were such lists."
         )
     for path, names in known.items():
         found = {name: image for image in paths if (name := name_below(args.data, image)) in names}
         if len(found) < len(names) and not unknown:
-            say(f"{len(names) - len(found)} of the {len(names)} images that {path} held out are not in {args.data}.")
+            cli.say(
+                f"{len(names) - len(found)} of the {len(names)} images that {path} held out are not in {args.data}."
+            )
         paths = [*found.values()]
         if not paths:
             raise UserError(
@@ -190,13 +177,13 @@ def deliver(args: argparse.Namespace, table: str, report: dict[str, Any], pictur
     """Print and write the results as the command line asks. Raises UserError."""
     text = json.dumps(report, indent=2, allow_nan=False)
     with ExitStack() as outputs:  # run in reverse order, each even if another one fails
-        outputs.callback(show, table, sys.stderr if args.json == STREAM else sys.stdout)
-        if args.json == STREAM:
+        outputs.callback(show, table, sys.stderr if args.json == cli.STREAM else sys.stdout)
+        if args.json == cli.STREAM:
             outputs.callback(show, text, sys.stdout)
         elif args.json:
-            outputs.callback(write, args.json, f"{text}\n".encode())
+            outputs.callback(cli.write, args.json, f"{text}\n".encode())
         if args.picture:
-            outputs.callback(write, args.picture, file_content(picture(), args.picture))
+            outputs.callback(cli.write, args.picture, file_content(picture(), args.picture))
 
 
 def large_side(asked: int | None, weights: Path, scale: int) -> int:
@@ -221,10 +208,10 @@ def large_side(asked: int | None, weights: Path, scale: int) -> int:
 
 def check_outputs(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """Raise UserError before the work starts if the outputs can't be written."""
-    files = [path for path in (args.json, args.picture) if path and path != STREAM]
-    taken = identities(inputs)
+    files = [path for path in (args.json, args.picture) if path and path != cli.STREAM]
+    taken = cli.identities(inputs)
     for path in files:
-        check_target(path, taken)
+        cli.check_target(path, taken)
         if folder := next((f for f in (args.data, args.lr) if f and path.resolve().is_relative_to(f.resolve())), None):
             raise UserError(f"{path} lies in {folder}, which stays as it is: put it elsewhere.")
     if len({path.resolve() for path in files}) < len(files):
@@ -245,7 +232,7 @@ def file_content(picture: Image.Image, path: Path) -> bytes:
 
 def show(text: str, stream: TextIO) -> None:
     """Print to a standard stream. Raises UserError if it is closed."""
-    with taken_by(stream, "standard error" if stream is sys.stderr else "standard output"):
+    with cli.taken_by(stream, "standard error" if stream is sys.stderr else "standard output"):
         print(text, file=stream)
 
 

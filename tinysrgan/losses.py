@@ -1,35 +1,28 @@
-"""Loss functions, each with its gradient, written by hand.
+"""Loss functions. Each returns two arrays: the loss, without axes, and its gradient with respect to the first argument.
 
-Every loss returns two arrays: the loss, without axes, and its gradient with respect to its first argument. What the
-generator minimizes is a weighted sum of losses by name, ``perceptual_loss``; a new term is one more entry of its dict.
+The generator minimizes a weighted sum of them, ``perceptual_loss``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array
 from tinysrgan.layers import Layer, frozen
+from tinysrgan.layers.activation import sigmoid
+
+# How good a generated image is: (fake, real) -> (loss, gradient with respect to fake).
+ImageLoss = Callable[[Array, Array], tuple[Array, Array]]
 
 
-class ImageLoss(Protocol):
-    """How good a generated image is: (fake, real) -> (loss, gradient with respect to fake)."""
-
-    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]: ...
-
-
+@ops.on_gpu(ops.squared_error_kernel)
 def mean_squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     """mean((y - target)^2) over all elements; the gradient is 2 (y - target) / size. Any shape, both alike."""
-
-    def formula(y: Array, target: Array) -> tuple[Array, Array]:
-        difference = y - target
-        return (difference * difference).mean(), difference * (2 / difference.size)
-
-    return ops.compute(formula, y, target, kernel=ops.squared_error_kernel)
+    difference = y - target
+    return (difference * difference).mean(), difference * (2 / difference.size)
 
 
 def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
@@ -48,22 +41,14 @@ def pixel_cross_entropy(y: Array, target: Array) -> tuple[Array, Array]:
 PIXEL_LOSSES: dict[str, ImageLoss] = {"mse": mean_squared_error, "bce": pixel_cross_entropy}
 
 
+@ops.on_gpu(ops.cross_entropy_kernel)
 def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
     """-mean(label log p + (1 - label) log(1 - p)) with p = sigmoid(logits); the gradient is (p - label) / size.
 
     Computed from the logits as max(l, 0) - l label + log(1 + exp(-|l|)), which never overflows.
     """
-
-    def formula(logits: Array, label: float) -> tuple[Array, Array]:
-        loss = np.maximum(logits, 0) - logits * label + np.log1p(np.exp(-abs(logits)))
-        return loss.mean(), (sigmoid(logits) - label) / logits.size
-
-    return ops.compute(formula, logits, label, kernel=ops.cross_entropy_kernel)
-
-
-def sigmoid(logits: Array) -> Array:
-    """1 / (1 + exp(-logits)), in 0..1, without overflow."""
-    return 0.5 * np.tanh(0.5 * logits) + 0.5
+    loss = np.maximum(logits, 0) - logits * label + np.log1p(np.exp(-abs(logits)))
+    return loss.mean(), (sigmoid(logits) - label) / logits.size
 
 
 class FeatureLoss:
@@ -76,7 +61,7 @@ class FeatureLoss:
         self.vgg = vgg
         self.scale = scale
 
-    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]:
+    def __call__(self, fake: Array, real: Array) -> tuple[Array, Array]:
         target = self.vgg.eval().forward(real)
         features = self.vgg.train().forward(fake)
         loss, d_features = mean_squared_error(features, target)
@@ -92,7 +77,7 @@ class AdversarialLoss:
     def __init__(self, discriminator: Layer):
         self.discriminator = discriminator
 
-    def __call__(self, fake: Array, real: Array, /) -> tuple[Array, Array]:
+    def __call__(self, fake: Array, real: Array) -> tuple[Array, Array]:
         with frozen(self.discriminator):
             loss, d_logits = binary_cross_entropy(self.discriminator.forward(fake), label=1)
             return loss, self.discriminator.backward(d_logits)

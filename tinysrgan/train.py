@@ -6,23 +6,19 @@ over the batches, ``main`` the command.
 
 from __future__ import annotations
 
-import math
 import sys
-from contextlib import nullcontext
 
-from tinysrgan.core.atomic_write import claimed
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
-from tinysrgan.core.ranks import ranks
 from tinysrgan.layers import frozen
 from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
-from tinysrgan.ops import exact
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.training.arguments import RunPaths, parse
 from tinysrgan.training.config import Options
 from tinysrgan.training.interrupt import stop_on_signal
 from tinysrgan.training.run_log import RunLog, Silence
-from tinysrgan.training.setup import Batches, prepare
+from tinysrgan.training.schedule import learning_rate
+from tinysrgan.training.setup import Batches, prepared
 from tinysrgan.training.srgan import SRGAN
 from tinysrgan.training.step_graph import StepGraphs
 
@@ -54,10 +50,9 @@ def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Arra
     D(fake) and D(real) are its verdicts before both updates. D(real) takes a forward pass of its own, about a twentieth
     of the whole step's time, so only every tenth step reads them.
 
-    An update after each batch is the article's way; one update on the sum of both gradients is more common. Measured
-    with the preset qr at half its blocks and channels (2 seeds, 300 steps of pre-training, 150 adversarial ones), it
-    gained nothing: PSNR within 0.01 dB, the same scan rate, and the discriminator just as sure. So every preset keeps
-    two.
+    An update after each batch is the article's way; one update on the sum of both gradients is more common. It gained
+    nothing (preset qr at half its blocks and channels, 2 seeds, 300 steps of pre-training, 150 adversarial ones): PSNR
+    within 0.01 dB, the same scan rate, and the discriminator just as sure.
     """
     verdicts = {}
     if srgan.reads_verdicts:
@@ -89,43 +84,19 @@ def generator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Array]:
     return losses
 
 
-# ---------------------------------------------------------------- the loop
-
-
-def learning_rate(step: int, options: Options) -> float:
-    """The optimizers' learning rate at a step of the whole run; each phase has its own.
-
-    "cosine" warms up for 50 steps and then falls to 0; "step" is the paper's: a tenth in the second half of the
-    adversarial phase; "none" is constant.
-    """
-    pretraining = step < options.pretrain_steps
-    rate = options.pretrain_learning_rate if pretraining else options.learning_rate
-    done = step if pretraining else step - options.pretrain_steps
-    total = options.pretrain_steps if pretraining else options.steps
-    if options.decay == "cosine":
-        return rate * min(1.0, (done + 1) / 50) * (1 + math.cos(math.pi * done / total)) / 2
-    if options.decay == "step" and not pretraining and done >= total / 2:
-        return rate / 10
-    return rate
-
-
 def train(srgan: SRGAN, batches: Batches, log: RunLog | Silence) -> bool:
     """Train to the end of the run; ``log`` shows and saves. False if Ctrl-C ended it before."""
-    options, stop = srgan.options, False
+    options = srgan.options
     with stop_on_signal() as stopped, single_threaded_blas(), log, StepGraphs(srgan) as take:
         for step, lr, hr in batches:
             srgan.set_learning_rate(learning_rate(step, options))
             losses = take(pretrain_step if step < options.pretrain_steps else adversarial_step, lr, hr)
-            srgan.update_average()
+            srgan.average.update(srgan.generator_optimizer.steps)
             log.step(step + 1, srgan.parallel.average_losses(losses))
-            stop = srgan.parallel.any(stopped())
-            if stop:
+            if srgan.parallel.any(stopped()):
                 log.save(step + 1)
-                break
-    return not stop
-
-
-# ---------------------------------------------------------------- the command
+                return False
+    return True
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,10 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(paths: RunPaths, options: Options) -> int:
-    """Train, in a folder that no other process writes to meanwhile, and say where the results are."""
-    leads = ranks().rank == 0
-    with claimed(paths.out, paths.numbered) if leads else nullcontext(paths.out) as paths.out, exact(options.exact):
-        srgan, batches, log = prepare(paths, options)
+    """Train, and say where the results are."""
+    with prepared(paths, options) as (srgan, batches, log):
         if train(srgan, batches, log):
             log.finish()
             return 0

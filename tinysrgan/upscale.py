@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
-import stat
 import sys
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tinysrgan.core.cli import (
-    EXACT_HELP,
-    KERAS_HELP,
-    ORIENTATIONS_HELP,
-    STREAM,
-    VALUE_RANGE_HELP,
-    check_target,
-    command,
-    command_line,
-    identities,
-    printable,
-    progress,
-    say,
-    sentence,
-    taken_by,
-)
+from tinysrgan.core import cli
 from tinysrgan.core.errors import UserError
-from tinysrgan.core.ranks import ranks
-from tinysrgan.data.images import file_format
-from tinysrgan.data.listing import find_images
-from tinysrgan.inference.image_files import check_input, printed_name, read, result_format, write
-from tinysrgan.inference.image_modes import lay_on_white
+from tinysrgan.data.image_modes import lay_on_white
+from tinysrgan.inference.image_files import printed_name, read, result_format, write
+from tinysrgan.inference.jobs import Jobs
 from tinysrgan.inference.upscaler import Upscaler, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.ops import exact
-from tinysrgan.ops.device import DEVICES
 
 # The kinds of warnings, as the summary calls them.
 LOST, OTHER = "scanned before, not after", "unlike the input"
@@ -49,8 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     A lost code counts only with --scan: else the exit code would depend on whether a reader is installed.
     """
-    return command(
-        lambda: run(parser().parse_args(command_line(arguments))), stopped="stopped. What was written so far is whole."
+    return cli.command(
+        lambda: run(parser().parse_args(cli.command_line(arguments))),
+        stopped="stopped. What was written so far is whole.",
     )
 
 
@@ -71,12 +51,12 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         type=Path,
         metavar="FILE",
-        help=f"generator.h5 of a training run (default: the shipped one), or {KERAS_HELP}",
+        help=f"generator.h5 of a training run (default: the shipped one), or {cli.KERAS_HELP}",
     )
-    add("--value-range", metavar="IN:OUT", help=VALUE_RANGE_HELP)
-    add("--orientations", type=int, choices=(1, 8), help=ORIENTATIONS_HELP)
-    add("--exact", action="store_true", help=EXACT_HELP)
-    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+    add("--value-range", metavar="IN:OUT", help=cli.VALUE_RANGE_HELP)
+    add("--orientations", type=int, choices=(1, 8), help=cli.ORIENTATIONS_HELP)
+    add("--exact", action="store_true", help=cli.EXACT_HELP)
+    add("--device", **cli.DEVICE)
     add("--scan", action="store_true", help="print the QR codes' texts before and after")
     return parser
 
@@ -85,86 +65,22 @@ def run(args: argparse.Namespace) -> int:
     """Upscale as the arguments say. Raises UserError or OSError if nothing can be done."""
     if args.scan and not qr_reader.available():
         raise UserError(qr_reader.MISSING)
-    folder = args.input != STREAM and args.input.is_dir()
-    jobs = folder_jobs(args.input, args.output) if folder else [(args.input, args.output)]
-    inputs = identities([*(source for source, _ in jobs), args.weights])
-    if not folder:
-        check_file(args.input, args.output, inputs)
+    jobs = Jobs(args.input, args.output, args.weights, example="clear.png")
     upscaler = load(args.weights, args.device, args.value_range, args.orientations)
 
-    def upscale_one(job: tuple[Path, Path]) -> list[str] | None:
-        """The kinds of warnings about a file; None if it failed."""
-        source, target = job
-        try:
-            if folder:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                check_target(target, inputs)
-            return upscale_file(upscaler, source, target, args.scan, f"{source}: " if folder else "")
-        except (UserError, OSError) as error:
-            if not folder:
-                raise
-            say(sentence(error))
-            return None
-        finally:
-            done(ranks().size)
+    def upscale_one(source: Path, target: Path | None) -> list[str]:
+        assert target
+        return upscale_file(upscaler, source, target, args.scan, f"{source}: " if jobs.folder else "")
 
-    with exact(args.exact), progress(len(jobs), "file", hidden=not folder) as done:
-        results = list(ranks().map(upscale_one, jobs))
-    failed = results.count(None)
-    warned = Counter(kind for kinds in results if kinds for kind in kinds)
-    if folder:
+    with exact(args.exact):
+        results = jobs.run(upscale_one)
+    failed = sum(isinstance(found, str) for found in results)
+    warned = Counter(kind for kinds in results if not isinstance(kinds, str) for kind in kinds)
+    if jobs.folder:
         told = f" Warnings: {', '.join(f'{count} {what}' for what, count in warned.items())}." if warned else ""
         share = f"{len(jobs) - failed} of {len(jobs)} files are upscaled"
-        say(f"{share}, {upscaler.where}; they are in {args.output}.{told}")
+        cli.say(f"{share}, {upscaler.where}; they are in {args.output}.{told}")
     return 1 if failed or (args.scan and warned[LOST]) else 0
-
-
-# ---------------------------------------------------------------- what goes where
-
-
-def check_file(source: Path, target: Path, inputs: Collection[tuple[int, int]]) -> None:
-    """Raise UserError if the input or the output can't be used, before either is opened."""
-    if source != STREAM:
-        check_input(source)
-    elif sys.stdin is None:
-        raise UserError("IN is -, but standard input is closed.")
-    if target == STREAM:
-        if sys.stdout is None:
-            raise UserError("OUT is -, but standard output is closed.")
-        if sys.stdout.isatty():
-            raise UserError("OUT is -, but standard output is a terminal: send it to a file or a pipe.")
-        output = os.fstat(1)
-        if stat.S_ISREG(output.st_mode) and (output.st_dev, output.st_ino) in inputs:
-            raise UserError("OUT is -, but standard output goes to an input, and inputs are never overwritten.")
-        return
-    check_target(target, inputs, example="clear.png")
-    file_format(target)
-
-
-def folder_jobs(folder: Path, out: Path) -> list[tuple[Path, Path]]:
-    """The images of a folder and the paths of their results: the same names below ``out``, which is created.
-
-    Raises UserError if there are no images, or if ``out`` can't be used.
-    """
-    if out == STREAM:
-        raise UserError("A folder can't go to standard output: give a folder as OUT.")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file and IN a folder: give a folder as OUT.")
-    if out.exists() and out.samefile(folder):
-        raise UserError(f"{out} is IN itself, and inputs are never overwritten: give another folder as OUT.")
-    left_out: list[str] = []
-    sources = find_images(folder, tell=left_out.append)
-    if (results := out.resolve()).is_relative_to(folder.resolve()):  # earlier results are no inputs
-        sources = [path for path in sources if not path.resolve().is_relative_to(results)]
-    if not sources:
-        raise UserError(f"{folder} holds no images but those in {out}.")
-    out.mkdir(parents=True, exist_ok=True)
-    for line in left_out:
-        say(line)
-    return [(path, out / path.relative_to(folder)) for path in sources]
-
-
-# ---------------------------------------------------------------- one file
 
 
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool, prefix: str) -> list[str]:
@@ -177,7 +93,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
     size = (upscaler.scale * image.width, upscaler.scale * image.height)
     name = result_format(source, target, size, image.mode)
     try:
-        with progress(image.width * image.height, "pixel", scaled=True) as done:
+        with cli.progress(image.width * image.height, "pixel", scaled=True) as done:
             result, fidelity = upscaler.upscale(image, done)
         write(result, target, name, about)
         readable = qr_reader.available()
@@ -187,17 +103,17 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, scan_too: bool,
     except MemoryError:
         raise UserError(f"{source} needs more memory than there is, for {size[0]}x{size[1]} pixels.") from None
     if scan_too:
-        texts = [", ".join(map(printable, found)) or "nothing" for found in (before, after)]
-        with taken_by(sys.stdout):
+        texts = [", ".join(map(cli.printable, found)) or "nothing" for found in (before, after)]
+        with cli.taken_by(sys.stdout):
             line = f"{prefix}before: {texts[0]}; after: {texts[1]}"
-            print(line, file=sys.stderr if target == STREAM else sys.stdout)
+            print(line, file=sys.stderr if target == cli.STREAM else sys.stdout)
     warnings = []
     shown = printed_name(source)
     if lost := Counter(before) - Counter(after):
-        say(f"{shown}: scanned before, not after: {', '.join(map(printable, lost))}. Read the input instead.")
+        cli.say(f"{shown}: scanned before, not after: {', '.join(map(cli.printable, lost))}. Read the input instead.")
         warnings.append(LOST)
     if not fidelity.suits and not after:
-        say(
+        cli.say(
             f"{shown}: the result is unlike the input: shrunk back, it is another picture. Give --weights "
             "trained on such images; those shipped are for QR codes."
         )

@@ -17,12 +17,11 @@ from benchmarks.qr.readers import readers
 from benchmarks.qr.samples import SCALE, SEED, TRACKS, samples, versions
 from benchmarks.qr.scores import Scores, table
 from tinysrgan.core.atomic_write import write_whole
-from tinysrgan.core.cli import command, command_line, progress, say
+from tinysrgan.core.cli import DEVICE, command, command_line, progress, say
 from tinysrgan.core.errors import UserError
 from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import Comparison, save_picture
-from tinysrgan.ops.device import DEVICES
 from tinysrgan.ops.parallel import single_threaded_blas
 
 Upscale = Callable[[np.ndarray], np.ndarray]
@@ -55,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tracks", nargs="+", choices=TRACKS, default=TRACKS, help="only these")
     add("--quick", action="store_true", help="10 codes of each version instead of 100")
     add("--out", type=Path, default=Path("runs/benchmark-qr"), metavar="DIR", help="for results (%(default)s)")
-    add("--device", choices=DEVICES, default="auto", help="where the generators compute (default: a GPU if one works)")
+    add("--device", **DEVICE)
     return parser
 
 

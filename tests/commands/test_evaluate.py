@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from mistakes import contents, python, without_privileges
 from PIL import Image
 from test_upscaler import repeating
 
@@ -143,7 +144,7 @@ def test_the_border_is_as_wide_as_the_scale():
     framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 0, 0, 0, 0
     for scale, exact in ((8, True), (4, False)):
         evaluation = Evaluation({"SR": lambda lr: framed}, scale)
-        evaluation.add(Sample(hr[::scale, ::scale], hr))
+        evaluation.record(evaluation.judge(Sample(hr[::scale, ::scale], hr)))
         means = evaluation.scores["SR"].means()
         assert math.isinf(means["psnr_y"]) is exact and not math.isinf(means["psnr"])
 
@@ -473,7 +474,7 @@ def test_the_figure_prefers_codes_and_low_versions(reader):
     evaluation = Evaluation({"SR": baselines(4)["nearest"]}, 4)
     small, large = np.zeros((32, 32, 3), np.uint8), np.zeros((128, 128, 3), np.uint8)
     for text, version in ((None, None), ("a", 7), ("b", 7), ("c", 2), (None, 1), ("d", 40), ("e", 3)):
-        evaluation.add(Sample(small, large, text, version))
+        evaluation.record(evaluation.judge(Sample(small, large, text, version)))
     assert [text for _, _, text in evaluation.figure.rows] == ["c", "e", "a", "d"]
 
 
@@ -689,10 +690,6 @@ BAD = {
 }  # fmt: skip
 
 
-def contents() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_a_mistake_is_one_sentence_and_nothing_is_lost(here, name, capsys):
     prepare, arguments, words = BAD[name]
@@ -720,9 +717,7 @@ def test_numbers_that_overflow_are_one_sentence(here):
     for parameter in net.parameters().values():
         parameter.value *= np.float32(1e30)
     save_generator(Path("w.h5"), net, {"hr_size": 32})
-    done = python(
-        "-m", "tinysrgan.evaluate", "images", "--weights", "w.h5", "--json", "scores.json", capture_output=True
-    )
+    done = python("-m", "tinysrgan.evaluate", "images", "--weights", "w.h5", "--json", "scores.json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "tinysrgan: The generator's values overflow on this image: its weights are no good.\n"
     assert Path("scores.json").read_text() == "earlier"
@@ -755,14 +750,10 @@ def test_no_permission(generators, monkeypatch, capsys, locked, words):
     shutil.copy(CODES[0], "images")
     before = contents()
     Path(locked).chmod(0o555 if locked == "out" else 0)
-    user = os.geteuid()
-    if user == 0:  # root may do anything, and os.access asks what the real user may
-        monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o2))
-        os.seteuid(65534)
     try:
-        assert run("images", "--weights", "generator.h5", "--json", "out/scores.json") == 2
+        with without_privileges(monkeypatch):
+            assert run("images", "--weights", "generator.h5", "--json", "out/scores.json") == 2
     finally:
-        os.seteuid(user)
         Path(locked).chmod(0o755)
         after = contents()
         shutil.rmtree(folder)
@@ -779,16 +770,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def python(*arguments, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # buffered, as it normally is
-    return subprocess.run([sys.executable, *arguments], env=environment, text=True, **options)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
 def test_a_disk_that_fills_up_keeps_the_old_files_and_the_table_is_still_shown(here):
     outputs = ["--json", "scores.json", "--picture", "figure.png"]
     before = contents()
-    done = python("-c", FULL, "images", "--weights", "generator.h5", "--limit", "1", *outputs, capture_output=True)
+    done = python("-c", FULL, "images", "--weights", "generator.h5", "--limit", "1", *outputs)
     assert done.returncode == 2
     assert done.stderr == (
         "tinysrgan: scores.json can't be written: File too large. What was there before is intact.\n"

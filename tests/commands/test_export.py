@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 import h5py
+import mistakes
 import numpy as np
 import pytest
+from mistakes import bad_outputs, check_sentence, contents, make_bad_outputs, without_privileges
 from test_keras_nets import HOSTILE, edited, files, filled  # noqa: F401 (files is a fixture)
-from test_upscale import BAD_WEIGHTS, contents, png
+from test_upscale import BAD_WEIGHTS, png
 from test_upscaler import repeating
 
 from tinysrgan.export import main
@@ -212,14 +214,8 @@ def test_help_is_read_in_a_minute(capsys):
 
 
 def refuse(*arguments, words: str, capsys) -> None:
-    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
-    before = contents(Path.cwd())
-    assert export(*arguments) == 2
-    out, err = capsys.readouterr()
+    out, _ = mistakes.refuse(main, arguments, words, capsys)
     assert not out
-    assert err.startswith("tinysrgan: ") and err.endswith(".\n") and err.count("\n") == 1, err
-    assert words in err and "Errno" not in err, err
-    assert contents(Path.cwd()) == before
 
 
 @pytest.mark.parametrize("name", [name for name in BAD_WEIGHTS if name != "overflowing"])
@@ -314,22 +310,13 @@ def test_a_range_for_a_generator_of_ours(here, capsys):
 # ---------------------------------------------------------------- bad outputs and options
 
 
-OUTPUTS = {
-    "the input": ("generator.h5", "is an input too, and inputs are never overwritten"),
-    "the input, another way": ("folder/../generator.h5", "is an input too"),
-    "a link to the input": ("link.h5", "is an input too"),
-    "a second name of the input": ("second.h5", "is an input too"),
-    "a folder": ("folder.h5", "is a folder"),
-    "a pipe": ("pipe.h5", "pipe.h5 is not a file."),
-    "in no folder": ("nowhere/out.h5", "There is no folder nowhere"),
-    "below a file": ("generator.h5/out.h5", "There is no folder generator.h5"),
+OUTPUTS = bad_outputs("generator.h5") | {
     "a link to nowhere": ("dead.h5", "dead.h5"),
     "no ending": ("result", "result must end in .h5"),
     "hidden": (".h5", ".h5 must end in .h5"),
     "a picture": ("result.png", "result.png must end in .h5"),
     "Keras 3's weights": ("result.weights.h5", "not in .weights.h5"),
     "standard output": ("-", "- must end in .h5"),
-    "endless name": ("x" * 300 + ".h5", "ame too long"),
     "a system's folder": ("/proc/out.h5", "/proc"),
 }
 
@@ -337,12 +324,8 @@ OUTPUTS = {
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="named pipes, links, /proc")
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_bad_outputs(here, name, capsys):
-    os.mkdir("folder")
-    os.mkdir("folder.h5")
-    os.mkfifo("pipe.h5")
-    os.symlink("generator.h5", "link.h5")
     os.symlink("nowhere/out.h5", "dead.h5")
-    os.link("generator.h5", "second.h5")
+    make_bad_outputs("generator.h5")
     target, words = OUTPUTS[name]
     refuse("generator.h5", target, words=words, capsys=capsys)
 
@@ -355,12 +338,7 @@ def test_bad_options(here, capsys):
         ("generator.h5", "out.h5", "--colour"): "unrecognized arguments: --colour",
         ("generator.h5", "out.h5", "--value-range"): "expected one argument",
     }.items():
-        before = contents(here)
-        with pytest.raises(SystemExit) as stop:
-            main(list(line))
-        assert stop.value.code == 2
-        assert words in capsys.readouterr().err.splitlines()[-1]
-        assert contents(here) == before
+        refuse(*line, words=words, capsys=capsys)
 
 
 # ---------------------------------------------------------------- errors of the operating system
@@ -375,37 +353,31 @@ def test_no_permission(capsys, monkeypatch):
     shutil.copy("generator.h5", "secret.h5")
     os.mkdir("closed")
     Path("closed/out.h5").write_bytes(OLD)
-    before = contents(place)
+    before = contents()
     Path("generator.h5").chmod(0o644)
     Path("secret.h5").chmod(0)
     Path("closed").chmod(0o555)
-    user = os.geteuid()
-    if user == 0:  # root ignores permissions
-        os.seteuid(65534)
-    try:
+    with without_privileges(monkeypatch):
         for line, words in {
             ("secret.h5", "out.h5"): "secret.h5 can't be read: Permission denied.",
             ("generator.h5", "closed/out.h5"): "closed",
             ("generator.h5", "closed/new.h5"): "Permission denied.",
         }.items():
             assert main([*line]) == 2
-            err = capsys.readouterr().err
-            assert words in err and err.count("\n") == 1 and "Errno" not in err
-    finally:
-        os.seteuid(user)
-    assert contents(place) == before
+            check_sentence(capsys.readouterr().err, words)
+    assert contents() == before
     shutil.rmtree(place)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
 def test_a_disk_that_fills_up(here):
     resource = pytest.importorskip("resource")
-    before = contents(here)
+    before = contents()
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # noqa: E731
     done = command("generator.h5", "out.h5", preexec_fn=limit)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "out.h5 can't be written: File too large." in done.stderr
-    assert contents(here) == before
+    assert contents() == before
 
 
 def test_too_little_memory(here, monkeypatch, capsys):

@@ -12,9 +12,11 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import mistakes
 import pytest
+from mistakes import check_sentence, contents, python, without_privileges
 from test_make_qr import load
-from test_train_errors import contents, limit, python  # noqa: F401 (limit is a fixture)
+from test_train_errors import limit  # noqa: F401 (limit is a fixture)
 
 from tinysrgan import doctor, gradcheck
 from tinysrgan.training.config import Options
@@ -26,19 +28,7 @@ make_qr = load()
 
 
 def run(main, *arguments) -> int:
-    try:
-        return main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse prints the usage first
-        return stop.code
-
-
-def check_sentence(err: str, words: str) -> None:
-    """Assert that stderr is one sentence with these words, after argparse's usage or the progress bar."""
-    *usage, error = (line for line in err.splitlines() if line.strip() and "%|" not in line)
-    assert words in error, error
-    assert error.startswith("tinysrgan: ") or ": error: " in error, error
-    assert all(line.startswith(("usage: ", "    ")) for line in usage), err
-    assert "Traceback" not in err and "Errno" not in err and error.isprintable(), err
+    return mistakes.run(main, arguments)
 
 
 # ---------------------------------------------------------------- every command
@@ -312,14 +302,12 @@ def test_no_permission(monkeypatch, capsys, locked, mode, folder, words):
         path.chmod(0o777 if path.is_dir() else 0o666)
     before = contents()
     (place / locked).chmod(mode)
-    user = os.geteuid()
-    if user == 0:  # root ignores permissions
+    if os.geteuid() == 0:
         shutil.chown(place / locked, 65534)
-        os.seteuid(65534)
     try:
-        assert run(make_qr.main, folder, "--count", 4, "--seed", 1) == 2
+        with without_privileges(monkeypatch):
+            assert run(make_qr.main, folder, "--count", 4, "--seed", 1) == 2
     finally:
-        os.seteuid(user)
         (place / locked).chmod(0o777)
         after = contents()
         monkeypatch.chdir("/")

@@ -14,8 +14,10 @@ import zlib
 from pathlib import Path
 
 import h5py
+import mistakes
 import numpy as np
 import pytest
+from mistakes import bad_outputs, check_sentence, contents, make_bad_outputs, without_privileges
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_upscaler import repeated, repeating
@@ -487,7 +489,8 @@ def test_a_folder(folder, capsys):
     before = contents(folder / "photos")
     assert upscale("photos", "larger") == 0
     assert contents(folder / "photos") == before
-    assert sorted(contents(folder / "larger")) == sorted(map(os.path.normpath, ("a.png", "b.bmp", "deep/a.png")))
+    names = "a.png", "b.bmp", "deep", "deep/a.png"
+    assert sorted(contents(folder / "larger")) == sorted(map(os.path.normpath, names))
     for name in ("a.png", "b.bmp", "deep/a.png"):
         assert np.array_equal(pixels_of(f"larger/{name}"), repeated(COLOUR))
     error = capsys.readouterr().err
@@ -502,7 +505,7 @@ def test_a_folder_goes_on_past_bad_files(folder, capsys):
         os.mkfifo("photos/pipe.png")
         os.symlink("nowhere", "photos/dead.png")
     assert upscale("photos", "larger") == 1
-    assert len(contents(folder / "larger")) == 3
+    assert len(contents(folder / "larger")) == 4
     lines = capsys.readouterr().err.splitlines()
     named = {"aa.png", "cut.png"} | ({"pipe.png", "dead.png"} if os.name != "nt" else set())
     assert {name for name in named for line in lines[:-1] if name in line} == named and len(lines) == len(named) + 2
@@ -512,7 +515,7 @@ def test_a_folder_goes_on_past_bad_files(folder, capsys):
 def test_results_inside_of_the_folder_are_not_upscaled_again(folder):
     for _ in range(2):
         assert upscale("photos", "photos/larger") == 0
-        assert len(contents(folder / "photos" / "larger")) == 3
+        assert len(contents(folder / "photos" / "larger")) == 4
     assert upscale("photos/deep", ".") == 0  # the reverse: IN is inside OUT
     assert pixels_of("a.png").shape == (36, 24, 3)
 
@@ -599,15 +602,6 @@ def test_help_is_read_in_a_minute(capsys):
 # ---------------------------------------------------------------- user errors
 
 
-def contents(folder: Path) -> dict[str, bytes | str]:
-    """Map the path of every file below a folder to its content, or to the target of a link."""
-    return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_symlink() or path.is_file()
-    }
-
-
 def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 0) -> bytes:
     """Return a PNG whose header declares this size, with these rows."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
@@ -618,15 +612,8 @@ def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int 
 
 
 def refuse(*arguments, words: str, capsys) -> None:
-    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
-    before = contents(Path.cwd())
-    assert main([*map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert not out
-    assert err.startswith("tinysrgan: ") and err.count("\n") == 1, err
-    assert words in err, err
-    assert "Errno" not in err and ".." not in err.replace("/..", "") and err.endswith((".\n", "`\n")), err
-    assert contents(Path.cwd()) == before
+    out, err = mistakes.refuse(main, arguments, words, capsys)
+    assert not out and ".." not in err.replace("/..", ""), err
 
 
 OPTIONS = ("--weights", "generator.h5", "--device", "cpu")
@@ -711,34 +698,27 @@ def test_inputs_that_are_no_files(here, what, capsys):
     refuse(source, "out.png", *OPTIONS, words=words, capsys=capsys)
 
 
-OUTPUTS = {
-    "the input": ("in.png", "is an input too, and inputs are never overwritten"),
-    "the input, another way": ("folder/../in.png", "is an input too"),
-    "a link to the input": ("link.png", "is an input too"),
-    "a second name of the input": ("second.png", "is an input too"),
-    "a folder": ("folder", "is a folder: give a file name, for example folder/clear.png"),
-    "a pipe": ("pipe.png", "pipe.png is not a file."),
-    "in no folder": ("nowhere/out.png", "There is no folder nowhere"),
-    "below a file": ("in.png/out.png", "There is no folder in.png"),
+OUTPUTS = bad_outputs("in.png") | {
+    "the weights": ("generator.h5", "generator.h5 is an input too"),
     "no ending": ("result", "result doesn't end in a format that can be written: .apng, ."),
     "hidden": (".png", "doesn't end in a format"),
     "a text": ("result.txt", "doesn't end in a format"),
-    "the weights": ("generator.h5", "generator.h5 is an input too"),
     "a document": ("result.pdf", "doesn't end in a format"),
     "another image format": ("result.ico", "doesn't end in a format"),
-    "endless name": ("x" * 300 + ".png", "ame too long"),
 }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="named pipes, links")
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_bad_outputs(here, name, capsys):
-    os.mkdir("folder")
-    os.mkfifo("pipe.png")
-    os.symlink("in.png", "link.png")
-    os.link("in.png", "second.png")
+    make_bad_outputs("in.png")
     target, words = OUTPUTS[name]
     refuse("in.png", target, *OPTIONS, words=words, capsys=capsys)
+
+
+def test_a_folder_as_the_output_has_an_example(here, capsys):
+    os.mkdir("folder")
+    refuse("in.png", "folder", *OPTIONS, words="give a file name, for example folder/clear.png", capsys=capsys)
 
 
 def test_what_a_format_cannot_hold(here, capsys):
@@ -769,11 +749,11 @@ def test_bad_folders(here, capsys):
 
 def test_standard_output_that_is_an_input(here):
     """The shell opens the input for appending, as in ``>> in.png``."""
-    before = contents(here)
+    before = contents()
     with open("in.png", "ab") as output:
         done = command("in.png", "-", "--weights", "generator.h5", stdout=output, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "standard output goes to an input" in done.stderr
-    assert contents(here) == before
+    assert contents() == before
 
 
 def test_a_file_called_dash_dash(here, capsys):
@@ -794,12 +774,7 @@ def test_bad_options(here, capsys):
         ("in.png", "out.png", "--device", "tpu"): "invalid choice: 'tpu'",
         ("in.png", "out.png", "--weights"): "expected one argument",
     }.items():
-        before = contents(here)
-        with pytest.raises(SystemExit) as stop:
-            main(list(line))
-        assert stop.value.code == 2
-        assert words in capsys.readouterr().err.splitlines()[-1]
-        assert contents(here) == before
+        refuse(*line, words=words, capsys=capsys)
 
 
 def damaged_tiff(compression: str) -> bytes:
@@ -971,24 +946,18 @@ def test_no_permission(weights, capsys, monkeypatch):
         save(name, COLOUR)
     os.mkdir("closed")
     save("closed/out.png", GREY)
-    before = contents(place)
+    before = contents()
     Path("secret.png").chmod(0)
     Path("closed").chmod(0o555)
-    user = os.geteuid()
-    if user == 0:  # root ignores permissions
-        os.seteuid(65534)
-    try:
+    with without_privileges(monkeypatch):
         for line, words in {
             ("secret.png", "out.png"): "secret.png can't be read as an image: Permission denied.",
             ("in.png", "closed/out.png"): "closed",
             ("in.png", "closed/new.png"): "Permission denied.",
         }.items():
             assert main([*line, *OPTIONS]) == 2
-            err = capsys.readouterr().err
-            assert words in err and err.count("\n") == 1 and "Errno" not in err
-    finally:
-        os.seteuid(user)
-    assert contents(place) == before
+            check_sentence(capsys.readouterr().err, words)
+    assert contents() == before
     shutil.rmtree(place)
 
 
@@ -996,7 +965,7 @@ def test_no_permission(weights, capsys, monkeypatch):
 def test_a_disk_that_fills_up(here):
     resource = pytest.importorskip("resource")
     save("in.png", np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
-    before = contents(here)
+    before = contents()
     done = command(
         "in.png",
         "out.png",
@@ -1009,12 +978,12 @@ def test_a_disk_that_fills_up(here):
         2,
         "tinysrgan: out.png can't be written: File too large. What was there before is intact.\n",
     )
-    assert contents(here) == before
+    assert contents() == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's redirections")
 def test_standard_streams_that_are_closed_or_the_result_itself(here):
-    before = contents(here)
+    before = contents()
     for line, words in {
         "- new.png <&-": "IN is -, but standard input is closed.",
         "in.png - >&-": "OUT is -, but standard output is closed.",
@@ -1023,7 +992,7 @@ def test_standard_streams_that_are_closed_or_the_result_itself(here):
         shell = f"{sys.executable} -m tinysrgan.upscale --weights generator.h5 {line}"
         done = subprocess.run(shell, shell=True, capture_output=True, text=True, env=ENVIRONMENT)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
-    assert contents(here) == before
+    assert contents() == before
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

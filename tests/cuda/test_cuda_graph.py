@@ -20,6 +20,7 @@ from tinysrgan.ops.cuda import adam, muon, settings
 from tinysrgan.train import adversarial_step, main, pretrain_step
 from tinysrgan.training import step_graph
 from tinysrgan.training.config import Options
+from tinysrgan.training.saving import parts
 from tinysrgan.training.srgan import SRGAN
 from tinysrgan.training.step_graph import StepGraphs
 
@@ -62,11 +63,12 @@ def train(cupy, options, make=StepGraphs, steps=STEPS):
         for number, step in enumerate(steps):
             srgan.set_learning_rate(1e-3 / (1 + number))
             losses.append(take(step, *batch(cupy, number)))
-            srgan.update_average()
+            srgan.average.update(srgan.generator_optimizer.steps)
     found = {f"step {i} {name}": loss for i, step in enumerate(losses) for name, loss in step.items()}
-    for name, net in srgan._nets().items():
+    nets, optimizers = parts(srgan)
+    for name, net in nets.items():
         found |= {f"{name} {key}": tensor.value for key, tensor in net.tensors().items()}
-    for name, optimizer in srgan._optimizers().items():
+    for name, optimizer in optimizers.items():
         found |= {f"m of {name} {key}": m for key, m in optimizer.m.items()}
         found[f"steps of {name}"] = optimizer.steps
     return {name: to_device(value, np) for name, value in found.items()}

@@ -17,6 +17,7 @@ from tinysrgan.core.device import array_module, to_device
 from tinysrgan.gradcheck.registry import LAYERS, example
 from tinysrgan.layers import Parameter
 from tinysrgan.losses import binary_cross_entropy, mean_squared_error
+from tinysrgan.ops import Norm
 from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, losses, max_pool, resample, sums
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
@@ -112,17 +113,18 @@ def leaky(z, slope):
 def check_normalize(cupy, shape, dtype=np.float32):
     x, (mean, variance, gamma, beta, *running) = values(*shape, dtype=dtype), vectors(shape[-1], dtype, 6)
     shortcut = values(*shape, seed=1, dtype=dtype)
-    arrays, moved = on_device(cupy, x, mean, variance, gamma, beta), on_device(cupy, *running)
+    x_there, *given = on_device(cupy, x, mean, variance, gamma, beta)
+    moved = on_device(cupy, *running)
     z = (x.astype(np.float64) - mean) / np.sqrt(variance.astype(np.float64) + EPSILON) * gamma + beta
     with no_reading():
-        y = batch_norm.normalize(*arrays, EPSILON, running=tuple(moved), rate=0.25)
+        y = batch_norm.normalize(x_there, Norm(*given, EPSILON), running=tuple(moved), rate=0.25)
     assert y.dtype == dtype
     close(y, z)
     for found, before, batch in zip(moved, running, (mean, variance), strict=True):
         close(found, 0.75 * before.astype(np.float64) + 0.25 * batch)
     for slope in slopes(shape[-1], dtype):
-        given = cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope
-        close(batch_norm.normalize(*arrays, EPSILON, given, cupy.asarray(shortcut)), leaky(z, slope) + shortcut)
+        norm = Norm(*given, EPSILON, cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope)
+        close(batch_norm.normalize(x_there, norm, cupy.asarray(shortcut)), leaky(z, slope) + shortcut)
 
 
 def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
@@ -133,14 +135,15 @@ def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
     normal = (x.astype(np.float64) - mean) / std
     z = normal * gamma + beta
     dy[np.abs(z) < 1e-5 * np.abs(z).max()] = 0  # where rounding may decide the sign of z
-    arrays = on_device(cupy, dy, x, mean, variance, gamma, beta)
+    dy_there, x_there, *given = on_device(cupy, dy, x, mean, variance, gamma, beta)
+    arrays, n = (dy_there, x_there), len(over_rows(x))
     for slope in slopes(shape[-1], dtype):
-        given = cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope
+        norm = Norm(*given, EPSILON, cupy.asarray(slope) if isinstance(slope, np.ndarray) else slope)
         gradients = on_device(cupy, before, before, before)
         with no_reading():
-            total = batch_norm.grad_sums(*arrays, EPSILON, given, tuple(gradients[:2]), gradients[2])
-            alone = batch_norm.grad_sums(*arrays, EPSILON, given)
-            dx = batch_norm.grad_input(*arrays, EPSILON, total, 7, given)
+            total = batch_norm.grad_sums(*arrays, norm, tuple(gradients[:2]), gradients[2])
+            alone = batch_norm.grad_sums(*arrays, norm)
+            dx = batch_norm.grad_input(*arrays, norm, total)
         assert total.dtype == dx.dtype == dtype
         np.testing.assert_array_equal(total.get(), alone.get())
         inner = dy.astype(np.float64) * (1 if slope is None else np.where(z > 0, 1.0, slope))
@@ -150,7 +153,7 @@ def check_batch_norm_gradient(cupy, shape, dtype=np.float32):
         close(total, sums, scale)
         for gradient, expected in zip(gradients, [*sums, dslope], strict=True):
             close(gradient, expected + before, scale * (1 + np.abs(z).max()) + 1)
-        close(dx, gamma / std * (inner - sums[0] / 7 - normal * sums[1] / 7))
+        close(dx, gamma / std * (inner - sums[0] / n - normal * sums[1] / n))
 
 
 def check_activation(cupy, shape, dtype=np.float32):
@@ -343,7 +346,8 @@ def test_sums_do_not_depend_on_the_order_of_threads(cupy):
     results = []
     for turns in runner.ORDERS:
         with runner.order(turns):
-            total, slope_grad = batch_norm.grad_sums(dy, x, slope, slope * slope, slope, slope, EPSILON), 0 * slope
+            norm = Norm(slope, slope * slope, slope, slope, EPSILON)
+            total, slope_grad = batch_norm.grad_sums(dy, x, norm), 0 * slope
             activation.prelu_grad(x, dy, slope, slope_grad)
             loss, _ = losses.squared_error(x, dy)
             results.append([sums.sum_per_channel(x), *batch_norm.moments(x), total, slope_grad, loss])
@@ -410,7 +414,7 @@ def test_nan_and_infinity_are_passed_on(cupy):
     for result in (
         sums.sum_per_channel(a),
         *batch_norm.moments(a),
-        batch_norm.grad_sums(a, cupy.ones(x.shape, np.float32), 0 * ones, *[ones] * 3, EPSILON)[0],
+        batch_norm.grad_sums(a, cupy.ones(x.shape, np.float32), Norm(0 * ones, *[ones] * 3, EPSILON))[0],
         slope_grad,
     ):
         assert np.isfinite(result.get()).tolist() == [True, False, False]

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from mistakes import without_privileges
 
 from tinysrgan.core import device
 from tinysrgan.formats import checkpoint
@@ -398,23 +399,19 @@ def test_truncated(saved, ask):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_no_permission():
+def test_no_permission(monkeypatch):
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     path = folder / "checkpoint.h5"
     save(path, *trained(1), STATE)
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:  # root ignores permissions
-        os.seteuid(65534)
-    try:
+    root = os.geteuid() == 0
+    with without_privileges(monkeypatch):
         refused(path, "can't be read: Permission denied")
-        if user == 0:
+        if root:
             with pytest.raises(CheckpointError, match="can't be written: Permission denied"):
                 save(path, *trained(1), STATE)
-    finally:
-        os.seteuid(user)
-        shutil.rmtree(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("ask", ALL)

@@ -154,9 +154,9 @@ def batch_norm_without(missing):
     """Batch-norm's backward without one of the two terms through the batch statistics."""
 
     def backward(self, dy):
-        x, mean, variance = self.saved()
-        std = (variance + self.epsilon) ** 0.5
-        normal = (x - mean) / std
+        x, norm = self.saved()
+        std = (norm.variance + self.epsilon) ** 0.5
+        normal = (x - norm.mean) / std
         axes = tuple(range(dy.ndim - 1))
         self.gamma.grad += (dy * normal).sum(axes)
         self.beta.grad += dy.sum(axes)

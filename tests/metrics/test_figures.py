@@ -10,7 +10,8 @@ from PIL import Image
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.metrics import figures
-from tinysrgan.metrics.figures import FRAME, GAP, GREEN, RED, loss_curves, save_picture, strip
+from tinysrgan.metrics.curves import loss_curves
+from tinysrgan.metrics.figures import FRAME, GAP, GREEN, RED, save_picture, strip
 
 WHITE, GREY, BLUE = (255, 255, 255), (90, 90, 90), (20, 40, 200)
 CURVE, BASELINE = (31, 119, 180), (128, 128, 128)  # colours of the first curve and of bicubic
@@ -304,7 +305,7 @@ def test_nothing_heavy_is_imported_until_needed(draw, tmp_path):
     """The figure needs Pillow only, and the curves do not use pyplot's global state."""
     (tmp_path / "log.csv").write_text("step,pixel\n1,2\n2,1\n")
     program = (
-        "import sys; import tinysrgan.metrics.figures as p; assert 'matplotlib' not in sys.modules; "
+        "import sys; import tinysrgan.metrics.curves as p; assert 'matplotlib' not in sys.modules; "
         "p.loss_curves('log.csv', 'curves.png'); assert 'matplotlib.pyplot' not in sys.modules"
     )
     root = figures.__file__.rsplit("tinysrgan", 1)[0]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinysrgan.core.errors import UserError
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.qr_reader import ScanTally, available, interval, qr_version, read_code, read_codes, version_of
 
@@ -96,32 +95,12 @@ def test_what_is_no_image(image):
 
 @reader
 @pytest.mark.parametrize("version", [1, 2, 3, 4, 10])
-def test_version_as_the_reader_tells_it(version, tmp_path):
+def test_version_as_the_reader_tells_it(version):
     image = code(version=version)
-    Image.fromarray(image).save(tmp_path / "code.png")
     if not hasattr(pytest.importorskip("zxingcpp").read_barcode(image), "extra"):
         assert qr_version(image) is None
         pytest.skip("this zxing-cpp doesn't tell the version")
-    assert qr_version(image) == qr_version(tmp_path / "code.png") == qr_version(str(tmp_path / "code.png")) == version
-
-
-@reader
-@pytest.mark.parametrize("content", [None, b"", b"no image at all"])
-def test_version_of_what_is_no_image_file(content, tmp_path):
-    path = tmp_path / "broken.png"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=r"broken\.png can't be read as an image"):
-        qr_version(path)
-
-
-@reader
-def test_version_of_a_file_that_was_cut_short(tmp_path):
-    path = tmp_path / "cut.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"cut\.png can't be read as an image"):
-        qr_version(path)
+    assert qr_version(image) == version
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from tinysrgan.core.value_ranges import RANGES
 from tinysrgan.layers import BatchNorm, Conv2D, LeakyReLU, MaxPool, PixelShuffle, PReLU, Tanh, Upsample
 from tinysrgan.models import VGG19, Discriminator, Generator
-from tinysrgan.models.generator import RANGES
-from tinysrgan.models.vgg19 import Preprocess, layer_names
+from tinysrgan.models.vgg19 import LAYERS, Preprocess
 
 
 def parameter_count(net):
@@ -250,7 +250,7 @@ VGG_CONVOLUTIONS = {
 
 
 def test_vgg19_layers_have_the_names_of_keras():
-    names = layer_names()
+    names = list(LAYERS)
     assert [name for name in names if "conv" in name] == list(VGG_CONVOLUTIONS)
     assert [names.index(f"block{block}_pool") for block in range(1, 6)] == [2, 5, 10, 15, 20]
     assert ["input", *names][10] == "block3_conv4", "the article's layer 10, in Keras' numbering"
@@ -269,10 +269,10 @@ def named_convolutions(net):
     return {name: child["conv"] for name, child in net.children().items() if name.partition("_")[2].startswith("conv")}
 
 
-@pytest.mark.parametrize("cut", layer_names()[:11])
+@pytest.mark.parametrize("cut", list(LAYERS)[:11])
 def test_vgg19_ends_at_the_cut(cut):
     net = VGG19(cut)
-    assert list(net.children()) == ["preprocess", *layer_names()[: layer_names().index(cut) + 1]]
+    assert list(net.children()) == ["preprocess", *list(LAYERS)[: list(LAYERS).index(cut) + 1]]
     halvings = int(cut[5]) - (0 if cut.endswith("pool") else 1)
     features = net.eval().forward(images(1, 17, 12, 3))
     assert features.shape == (1, 17 >> halvings, 12 >> halvings, {"1": 64, "2": 128, "3": 256}[cut[5]])

@@ -23,6 +23,7 @@ from tinysrgan import ops
 from tinysrgan.core.errors import UserError
 from tinysrgan.ops import malloc, parallel
 from tinysrgan.ops.conv import dispatch, few_outputs, im2col, im2col_blocked, naive, winograd
+from tinysrgan.ops.conv.epilogue import Epilogue
 
 # ``ops.elementwise`` and ``ops.matmul`` are functions; their modules have the same names.
 elementwise, matmul = (import_module(f"tinysrgan.ops.{name}") for name in ("elementwise", "matmul"))
@@ -110,7 +111,7 @@ def test_im2col_blocked_equals_the_definition(seed, n, h, w, c, k, r, s, stride,
     x, weights, bias, dy = problem(seed, n, h, w, c, k, r, s, stride)
     with cut(workers):
         results = (
-            im2col_blocked.conv2d(x, weights, stride, bias),
+            im2col_blocked.conv2d(x, weights, stride, Epilogue(bias)),
             im2col_blocked.conv2d_grad_input(dy, weights, x.shape, stride),
             im2col_blocked.conv2d_grad_weight(x, dy, weights.shape, stride),
         )
@@ -137,7 +138,7 @@ def test_winograd_equals_the_definition(seed, n, h, w, c, k, workers):
     x, weights, bias, dy = problem(seed, n, h, w, c, k, 3, 3)
     with cut(workers):
         results = (
-            winograd.conv2d(x, weights, bias),
+            winograd.conv2d(x, weights, Epilogue(bias)),
             winograd.conv2d_grad_input(dy, weights),
             winograd.conv2d_grad_weight(x, dy),
         )

@@ -16,6 +16,7 @@ from tinysrgan.formats.checkpoint import _arrays, read_state
 from tinysrgan.train import adversarial_step, main, pretrain_step
 from tinysrgan.training.config import Options
 from tinysrgan.training.data_parallel import DataParallel
+from tinysrgan.training.saving import load, parts, save
 from tinysrgan.training.srgan import SRGAN
 
 pytestmark = mpi.needs_mpi
@@ -23,10 +24,10 @@ BATCH = 5  # which 2, 3 and 4 ranks can't share evenly
 SMALL = ["data/qr", *"--blocks 1 --filters 4 --batch-size 3 --max-images 9 --hr-size 16 --seed 3 --device cpu".split()]
 
 
-def steps(parallel, dtype, local=False, count=20, save=None, resume=None):
+def steps(parallel, dtype, local=False, count=20, saved=None, resume=None):
     """The losses, and then all that is saved, after two steps of pre-training and 20 adversarial ones.
 
-    ``save`` is a checkpoint to write after ten steps, or ``resume`` one to go on from.
+    ``saved`` is a checkpoint to write after ten steps, or ``resume`` one to go on from.
     """
     options = Options(
         hr_size=16, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=512, local_batch_norm=local
@@ -34,10 +35,10 @@ def steps(parallel, dtype, local=False, count=20, save=None, resume=None):
     srgan = SRGAN.build(options, None, np)
     for net in (srgan.generator, srgan.discriminator):
         net.astype(dtype)
-    for optimizer in srgan._optimizers().values():
+    for optimizer in parts(srgan)[1].values():
         optimizer.m, optimizer.v = ({k: x.astype(dtype) for k, x in y.items()} for y in (optimizer.m, optimizer.v))
     if resume:
-        srgan.load(resume)
+        load(srgan, resume)
     srgan.share(parallel)
     srgan.set_learning_rate(1e-3)
     rng = np.random.default_rng(0)
@@ -46,12 +47,12 @@ def steps(parallel, dtype, local=False, count=20, save=None, resume=None):
         lr, hr = (rng.uniform(-1, 1, (BATCH, side, side, 3)).astype(dtype)[parallel.slice] for side in (4, 16))
         if resume and step < 10:
             continue
-        if save and step == 10:
-            srgan.save(save, {})
+        if saved and step == 10:
+            save(srgan, saved, {})
         losses = (pretrain_step if step < 2 else adversarial_step)(srgan, lr, hr)
         result |= {f"{step} {name}": loss for name, loss in parallel.average_losses(losses).items()}
-    optimizers = {name: parallel.whole(optimizer) for name, optimizer in srgan._optimizers().items()}
-    return result | _arrays(srgan._nets(), optimizers)
+    nets, optimizers = parts(srgan)
+    return result | _arrays(nets, {name: parallel.whole(optimizer) for name, optimizer in optimizers.items()})
 
 
 IN_A_PROCESS = """

@@ -11,6 +11,7 @@ from tinysrgan.models.vgg19 import MEAN_BGR
 from tinysrgan.ops.conv.padding import same
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.train import adversarial_step, pretrain_step
+from tinysrgan.training.average import MovingAverage
 from tinysrgan.training.config import Options
 from tinysrgan.training.data_parallel import DataParallel
 from tinysrgan.training.srgan import SRGAN
@@ -129,6 +130,7 @@ def test_ten_steps_as_in_pytorch(upscale, pixel_loss, content):
         Adam(discriminator.parameters(), RATE),
         Options(adversarial_weight=1e-3),
         DataParallel(ALONE, 2),
+        MovingAverage(generator, 0.0),
     )
     reference = TorchSRGAN(srgan, vgg, pixel_loss)
     rng = np.random.default_rng(3)

@@ -23,9 +23,10 @@ from tinysrgan.core.atomic_write import claimed
 from tinysrgan.formats.checkpoint import load_generator, read_state
 from tinysrgan.formats.keras.nets import load_keras_generator
 from tinysrgan.ops.conv.dispatch import choose
-from tinysrgan.train import learning_rate, main
+from tinysrgan.train import main
 from tinysrgan.training.arguments import parse
 from tinysrgan.training.config import PRESETS, Options
+from tinysrgan.training.schedule import learning_rate
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--blocks 1 --filters 4 --batch-size 2 --max-images 12 --hr-size 32 --seed 3 --device cpu".split()

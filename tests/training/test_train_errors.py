@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import h5py
+import mistakes
 import numpy as np
 import pytest
+from mistakes import check_sentence, contents, python, without_privileges
 from PIL import Image
 from test_checkpoint import circle, compressed, external_link, external_storage, texts, vast, virtual
 from test_upscale import png
@@ -57,43 +60,7 @@ def here(tmp_path, template, monkeypatch):
     return place
 
 
-def contents() -> dict[str, bytes | str]:
-    """Map every path below the current folder to a file's bytes, or to its kind."""
-    found: dict[str, bytes | str] = {}
-    for path in Path().rglob("*"):
-        if path.is_symlink():
-            found[str(path)] = "link to " + os.readlink(path)
-        else:
-            found[str(path)] = path.read_bytes() if path.is_file() else "folder" if path.is_dir() else "other"
-    return found
-
-
-def run(arguments) -> int:
-    try:
-        return main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse prints the usage first
-        return stop.code
-
-
-def check_sentence(err: str, words: str) -> None:
-    """Assert that stderr is one sentence with these words, after argparse's usage or the progress bar."""
-    *usage, error = (line for line in err.splitlines() if line.strip() and "%|" not in line)
-    assert words in error, error
-    assert error.startswith(("tinysrgan: ", "python -m tinysrgan.train: error: ")), error
-    assert all(line.startswith(("usage: ", "    ", "Downloading ")) for line in usage), err
-    assert "Traceback" not in err and "Errno" not in err and error.isprintable() and len(error) < 6000, err
-    assert error.endswith((".", "`")) or usage, error
-
-
-def refuse(arguments, words: str, capsys) -> None:
-    """Assert that the command prints one sentence with these words, exits with 2 and changes no file."""
-    before = contents()
-    code = run(arguments)
-    printed = capsys.readouterr()
-    assert code == 2, printed
-    check_sentence(printed.err, words)
-    after = contents()
-    assert after.keys() == before.keys() and after == before
+run, refuse = partial(mistakes.run, main), partial(mistakes.refuse, main)
 
 
 # ---------------------------------------------------------------- preparations
@@ -478,12 +445,6 @@ def test_a_gpu_and_packages_that_are_not_there(here, monkeypatch, capsys):
     refuse([*NEW, "--synthetic"], "`pip install qrcode`", capsys)
 
 
-def python(*arguments, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-    words = [sys.executable, *map(str, arguments)]
-    return subprocess.run(words, env=environment, stderr=subprocess.PIPE, text=True, **options)
-
-
 def test_no_traceback_from_a_real_shell(here):
     """Check the same errors in a separate process, where pytest catches nothing."""
     Path("qrcode.py").write_text("raise ImportError")
@@ -582,14 +543,10 @@ def test_no_permission(template, monkeypatch, capsys, locked, arguments, words):
     closed = sorted(place.glob(locked)) if locked != "." else [place]
     for path in closed:
         path.chmod(0o555 if locked in (".", "run") else 0)
-    user = os.geteuid()
-    if user == 0:  # root ignores permissions, and os.access checks those of the real user
-        monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o2))
-        os.seteuid(65534)
     try:
-        assert run(arguments) == 2
+        with without_privileges(monkeypatch):
+            assert run(arguments) == 2
     finally:
-        os.seteuid(user)
         for path in closed:
             path.chmod(0o777)
         after = contents()

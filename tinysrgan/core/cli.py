@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +22,8 @@ from tinysrgan.core.device import GPU_ERRORS, reason
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.quiet import own_standard_error
 from tinysrgan.core.ranks import patience, ranks, started
+
+Number = TypeVar("Number", int, float)
 
 STREAM = Path("-")  # standard input or output
 BAR_DELAY = 0.5  # seconds; what is done by then needs no progress bar
@@ -32,6 +34,11 @@ VALUE_RANGE_HELP = (
     "OUT also tanh or sigmoid. The article's is bytes, the best-known Keras port's unit:tanh"
 )
 KERAS_HELP = "Keras' .keras or .h5: a whole model's wiring is checked, weights alone don't tell it; or .safetensors"
+DEVICE: dict[str, Any] = {  # the option --device
+    "choices": ("auto", "cpu", "cuda"),
+    "default": "auto",
+    "help": "where to compute (default: a GPU if one works)",
+}
 EXACT_HELP = "six digits of float32, slower: no Winograd convolutions, no TF32 on a GPU"
 
 
@@ -178,31 +185,21 @@ def taken_by(stream: TextIO | None, name: str = "standard output") -> Iterator[N
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     """A parser of integers from ``low`` to ``high`` for argparse."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            limits = f"{low} or more" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, {limits}")
-        return number
-
-    return read
+    limits = f"{low} or more" if high is None else f"from {low} to {high}"
+    return _parser(int, lambda number: low <= number and (high is None or number <= high), f"a whole number, {limits}")
 
 
 def real(low: float, below: float = math.inf) -> Callable[[str], float]:
-    """A reader of numbers from ``low`` to less than ``below`` for argparse."""
+    """A parser of numbers from ``low`` to less than ``below`` for argparse."""
+    limits = f"{low:g} or more" + ("" if below == math.inf else f" and less than {below:g}")
+    return _parser(float, lambda number: low <= number < below, f"a number, {limits}")
 
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not low <= number < below:
-            limits = f"{low:g} or more" + ("" if below == math.inf else f" and less than {below:g}")
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number, {limits}")
-        return number
 
-    return read
+def _parser(read: Callable[[str], Number], fits: Callable[[Number], bool], what: str) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
+        with suppress(ValueError):
+            if fits(number := read(text)):
+                return number
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+
+    return parse

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from types import ModuleType
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 Array = np.ndarray  # or a cupy.ndarray, which has the same interface
 
 # CuPy's errors if the compiler, the driver or the GPU fails, as names because CuPy may be absent.
@@ -22,6 +26,19 @@ def array_module(x: Array) -> ModuleType:
     """The module of ``x``, ``numpy`` or ``cupy``. Arrays of CuPy exist only after CuPy is imported."""
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
+
+
+def on_gpu(kernel: Callable[..., Result]) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """A decorator: if the first argument is an array on a GPU, ``kernel`` gets the arguments instead."""
+
+    def decorate(on_cpu: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @wraps(on_cpu)
+        def chosen(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+            return (on_cpu if array_module(args[0]) is np else kernel)(*args, **options)  # type: ignore[arg-type]
+
+        return chosen
+
+    return decorate
 
 
 def to_device(x: Array, module: ModuleType) -> Array:

@@ -94,7 +94,7 @@ class Camera:
         ``scale`` must divide FINE. Only part of a code that is larger than the frame is visible.
         """
         count = len(symbol)
-        pitch = _logarithmic(rng, self.large_pitch if rng.random() < self.large_share else self.pitch)
+        pitch = float(np.exp(rng.uniform(*np.log(self.large_pitch if rng.random() < self.large_share else self.pitch))))
         printed = self.printed(symbol, rng)
         u, v = self.pose(count, pitch, lr_size, rng)
         inside = (u >= 0) & (u < count) & (v >= 0) & (v < count)
@@ -229,11 +229,6 @@ def _plane(symbol: np.ndarray) -> np.ndarray:
     return np.kron(symbol, np.ones((MODULE, MODULE), np.uint8))
 
 
-def _logarithmic(rng: np.random.Generator, limits: tuple[float, float]) -> float:
-    """A value whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(*np.log(limits))))
-
-
 def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates in axes that are turned by ``angle``, in radians."""
     c, s = float(np.cos(angle)), float(np.sin(angle))
@@ -259,7 +254,6 @@ def _finders(count: int) -> np.ndarray:
 
 def _smooth(image: np.ndarray) -> np.ndarray:
     """Blur with the kernel (1 2 1) / 4 in both directions; edges are repeated."""
-    for axis in (0, 1):
-        padded = np.pad(image, [(1, 1) if a == axis else (0, 0) for a in (0, 1)], "edge").swapaxes(0, axis)
-        image = ((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4).swapaxes(0, axis)
-    return image
+    padded = np.pad(image, 1, "edge")
+    down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    return (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 16

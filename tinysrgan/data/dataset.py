@@ -6,6 +6,7 @@ decoded when they are needed and only a few are cached, so a folder may be far l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,19 +19,30 @@ from tinysrgan.data.images import DataError, area_average, to_unit
 from tinysrgan.data.source import SourceCache
 
 
-class BatchSource(Protocol):
-    """Where training gets its batches: ``ImagePairs`` of a folder, or ``synthetic.SyntheticCodes``."""
+class BatchSource(ABC):
+    """Where training gets its batches. ``skipped`` gives the reasons why files can't be used."""
 
     skipped: dict[Path, str]
 
+    @abstractmethod
     def __len__(self) -> int:
         """The number of pairs in an epoch."""
 
-    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1], always the same for a step.
+    @abstractmethod
+    def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR at a position in the sequence of all epochs, always the same: uint8 (h, w, 3).
 
-        ``part``: only these of the batch's images.
+        Raises DataError if no image can be used.
         """
+
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR of a step, counted from 0: float32 (size, h, w, 3) in [-1, 1]; or only a ``part`` of the images.
+
+        Raises DataError if no image can be used.
+        """
+        pairs = [self.pair_at(position) for position in range(step * size, (step + 1) * size)[part]]
+        lr, hr = zip(*pairs, strict=True)
+        return to_unit(np.stack(lr)), to_unit(np.stack(hr))
 
 
 class JudgedPairs(Protocol):
@@ -51,7 +63,7 @@ class JudgedPairs(Protocol):
         """Whether the image is smaller than HR."""
 
 
-class Visits:
+class Visits(BatchSource):
     """The images at ``paths`` in random order, a new one every epoch; ``skipped`` gives the reason for unusable files.
 
     ``draw`` of a subclass makes what a visit yields. Raises DataError if the sizes don't fit or there are no paths.
@@ -142,14 +154,8 @@ class ImagePairs(Visits):
     def enlarged(self, index: int) -> bool:
         return min(self.sources.get(self.paths[index]).image.size) < self.hr_size
 
-    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, as ``BatchSource`` says.
-
-        Every epoch visits the images in a new random order. Raises DataError if no image can be used.
-        """
-        pairs = [self.visit(position) for position in range(step * size, (step + 1) * size)[part]]
-        lr, hr = zip(*pairs, strict=True)
-        return to_unit(np.stack(lr)), to_unit(np.stack(hr))
+    def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.visit(position)
 
     def draw(self, index: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         return self.pair(index, position)

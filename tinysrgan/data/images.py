@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
+from tinysrgan.data.image_modes import eight_bits, lay_on_white
 
 # The formats that are read and written, by Pillow's names, and their file endings. This is a list of what is allowed:
 # Pillow also opens files that are not pictures, and starts other programs for some. An MPO is a JPEG with extra data.
@@ -96,33 +97,21 @@ def decode(path: Path) -> Image.Image:
                 raise DataError(f"{path}: {width}x{height} pixels are too many, the limit is {LARGEST:,}")
             if min(width, height) < SMALLEST:
                 raise DataError(f"{path}: {width}x{height} pixels are too few, {SMALLEST} on a side is the least")
-            return _eight_bits(ImageOps.exif_transpose(file), path)
+            image = lay_on_white(eight_bits(file))
+            if image.mode == "RGB":
+                red, green, blue = image.split()
+                return red if red == green == blue else image
+            return image
     except DataError:
         raise
+    except UserError as error:
+        raise DataError(f"{path}: {str(error).removesuffix('.')}") from None
     except UnidentifiedImageError:
         known = f"{path}: is not an image, or of a kind that isn't read ({', '.join(FORMATS)} are)"
         raise DataError("; ".join(filter(None, [known, advice([path.suffix.lower()])]))) from None
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path}: can't be read as an image ({reason})") from error
-
-
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode == "F":
-        raise DataError(f"{path}: its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip instead of scaling
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise DataError(f"{path}: its pixels have more than 16 bits; save it with 8 or 16")
-        return Image.fromarray((pixels / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    image = image.convert("RGB")
-    red, green, blue = image.split()
-    return red if red == green == blue else image
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ from tinysrgan.data.camera import Camera
 from tinysrgan.data.dataset import ImagePairs, rgb
 from tinysrgan.data.images import DataError, decode
 
-Reader = Callable[
-    [np.ndarray], np.ndarray | None
-]  # of a grey image: a code's modules, 1 is dark; None if there is none
+# Of a grey image: a code's modules, 1 is dark; None if there is none.
+Reader = Callable[[np.ndarray], np.ndarray | None]
 
 
 class PhotographedCodes(ImagePairs):

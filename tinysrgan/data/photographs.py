@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tinysrgan.data.dataset import Visits
-from tinysrgan.data.images import DataError, image_size, read_image, to_unit
+from tinysrgan.data.images import DataError, image_size, read_image
 from tinysrgan.data.listing import find_images
 from tinysrgan.data.variants import without_marks
 
@@ -39,11 +39,11 @@ class Crops(Visits):
         self.crops = min(MOST_CROPS, max(1, KEPT // hr_size**2))
         self._visit = lru_cache(maxsize=LANES)(self.visit)
 
-    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, as ``BatchSource`` says. Raises DataError if no photograph can be used."""
-        hr = [self._crop(position) for position in range(step * size, (step + 1) * size)[part]]
-        lr = [np.asarray(reduced(Image.fromarray(crop), self.scale)) for crop in hr]
-        return to_unit(np.stack(lr)), to_unit(np.stack(hr))
+    def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        turn, lane = divmod(position, LANES)
+        visit, i = divmod(turn + lane * self.crops // LANES, self.crops)
+        hr = self._visit(visit * LANES + lane)[i]
+        return np.asarray(reduced(Image.fromarray(hr), self.scale)), hr
 
     def draw(self, index: int, position: int) -> np.ndarray:
         """The crops of one visit: uint8 (crops, hr_size, hr_size, 3). ``position`` seeds them. Raises DataError."""
@@ -57,12 +57,6 @@ class Crops(Visits):
         crops = [pixels[top : top + side, left : left + side] for top, left in corners]
         turns = rng.integers(0, 8, self.crops)
         return np.stack([oriented(crop, turn) for crop, turn in zip(crops, turns, strict=True)])
-
-    def _crop(self, position: int) -> np.ndarray:
-        """The HR crop at a position in the sequence of all crops."""
-        turn, lane = divmod(position, LANES)
-        visit, i = divmod(turn + lane * self.crops // LANES, self.crops)
-        return self._visit(visit * LANES + lane)[i]
 
 
 class WholePhotographs:

@@ -7,6 +7,7 @@ qrcode``.
 from __future__ import annotations
 
 import string
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -18,14 +19,6 @@ LEVELS = {"L": 1, "M": 0, "Q": 3, "H": 2}  # levels of error correction, and the
 KINDS = ("digits", "capitals", "address")
 CAPITALS = string.digits + string.ascii_uppercase + " $%*+-./:"  # QR's alphanumeric mode
 ADDRESS = string.ascii_lowercase + string.digits
-CODEWORDS = {  # data codewords in versions 1 to 10 (ISO/IEC 18004, table 7)
-    "L": (19, 34, 55, 80, 108, 136, 156, 194, 232, 274),
-    "M": (16, 28, 44, 64, 86, 108, 124, 154, 182, 216),
-    "Q": (13, 22, 34, 48, 62, 76, 88, 110, 132, 154),
-    "H": (9, 16, 26, 36, 46, 60, 66, 86, 100, 122),
-}
-# Header bits of a segment: mode and character count, for versions 1 to 9 and from 10 on (table 3).
-HEADERS = {"digits": (4 + 10, 4 + 12), "capitals": (4 + 9, 4 + 11), "address": (4 + 8, 4 + 16)}
 QUIET = 4  # width of the quiet zone, in modules
 
 # ---------------------------------------------------------------- texts
@@ -37,8 +30,10 @@ def is_reserved(text: str) -> bool:
 
 
 def capacity(version: int, level: str, kind: str) -> int:
-    """The number of characters of a kind that fit in a symbol of version 1 to 10."""
-    bits = 8 * CODEWORDS[level][version - 1] - HEADERS[kind][version >= 10]
+    """The number of characters of a kind that fit in a symbol. Raises UserError without qrcode."""
+    util = _qrcode().util
+    mode = {"digits": util.MODE_NUMBER, "capitals": util.MODE_ALPHA_NUM, "address": util.MODE_8BIT_BYTE}[kind]
+    bits = util.BIT_LIMIT_TABLE[LEVELS[level]][version] - 4 - util.length_in_bits(mode, version)
     if kind == "digits":  # 10 bits for three, 7 for two, 4 for one
         return 3 * (bits // 10) + (bits % 10 >= 4) + (bits % 10 >= 7)
     if kind == "capitals":  # 11 bits for two, 6 for one
@@ -85,10 +80,7 @@ def modules(text: str, version: int, level: str, mask: int | None = None) -> np.
     mask: 0 to 7; None selects the best by the rules of ISO/IEC 18004. Raises ValueError if the text is too long,
     UserError without qrcode.
     """
-    try:
-        import qrcode
-    except ImportError:
-        raise UserError("Making QR codes needs the package qrcode: install it with `pip install qrcode`.") from None
+    qrcode = _qrcode()
     code = qrcode.QRCode(version, LEVELS[level], border=0, mask_pattern=mask)
     code.add_data(text, optimize=0)
     try:
@@ -96,6 +88,14 @@ def modules(text: str, version: int, level: str, mask: int | None = None) -> np.
     except qrcode.exceptions.DataOverflowError:
         raise ValueError(f"'{text}' is too long for a QR code of version {version}-{level}.") from None
     return np.array(code.modules, np.uint8)
+
+
+def _qrcode() -> ModuleType:
+    try:
+        import qrcode
+    except ImportError:
+        raise UserError("Making QR codes needs the package qrcode: install it with `pip install qrcode`.") from None
+    return qrcode
 
 
 def straight(modules: np.ndarray, size: int, shift: np.ndarray) -> np.ndarray:

@@ -11,14 +11,15 @@ from PIL import Image
 
 from tinysrgan.data.augment import HARD, Augment
 from tinysrgan.data.camera import Camera
-from tinysrgan.data.images import DataError, quantize, to_unit
+from tinysrgan.data.dataset import BatchSource, rgb
+from tinysrgan.data.images import DataError, quantize
 from tinysrgan.data.qr_codes import KINDS, LEVELS, VERSIONS, modules, number, payload, straight, turned
 
 SHARES = (0.1, 0.25, 0.4, 0.25)  # of versions 1 to 4
 CAMERA_SHARES = (0.1, 0.22, 0.32, 0.24, *6 * [0.02])  # of versions 1 to 10; a camera may come closer to a large code
 
 
-class SyntheticCodes:
+class SyntheticCodes(BatchSource):
     """Batches of (LR, HR) pairs of QR codes; a ``dataset.BatchSource`` without end.
 
     One code in ten is a four-digit number at level M, as in the article's public set. The others have a payload of any
@@ -82,11 +83,6 @@ class SyntheticCodes:
             hr = Image.fromarray(quantize(straight(symbol, self.hr_size, shift)))
         return self.augment.degrade(hr, self.lr_size, rng), np.asarray(hr)
 
-    def batch(self, step: int, size: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of a step, as ``BatchSource`` says."""
-        lr, hr = zip(*map(self.pair, range(step * size, (step + 1) * size)[part]), strict=True)
-        return _rgb(lr), _rgb(hr)
-
-
-def _rgb(images: tuple[np.ndarray, ...]) -> np.ndarray:
-    return np.repeat(to_unit(np.stack(images))[..., None], 3, axis=3)
+    def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        lr, hr = self.pair(position)
+        return rgb(lr), rgb(hr)

@@ -28,7 +28,7 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.formats.hdf5 import attribute, misfit, objects, reading
 from tinysrgan.layers import Layer
 from tinysrgan.models import Generator
-from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
+from tinysrgan.models.generator import CHOICES
 from tinysrgan.optimizers.adam import Adam
 
 FORMAT, VERSION = "tinysrgan", 1
@@ -40,10 +40,7 @@ STORED_NAMES = {"gamma": "scale", "beta": "shift", "running_mean": "mean", "runn
 GENERATOR_CONFIG: dict[str, Any] = {
     "blocks": range(1, 65),
     "filters": range(1, 513),
-    "scale": (2, 4, 8),
-    "upscale": ("shuffle", "nearest"),
-    "output": tuple(OUTPUTS),
-    "value_range": VALUE_RANGES,
+    **CHOICES,
     "grey": (False, True),
     "norm": (False, True),
 }

@@ -12,21 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tinysrgan import layers
 from tinysrgan.core.cli import write
 from tinysrgan.core.device import to_device
 from tinysrgan.core.errors import UserError
-from tinysrgan.layers import (
-    BatchNorm,
-    Conv2D,
-    Layer,
-    PixelShuffle,
-    PReLU,
-    Rescale,
-    Residual,
-    Sequential,
-    Tanh,
-    Upsample,
-)
 from tinysrgan.models import Generator
 
 OPSET = 17  # of 2022, which every runtime in use knows
@@ -80,32 +69,32 @@ class _Graph:
         self.values[name] = np.ascontiguousarray(to_device(value, np), np.float32)
         return name
 
-    def add(self, layer: Layer, x: str) -> str:
+    def add(self, layer: layers.Layer, x: str) -> str:
         """Append a layer that takes the output of the node ``x``; return the name of its own."""
         name = layer.path or "generator"
         match layer:
-            case Sequential():
+            case layers.Sequential():
                 y = x
                 for child in layer.chain.values():
                     y = self.add(child, y)
-                return self.node("Add", f"{name}.add", [x, y]) if isinstance(layer, Residual) else y
-            case Conv2D():
+                return self.node("Add", f"{name}.add", [x, y]) if isinstance(layer, layers.Residual) else y
+            case layers.Conv2D():
                 w = self.value(f"{name}.w", layer.w.value.transpose(3, 2, 0, 1))
                 inputs = [x, w, self.value(f"{name}.b", layer.b.value)]
                 return self.node("Conv", name, inputs, pads=[len(layer.w.value) // 2] * 4)
-            case BatchNorm():
+            case layers.BatchNorm():
                 names = ("gamma", "beta", "running_mean", "running_variance")
                 inputs = [x, *(self.value(f"{name}.{part}", getattr(layer, part).value) for part in names)]
                 return self.node("BatchNormalization", name, inputs, epsilon=layer.epsilon)
-            case PReLU():
+            case layers.PReLU():
                 return self.node("PRelu", name, [x, self.value(f"{name}.slope", layer.slope.value[:, None, None])])
-            case PixelShuffle():  # channels are (c, i, j), ONNX's column-row-depth
+            case layers.PixelShuffle():  # channels are (c, i, j), ONNX's column-row-depth
                 return self.node("DepthToSpace", name, [x], blocksize=2, mode="CRD")
-            case Upsample():
+            case layers.Upsample():
                 sizes = self.value(f"{name}.scales", np.array([1, 1, 2, 2]))
                 rounding = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
                 return self.node("Resize", name, [x, "", sizes], mode="nearest", **rounding)
-            case Rescale():
+            case layers.Rescale():
                 y = self.node("Mul", f"{name}.times", [x, self.value(f"{name}.factor", np.array(layer.factor))])
                 return self.node("Add", name, [y, self.value(f"{name}.offset", np.array(layer.offset))])
-        return self.node("Tanh" if isinstance(layer, Tanh) else "Sigmoid", name, [x])
+        return self.node("Tanh" if isinstance(layer, layers.Tanh) else "Sigmoid", name, [x])

@@ -21,9 +21,9 @@ import numpy as np
 
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.checkpoint import GENERATOR_CONFIG
-from tinysrgan.formats.keras.nets import UnknownWiring, our_layers
+from tinysrgan.formats.keras.nets import UnknownWiring, compensate, our_layers, padded
 from tinysrgan.formats.keras.value_range import Ends, read_range, settle
-from tinysrgan.formats.keras.weights import WeightsError
+from tinysrgan.formats.keras.weights import WeightsError, natural
 from tinysrgan.layers import BatchNorm
 from tinysrgan.models import Generator
 
@@ -97,9 +97,7 @@ def _groups(path: Path) -> list[tuple[str, dict[str, np.ndarray]]]:
             names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
             order = json.loads((file.metadata() or {}).get(ORDER, "null"))
             if order is None:
-                names.sort(
-                    key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-                )
+                names.sort(key=natural)
             else:
                 names = [name for name in order if name in {*names}]
             arrays = {name: file.get_tensor(name) for name in names}
@@ -117,10 +115,6 @@ def _groups(path: Path) -> list[tuple[str, dict[str, np.ndarray]]]:
             raise WeightsError(f"{path} is no generator of SRGAN's form: {layer} has {', '.join(sorted(tensors))}.")
         found.append((kind, tensors))
     return found
-
-
-def _natural(name: str) -> list[Any]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _fill(generator: Generator, groups: list[tuple[str, dict[str, np.ndarray]]], path: Path) -> None:
@@ -141,11 +135,9 @@ def _fill(generator: Generator, groups: list[tuple[str, dict[str, np.ndarray]]],
                 raise WeightsError(f"{path} is of no use: {name} has no finite {torch_name}.")
             value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
             if value.ndim == 4 and name in ("head.conv", "tail"):  # smaller kernels are padded
-                margin = max(0, len(target) - len(value)) // 2
-                value = np.pad(value, [(margin, margin), (margin, margin), (0, 0), (0, 0)])
+                value = padded(value, len(target))
             if value.shape != target.shape and not (kind == "PReLU" and value.shape == (1,)):
                 raise WeightsError(f"{path} doesn't fit: {name} has shape {value.shape}, not {target.shape}.")
             target[...] = value
-        if isinstance(layer, BatchNorm):  # gamma compensates for the other epsilon
-            variance = layer.running_variance.value
-            layer.gamma.value *= np.sqrt((variance + layer.epsilon) / (variance + EPSILON))
+        if isinstance(layer, BatchNorm):
+            compensate(layer, EPSILON)

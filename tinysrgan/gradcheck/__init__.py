@@ -54,7 +54,8 @@ def gradcheck(layer: Layer, x: Array, rng: np.random.Generator | None = None) ->
     def loss() -> float:
         return float((layer.forward(x) * dy).sum())
 
-    errors = {path: _error(loss, tensors[path], gradients[path], rng) for path in gradients if _trained(layer, path)}
+    frozen = {prefix + name for prefix, inner in layer.walk() if inner.frozen for name in vars(inner)}
+    errors = {path: _error(loss, tensors[path], gradients[path], rng) for path in gradients if path not in frozen}
     layer.train()
     return errors
 
@@ -82,13 +83,6 @@ def check_gradients(
         found.append(f"kink at these values of {', '.join(kinks)}, so no slope to check against: use random ones")
     if found:
         raise GradientError(f"{type(layer).__name__}: {'; '.join(found)}.")
-
-
-def _trained(layer: Layer, path: str) -> bool:
-    """Whether the layer of this tensor collects gradients; a frozen one does not."""
-    for name in path.split(".")[:-1]:
-        layer = layer.children()[name]
-    return path == "x" or not layer.frozen
 
 
 def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:

@@ -14,9 +14,9 @@ from tinysrgan.core.cli import STREAM, say, taken_by
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
+from tinysrgan.data.image_modes import eight_bits
 from tinysrgan.data.images import LARGEST, advice, file_format
 from tinysrgan.formats.image_metadata import carried, save_options
-from tinysrgan.inference.image_modes import eight_bits
 
 LARGEST_FILE = 1_000_000_000  # bytes from standard input, which may be endless
 

@@ -22,12 +22,12 @@ from PIL import Image
 
 from tinysrgan.core.errors import UnlikeWarning, UserError
 from tinysrgan.core.paths import WEIGHTS
+from tinysrgan.data.image_modes import eight_bits, from_array, lay_on_white
 from tinysrgan.data.images import to_uint8, to_unit
 from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.inference.colour import Chroma
 from tinysrgan.inference.fidelity import Comparison, Fidelity
 from tinysrgan.inference.fuse import fuse
-from tinysrgan.inference.image_modes import eight_bits, from_array, lay_on_white
 from tinysrgan.inference.orientations import upscale_in_orientations
 from tinysrgan.inference.tiles import Box, upscale_in_tiles
 from tinysrgan.models import Generator

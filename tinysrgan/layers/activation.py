@@ -77,11 +77,16 @@ class Rescale(Layer):
         return dy * self.factor
 
 
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), in 0..1, computed with tanh so that it never overflows. Any shape."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
 class Sigmoid(Layer):
-    """y = 1 / (1 + exp(-x)), computed with tanh so that it never overflows. Any shape; y in (0, 1)."""
+    """y = 1 / (1 + exp(-x)). Any shape; y in (0, 1)."""
 
     def forward(self, x: Array) -> Array:
-        y = 0.5 * np.tanh(0.5 * x) + 0.5
+        y = sigmoid(x)
         self.save_for_backward(y)
         return y
 

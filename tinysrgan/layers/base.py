@@ -4,19 +4,17 @@ The protocol; tests/layers/test_protocol.py checks it for every layer:
 
 * ``forward(x) -> y`` saves what ``backward`` needs in train mode, and nothing in eval mode.
 * ``backward(dy) -> dx`` takes the gradient of the loss with respect to the output, *adds* the parameters' gradients to
-  ``Parameter.grad`` and returns the gradient with respect to the input. It consumes what ``forward`` saved: one
-  backward for each forward.
+  ``Parameter.grad`` and returns the gradient with respect to the input. It uses up what ``forward`` saved.
 * Neither writes into its argument.
 * A frozen layer still returns ``dx``, but leaves its parameters, their gradients and its buffers unchanged.
-* A few layers take the activation after them as a second argument, and compute both at once; ``Sequential`` passes it
-  where that is faster.
+* A few layers take the activation after them as a second argument: ``Sequential`` passes it where that is faster.
 * A layer computes in the dtype of its input, on the device of its input: NumPy's functions call CuPy's for arrays on a
   GPU, and ``ops`` has everything with more than one implementation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Self
@@ -78,27 +76,24 @@ class Layer:
         """The layers directly inside this one, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all layers inside it, in forward order, each with the prefix of its names: ``body.3.``."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child.walk(f"{prefix}{name}.")
+
     def layers(self) -> Iterator[Layer]:
         """This layer and all layers inside it, in forward order."""
-        yield self
-        for child in self.children().values():
-            yield from child.layers()
-
-    def _named(self, kind: type) -> Iterator[tuple[str, Any]]:
-        for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield name, value
-        for name, child in self.children().items():
-            for path, value in child._named(kind):
-                yield f"{name}.{path}", value
-
-    def parameters(self) -> dict[str, Parameter]:
-        """The trained tensors by path, for example ``body.3.conv1.w``."""
-        return dict(self._named(Parameter))
+        return (layer for _, layer in self.walk())
 
     def tensors(self) -> dict[str, Parameter | Buffer]:
-        """Everything that a checkpoint stores: parameters and buffers, by path."""
-        return dict(self._named((Parameter, Buffer)))  # type: ignore[arg-type]
+        """Everything that a checkpoint stores: parameters and buffers, by path, for example ``body.3.conv1.w``."""
+        named = ((prefix + name, value) for prefix, layer in self.walk() for name, value in vars(layer).items())
+        return {path: value for path, value in named if isinstance(value, Parameter | Buffer)}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The trained tensors by path."""
+        return {path: tensor for path, tensor in self.tensors().items() if isinstance(tensor, Parameter)}
 
     def train(self, training: bool = True) -> Self:
         """Set train mode (save for backward, use batch statistics) and return the layer."""
@@ -124,25 +119,22 @@ class Layer:
 
     def astype(self, dtype: Any) -> Self:
         """Convert every tensor, for example to float64 for a gradient check, and return the layer."""
-        for tensor in self.tensors().values():
-            tensor.value = tensor.value.astype(dtype)
-            if isinstance(tensor, Parameter):
-                tensor.grad = tensor.grad.astype(dtype)
-        return self
+        return self._convert(lambda array: array.astype(dtype))
 
     def to(self, module: ModuleType) -> Self:
         """Move every tensor, gradients included, to the device of ``module`` (numpy or cupy), and return the layer."""
+        return self._convert(lambda array: to_device(array, module))
+
+    def _convert(self, function: Callable[[Array], Array]) -> Self:
         for tensor in self.tensors().values():
-            tensor.value = to_device(tensor.value, module)
-            if isinstance(tensor, Parameter):
-                tensor.grad = to_device(tensor.grad, module)
+            for name, array in vars(tensor).items():
+                setattr(tensor, name, function(array))
         return self
 
     def label(self, path: str) -> Self:
         """Name this layer and those inside it by path, for error messages; return the layer."""
-        self.path = path
-        for name, child in self.children().items():
-            child.label(f"{path}.{name}" if path else name)
+        for prefix, layer in self.walk(path and f"{path}."):
+            layer.path = prefix[:-1]
         return self
 
 

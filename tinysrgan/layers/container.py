@@ -18,11 +18,12 @@ FUSED: dict[type, Any] = {BatchNorm: (LeakyReLU, PReLU), Conv2D: ReLU}
 class Sequential(Layer):
     """A chain of layers, numbered or named: ``Sequential(Dense(2, 2), ReLU())``, ``Sequential(dense=..., relu=...)``.
 
-    y = f_n(... f_2(f_1(x))). By the chain rule the gradient passes through the layers in reverse order.
+    y = f_n(... f_2(f_1(x))). The gradient passes through the layers in reverse order (chain rule). None is no layer.
     """
 
-    def __init__(self, *layers: Layer, **named_layers: Layer):
-        self.chain = {str(i): layer for i, layer in enumerate(layers)} | named_layers
+    def __init__(self, *layers: Layer, **named_layers: Layer | None):
+        named = {str(i): layer for i, layer in enumerate(layers)} | named_layers
+        self.chain = {name: layer for name, layer in named.items() if layer is not None}
         self.label("")
 
     def children(self) -> dict[str, Layer]:

@@ -18,15 +18,12 @@ class Conv2D(Layer):
 
         y[n, p, q, k] = b[k] + sum over r, s, c of x[n, p stride + r - top, q stride + s - left, c] w[r, s, c, k]
 
-    where x is zero outside the image. ``ops.conv.naive`` has the same formulas, gradients included, as plain loops;
-    beside it are the faster algorithms.
+    where x is zero outside the image. ``ops.conv.naive`` has these formulas, gradients included, as plain loops.
 
-    The kernel size is odd. Weights start small and uniform. The convolution in front of ``PixelShuffle(f)`` takes
-    ``icnr_factor=f``, so that the net starts without checkerboards (ICNR). Raises ValueError for an even kernel size,
-    and for ``out_channels`` that are no multiple of f^2.
+    The convolution in front of ``PixelShuffle(f)`` takes ``icnr_factor=f``, so that the net starts without
+    checkerboards (ICNR). Raises ValueError for an even kernel size, and for channels that f^2 doesn't divide.
 
-    Where ``needs_dx`` is set to False, as for the first layer of a net in training, ``backward`` computes dx only while
-    the layer is frozen; else it returns an empty array.
+    A net's first layer in training needs no dx: without ``needs_dx`` it returns an empty one unless it is frozen.
     """
 
     needs_dx = True
@@ -54,10 +51,10 @@ class Conv2D(Layer):
         channels = self.w.value.shape[2]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.save_for_backward(x)
-        if activation is None:
-            return ops.conv2d(x, self.w.value, self.stride, self.b.value)
-        y = ops.conv2d(x, self.w.value, self.stride, self.b.value, np.zeros_like(self.b.value))
-        activation.save_for_backward(y)
+        slope = np.zeros_like(self.b.value) if activation else None
+        y = ops.conv2d(x, self.w.value, self.stride, self.b.value, slope)
+        if activation:
+            activation.save_for_backward(y)
         return y
 
     def backward(self, dy: Array, activation: ReLU | None = None) -> Array:

@@ -24,8 +24,8 @@ def fan_in_uniform(shape: tuple[int, ...], rng: np.random.Generator | None = Non
 def icnr(shape: tuple[int, int, int, int], factor: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """Weights (R, S, C, K) of a convolution in front of ``PixelShuffle(factor)`` that start free of checkerboards.
 
-    The factor^2 channels of a cell start equal, so that the first image is a nearest-neighbour upscale, constant in
-    each cell (Aitken et al. 2017, arXiv 1707.02937).
+    A cell's factor^2 channels start equal: the first image is a nearest-neighbour upscale (Aitken et al. 2017, arXiv
+    1707.02937).
     """
     cell = factor * factor
     return np.repeat(fan_in_uniform((*shape[:-1], shape[-1] // cell), rng), cell, axis=-1)

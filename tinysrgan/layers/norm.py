@@ -35,10 +35,10 @@ class BatchNorm(Layer):
         self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
         if self.training:
             mean, variance = self.moments(x)
-            self.save_for_backward(x, mean, variance)
+        norm = ops.Norm(mean, variance, self.gamma.value, self.beta.value, self.epsilon, slope_of(activation))
+        self.save_for_backward(x, norm)
         moved = running if self.training and not self.frozen else None
-        arguments = mean, variance, self.gamma.value, self.beta.value, self.epsilon, slope_of(activation), shortcut
-        return ops.normalize(x, *arguments, moved, 1 - self.momentum)
+        return ops.normalize(x, norm, shortcut, moved, 1 - self.momentum)
 
     def backward(self, dy: Array, activation: PReLU | LeakyReLU | None = None) -> Array:
         """dx = gamma / std (dy - mean(dy) - normal mean(dy normal)), with normal = (x - mean(x)) / std.
@@ -46,13 +46,11 @@ class BatchNorm(Layer):
         The subtracted terms are the gradients through the batch's mean and variance. The sums of dy and of dy normal
         are also the gradients of beta and gamma. ``activation`` is that of ``forward``.
         """
-        x, mean, variance = self.saved()
-        arguments = dy, x, mean, variance, self.gamma.value, self.beta.value, self.epsilon
-        slope = slope_of(activation)
+        x, norm = self.saved()
         gradients = None if self.frozen else (self.beta.grad, self.gamma.grad)
         slope_grad = activation.slope.grad if isinstance(activation, PReLU) and not activation.frozen else None
-        sums = self.grad_sums(*arguments, slope, gradients, slope_grad)
-        return ops.batch_norm_grad_input(*arguments, sums, x.size // x.shape[-1], slope)
+        sums = self.grad_sums(dy, x, norm, gradients, slope_grad)
+        return ops.batch_norm_grad_input(dy, x, norm, sums)
 
 
 def slope_of(activation: PReLU | LeakyReLU | None) -> Array | float | None:

@@ -69,10 +69,6 @@ class Evaluation:
         if not self.count:
             raise none_usable(pairs, f"{len(pairs)} images")
 
-    def add(self, sample: Sample) -> None:
-        """Judge one image."""
-        self.record(self.judge(sample))
-
     def judge(self, sample: Sample) -> Judged:
         """Upscale and score one image."""
         results = {name: method(sample.lr) for name, method in self.methods.items()}

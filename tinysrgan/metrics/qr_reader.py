@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tinysrgan.core.errors import UserError
 
@@ -75,14 +74,11 @@ def modules_of(image: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def qr_version(image: np.ndarray | str | Path) -> int | None:
-    """The version, 1 to 40, of the QR code in an image or image file, as reported by the reader.
+def qr_version(image: np.ndarray) -> int | None:
+    """The version, 1 to 40, of the QR code in a uint8 image, (H, W) or RGB (H, W, 3), as reported by the reader.
 
-    None if no code can be read, or before zxing-cpp 3, which is the first to report it. Raises UserError if the file is
-    no image.
+    None if no code can be read, or before zxing-cpp 3, which is the first to report it.
     """
-    if not isinstance(image, np.ndarray):
-        image = _load(Path(image))
     versions = [getattr(code, "extra", {}).get("Version") for code in _barcodes(image)]
     return int(versions[0]) if versions and versions[0] else None
 
@@ -171,11 +167,3 @@ def _barcodes(image: np.ndarray) -> list[Any]:
     formats = getattr(zxing.BarcodeFormat, "QRCodeModel2", zxing.BarcodeFormat.QRCode)
     pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)  # BGR
     return [code for code in zxing.read_barcodes(pixels, formats=formats) if code.valid]
-
-
-def _load(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise UserError(f"{path} can't be read as an image ({error}).") from None

@@ -21,22 +21,14 @@ class Discriminator(Sequential):
     """
 
     def __init__(
-        self,
-        size: int = 128,
-        filters: int = 64,
-        dense: int = 1024,
-        slope: float = PAPER_SLOPE,
-        seed: int | None = None,
+        self, size: int = 128, filters: int = 64, dense: int = 1024, slope: float = PAPER_SLOPE, seed: int | None = None
     ):
         self.config = dict(size=size, filters=filters, dense=dense, slope=slope)
         rng = np.random.default_rng(seed)
 
         def block(in_channels: int, out_channels: int, stride: int) -> Layer:
-            return Sequential(
-                conv=Conv2D(in_channels, out_channels, 3, stride, rng=rng),
-                norm=BatchNorm(out_channels),
-                act=LeakyReLU(slope),
-            )
+            conv = Conv2D(in_channels, out_channels, 3, stride, rng=rng)
+            return Sequential(conv=conv, norm=BatchNorm(out_channels), act=LeakyReLU(slope))
 
         f = filters
         side = -(-size // 16)

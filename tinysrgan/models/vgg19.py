@@ -13,15 +13,13 @@ from tinysrgan.layers import Conv2D, Layer, MaxPool, ReLU, Sequential
 
 # Convolutions in each of the five blocks, and their channels.
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+# Channels by Keras' names, in order: block1_conv1, block1_conv2, block1_pool, ..., block5_pool.
+LAYERS = {
+    f"block{block}_{name}": channels
+    for block, (convolutions, channels) in enumerate(BLOCKS, start=1)
+    for name in (*(f"conv{i + 1}" for i in range(convolutions)), "pool")
+}
 MEAN_BGR = (103.939, 116.779, 123.68)
-
-
-def layer_names() -> list[str]:
-    """Keras' names in order: block1_conv1, block1_conv2, block1_pool, ..., block5_pool."""
-    names = []
-    for block, (convolutions, _) in enumerate(BLOCKS, start=1):
-        names += [f"block{block}_conv{i + 1}" for i in range(convolutions)] + [f"block{block}_pool"]
-    return names
 
 
 class Preprocess(Layer):
@@ -40,24 +38,25 @@ class Preprocess(Layer):
 class VGG19(Sequential):
     """(N, H, W, 3) in [-1, 1] -> the features of layer ``cut`` after its ReLU, for example (N, H/4, W/4, 256).
 
-    ``cut`` is one of Keras' names, ``block3_conv4`` in the article (its "layer 10"). Preprocessing is the first
-    layer, so callers must not rescale. Starts with random weights, frozen; ``formats.vgg19_weights`` loads the real
-    ones. Raises ValueError for an unknown name.
+    ``cut`` is one of Keras' names, ``block3_conv4`` in the article (its "layer 10"). Preprocessing is the first layer,
+    so callers must not rescale. Random and frozen; ``formats.vgg19_weights`` loads the weights. Raises ValueError for
+    other names.
     """
 
     def __init__(self, cut: str = "block3_conv4"):
-        if cut not in layer_names():
-            raise ValueError(f"VGG19 has no layer '{cut}'; it has {', '.join(layer_names())}.")
+        if cut not in LAYERS:
+            raise ValueError(f"VGG19 has no layer '{cut}'; it has {', '.join(LAYERS)}.")
         rng = np.random.default_rng(0)
         chain: dict[str, Layer] = {"preprocess": Preprocess()}
-        channels = 3
-        for name in layer_names()[: layer_names().index(cut) + 1]:
+        in_channels = 3
+        for name, channels in LAYERS.items():
             if name.endswith("pool"):
                 chain[name] = MaxPool()
             else:
-                filters = BLOCKS[int(name[5]) - 1][1]
-                chain[name] = Sequential(conv=Conv2D(channels, filters, 3, rng=rng), relu=ReLU())
-                channels = filters
+                chain[name] = Sequential(conv=Conv2D(in_channels, channels, 3, rng=rng), relu=ReLU())
+            in_channels = channels
+            if name == cut:
+                break
         self.cut = cut
         super().__init__(**chain)
         self.freeze()

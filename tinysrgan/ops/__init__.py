@@ -3,6 +3,7 @@
 NumPy arrays are computed here; CuPy arrays go to ``ops.cuda``, which launches the kernels of ``kernels/``.
 """
 
+from tinysrgan.core.device import on_gpu
 from tinysrgan.ops.activation import leaky_relu, leaky_relu_grad, prelu_grad
 from tinysrgan.ops.conv.dispatch import add_conv2d_grads, conv2d, conv2d_grad_input, conv2d_grad_weight, exact
 from tinysrgan.ops.cuda.adam import Update as AdamKernel
@@ -10,42 +11,7 @@ from tinysrgan.ops.cuda.average import Follow as FollowKernel
 from tinysrgan.ops.cuda.losses import cross_entropy as cross_entropy_kernel
 from tinysrgan.ops.cuda.losses import squared_error as squared_error_kernel
 from tinysrgan.ops.cuda.muon import Step as MuonKernel
-from tinysrgan.ops.elementwise import by_rows, compute, in_place, sum_per_channel
+from tinysrgan.ops.elementwise import by_rows, in_place, sum_per_channel
 from tinysrgan.ops.matmul import add_dense_grads, add_product, dense, matmul
-from tinysrgan.ops.normalization import batch_norm_grad_input, batch_norm_grad_sums, fuses, moments, normalize
+from tinysrgan.ops.normalization import Norm, batch_norm_grad_input, batch_norm_grad_sums, fuses, moments, normalize
 from tinysrgan.ops.rearrange import max_pool, max_pool_grad, pixel_shuffle, pixel_unshuffle, upsample, upsample_grad
-
-__all__ = [
-    "AdamKernel",
-    "FollowKernel",
-    "MuonKernel",
-    "add_conv2d_grads",
-    "add_dense_grads",
-    "add_product",
-    "batch_norm_grad_input",
-    "batch_norm_grad_sums",
-    "by_rows",
-    "compute",
-    "conv2d",
-    "conv2d_grad_input",
-    "conv2d_grad_weight",
-    "cross_entropy_kernel",
-    "dense",
-    "exact",
-    "fuses",
-    "in_place",
-    "leaky_relu",
-    "leaky_relu_grad",
-    "matmul",
-    "max_pool",
-    "max_pool_grad",
-    "moments",
-    "normalize",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "prelu_grad",
-    "squared_error_kernel",
-    "sum_per_channel",
-    "upsample",
-    "upsample_grad",
-]

@@ -11,8 +11,6 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.core.ranks import ranks
 from tinysrgan.ops.cuda.sums import sum_per_channel
 
-DEVICES = ("auto", "cpu", "cuda")
-
 
 def choose_device(name: str = "auto") -> tuple[ModuleType, str]:
     """Return the array module for ``auto``, ``cpu`` or ``cuda`` and one line that says what was chosen and why.

@@ -16,15 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, array_module, on_gpu
 from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import sums as cuda
-
-Result = TypeVar("Result")
 
 LINE_ELEMENTS = 4 * 1024
 # A block that fits into a core's second-level cache, together with a formula's intermediate results.
@@ -34,11 +32,6 @@ CACHE_ELEMENTS = 64 * 1024
 BLOCK_ELEMENTS = 256 * 1024
 # Below this size a second worker costs more than it saves.
 SHARED_ELEMENTS = 256 * 1024
-
-
-def compute(formula: Callable[..., Result], *arguments: Any, kernel: Callable[..., Result]) -> Result:
-    """formula(*arguments), or on a GPU kernel(*arguments), which gives the same in one launch."""
-    return (formula if array_module(arguments[0]) is np else kernel)(*arguments)
 
 
 def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
@@ -58,11 +51,7 @@ def elementwise(formula: Callable[..., Array], *arrays: Array, vectors: Sequence
     return result
 
 
-def reduce_channels(
-    formula: Callable[..., tuple[Array, ...]],
-    *arrays: Array,
-    vectors: Sequence[Array] = (),
-) -> Array:
+def reduce_channels(formula: Callable[..., tuple[Array, ...]], *arrays: Array, vectors: Sequence[Array] = ()) -> Array:
     """The sums of the k arrays that ``formula(*arrays, *vectors)`` returns, over all axes but the last: (k, C).
 
     Arguments and errors are those of ``elementwise``. float32 sums are accurate to six digits or more.
@@ -81,13 +70,12 @@ def reduce_channels(
     return np.sum(_share_blocks(work, first), axis=0).astype(first.dtype)
 
 
+@on_gpu(cuda.sum_per_channel)
 def sum_per_channel(x: Array) -> Array:
     """The sums of x: (..., C) over all axes but the last: (C,).
 
     For float32 images, ``x.sum(axis=(0, 1, 2))`` would be less accurate and slower.
     """
-    if array_module(x) is not np:
-        return cuda.sum_per_channel(x)
     return reduce_channels(lambda x: (x,), x)[0]
 
 

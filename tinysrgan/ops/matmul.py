@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, on_gpu
 from tinysrgan.ops import parallel
 from tinysrgan.ops.cuda import convolution as cuda
 
@@ -17,25 +17,23 @@ SHARED_PRODUCT = 2**22
 BLOCK_ELEMENTS = 128 * 1024
 
 
+@on_gpu(cuda.matmul)
 def dense(x: Array, w: Array, b: Array) -> Array:
     """x w + b, for x: (N, C), w: (C, K), b: (K,)."""
-    return matmul(x, w) + b if array_module(x) is np else cuda.matmul(x, w, b)
+    return matmul(x, w) + b
 
 
+@on_gpu(cuda.add_matrix_grads)
 def add_dense_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array) -> None:
     """w_grad += x^T dy and b_grad += the sums of dy over N, for x: (N, C), dy: (N, K), w_grad: (C, K), b_grad: (K,)."""
-    if array_module(x) is not np:
-        cuda.add_matrix_grads(x, dy, w_grad, b_grad)
-        return
     add_product(w_grad, x.T, dy)
     b_grad += dy.sum(axis=0)
 
 
+@on_gpu(cuda.matmul)
 def matmul(a: Array, b: Array) -> Array:
     """a b, for a: (M, K) and b: (K, N). The longest of the three axes is split among the workers."""
     (m, k), n = a.shape, b.shape[1]
-    if array_module(a) is not np:
-        return cuda.matmul(a, b)
     if m * k * n < SHARED_PRODUCT:
         return a @ b
     if k > max(m, n):

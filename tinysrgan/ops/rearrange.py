@@ -9,7 +9,7 @@ from functools import reduce
 
 import numpy as np
 
-from tinysrgan.core.device import Array, array_module
+from tinysrgan.core.device import Array, on_gpu
 from tinysrgan.ops.cuda import max_pool as cuda_pool
 from tinysrgan.ops.cuda import resample as cuda
 from tinysrgan.ops.elementwise import by_rows
@@ -17,10 +17,9 @@ from tinysrgan.ops.elementwise import by_rows
 CELL = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
+@on_gpu(cuda.shuffle)
 def pixel_shuffle(x: Array, f: int) -> Array:
     """y: (N, f H, f W, C) from x: (N, H, W, C f f); channel c f f + i f + j becomes row i, column j of its cell."""
-    if array_module(x) is not np:
-        return cuda.shuffle(x, f)
     n, h, w, c = x.shape
     k = c // (f * f)
     cells = x.reshape(n, h, w, k, f, f)
@@ -28,10 +27,9 @@ def pixel_shuffle(x: Array, f: int) -> Array:
     return y.reshape(n, h * f, w * f, k)
 
 
+@on_gpu(cuda.shuffle_grad)
 def pixel_unshuffle(y: Array, f: int) -> Array:
     """x: (N, H, W, C f f) from y: (N, f H, f W, C): the inverse of ``pixel_shuffle``, hence also its gradient."""
-    if array_module(y) is not np:
-        return cuda.shuffle_grad(y, f)
     n, height, width, k = y.shape
     h, w = height // f, width // f
     cells = y.reshape(n, h, f, w, f, k)
@@ -39,38 +37,34 @@ def pixel_unshuffle(y: Array, f: int) -> Array:
     return x.reshape(n, h, w, k * f * f)
 
 
+@on_gpu(cuda.repeat)
 def upsample(x: Array, f: int) -> Array:
     """y: (N, f H, f W, C) from x: (N, H, W, C): every pixel becomes a cell of f x f equal pixels."""
-    if array_module(x) is not np:
-        return cuda.repeat(x, f)
     n, h, w, c = x.shape
     cells = np.broadcast_to(x[:, :, None, :, None, :], (n, h, f, w, f, c))
     return by_rows(lambda cells: cells, cells.shape, cells).reshape(n, h * f, w * f, c)
 
 
+@on_gpu(cuda.repeat_grad)
 def upsample_grad(dy: Array, f: int) -> Array:
     """dx: (N, H, W, C), the sums over the cells of dy: (N, f H, f W, C)."""
-    if array_module(dy) is not np:
-        return cuda.repeat_grad(dy, f)
     n, height, width, c = dy.shape
     h, w = height // f, width // f
     cells = dy.reshape(n, h, f, w, f, c)
     return by_rows(lambda cells: sum(cells[:, :, i, :, j] for i in range(f) for j in range(f)), (n, h, w, c), cells)
 
 
+@on_gpu(cuda_pool.max_pool)
 def max_pool(x: Array) -> Array:
     """y: (N, H // 2, W // 2, C) from x: (N, H, W, C): the maximum of every 2x2 cell. Odd last rows are dropped."""
-    if array_module(x) is not np:
-        return cuda_pool.max_pool(x)
     cells = _cells(x)
     n, p, _, q, _, c = cells.shape
     return by_rows(lambda cells: reduce(np.maximum, (cells[:, :, i, :, j] for i, j in CELL)), (n, p, q, c), cells)
 
 
+@on_gpu(cuda_pool.max_pool_grad)
 def max_pool_grad(x: Array, y: Array, dy: Array) -> Array:
     """dx: (N, H, W, C). dy goes to the maximum y of each cell of x; of equal ones, to the first."""
-    if array_module(x) is not np:
-        return cuda_pool.max_pool_grad(x, y, dy)
 
     def route(cells: Array, y: Array, dy: Array) -> Array:
         dx = np.empty_like(cells)

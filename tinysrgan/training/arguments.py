@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinysrgan.core.cli import command_line, printable
+from tinysrgan.core.cli import DEVICE, command_line, printable
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.generator_files import is_ours, read_generator
-from tinysrgan.ops.device import DEVICES
 from tinysrgan.training.config import PRESETS, Options
 
 # Earlier names, on the command line and in older checkpoints; and earlier values.
@@ -196,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add("data", type=Path, nargs="?", default=None, help="folder of images, for example data/qr")
     add("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: the next free runs/N)")
     add("--resume", type=Path, default=None, metavar="RUN", help="go on with a run: its folder or its checkpoint")
-    add("--device", choices=DEVICES, default="auto", help="where to compute (default: a GPU if one works)")
+    add("--device", **DEVICE)
     for name, what in (
         ("init_from", "begin with this trained generator, of tinysrgan, Keras or PyTorch, not with a new one"),
         ("vgg_weights", "VGG19's Keras weights (default: found or downloaded)"),

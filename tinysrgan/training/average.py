@@ -13,20 +13,20 @@ Net = TypeVar("Net", bound=Layer)
 
 
 class MovingAverage(Generic[Net]):
-    """A second net of the form of ``source``, which follows it. Batch-norm's running statistics are averaged too.
+    """``net`` follows ``source``: the net to judge and to keep. Batch-norm's running statistics are averaged too.
 
     After step t, counted from 1, for every tensor:
 
         average += (1 - d) (value - average),  d = min(decay, (t - 1) / (t + 9))
 
     So the first step's weights replace the initial ones, and the average spans about the last tenth of the steps until
-    that is 1 / (1 - decay) of them.
+    that is 1 / (1 - decay) of them. With a decay of 0, ``net`` is ``source`` itself.
     """
 
     def __init__(self, source: Net, decay: float):
-        self.net = deepcopy(source)
+        self.net = deepcopy(source) if decay else source
         self.decay = decay
-        self._pairs = list(zip(self.net.tensors().values(), source.tensors().values(), strict=True))
+        self._pairs = list(zip(self.net.tensors().values(), source.tensors().values(), strict=True)) if decay else []
         self._kernel = ops.FollowKernel()
 
     def update(self, t: int) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from tinysrgan.core.cli import EXACT_HELP, real, whole
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.value_ranges import VALUE_RANGES
 from tinysrgan.data.augment import ARTICLE, HARD, Augment
 from tinysrgan.losses import PIXEL_LOSSES
-from tinysrgan.models.generator import OUTPUTS, VALUE_RANGES
-from tinysrgan.models.vgg19 import layer_names
+from tinysrgan.models.generator import OUTPUTS
+from tinysrgan.models.vgg19 import LAYERS
 from tinysrgan.optimizers.adam import Adam
 from tinysrgan.optimizers.muon import Muon
 
@@ -28,6 +29,9 @@ AUGMENTATIONS = {
     "crops": Augment(),
 }
 
+# The nets of the article and the paper.
+LARGE = dict(blocks=16, filters=64, discriminator_filters=64, discriminator_dense=1024)
+
 # What each preset changes in the defaults of ``Options``.
 PRESETS: dict[str, dict[str, Any]] = {
     # A net an eighth of the article's, for QR codes on a laptop. It learns from pixels, without VGG19's 80 MB.
@@ -36,12 +40,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "photo": dict(hr_size=96, augment="crops", pretrain_steps=3000, steps=0, save_every=300),
     # The article's code, with its mistakes corrected (README): no pre-training, one epoch, one image a step.
     "article": dict(
+        **LARGE,
         augment="article",
-        blocks=16,
-        filters=64,
         upscale="nearest",
-        discriminator_filters=64,
-        discriminator_dense=1024,
         slope=0.3,
         content_loss="block3_conv4",
         batch_size=1,
@@ -54,12 +55,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     # Ledig et al. 2017, section 3.2: SRGAN-VGG54.
     "paper": dict(
+        **LARGE,
         hr_size=96,
         augment="crops",
-        blocks=16,
-        filters=64,
-        discriminator_filters=64,
-        discriminator_dense=1024,
         content_loss="block5_conv4",
         feature_scale=1 / 12.75,
         batch_size=16,
@@ -117,7 +115,7 @@ class Options:
     filters: int = _nets(32, "the generator's channels", whole(1, 512))
     upscale: str = _nets("shuffle", "pixel shuffle, or the article's upsampling", ("shuffle", "nearest"))
     norm: str = _nets("batch", None, ("batch", "none"))
-    output: str = _nets("by loss", None, ("by loss", *OUTPUTS))  # tanh for bce, else linear
+    output: str = _nets("by loss", None, ("by loss", *OUTPUTS))
     net_values: str = _nets("signed:signed", None, VALUE_RANGES)
     discriminator_filters: int = _nets(16, None, whole(1, 512))
     discriminator_dense: int = _nets(256, None, whole(1, 8192))
@@ -128,7 +126,7 @@ class Options:
         tuple(PIXEL_LOSSES),
     )
     content_loss: str = _nets(
-        "pixels", "pixels, or a layer of VGG19 to compare features of", ("pixels", *layer_names()), metavar="LAYER"
+        "pixels", "pixels, or a layer of VGG19 to compare features of", ("pixels", *LAYERS), metavar="LAYER"
     )
     feature_scale: float = _nets(1.0, None, real(0))
     adversarial_weight: float = _nets(1e-3, "weight of the adversarial loss", real(0))
@@ -160,6 +158,12 @@ class Options:
     def saves(self, done: int) -> bool:
         """Whether a run writes a checkpoint after so many steps, without being stopped."""
         return done % self.save_every == 0 or done in (self.pretrain_steps, self.pretrain_steps + self.steps)
+
+    @property
+    def last_activation(self) -> str:
+        """The generator's ``output``: by the loss, tanh for bce, whose logarithms need values in -1..1, else linear."""
+        by_loss = "tanh" if self.pixel_loss == "bce" else "linear"
+        return by_loss if self.output == "by loss" else self.output
 
 
 def augmentation(options: Options) -> Augment | None:

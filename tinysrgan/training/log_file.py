@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tinysrgan.core.cli import taken_by, write
+from tinysrgan.core.errors import UserError
+from tinysrgan.formats import checkpoint
 
 # The columns before and after those of the losses.
 CLOCKS = ("step", "epoch", "phase", "seconds", "images/s")
@@ -57,3 +59,12 @@ def read_rows(path: Path, until: int) -> list[dict[str, str]]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     rows = [row for row in csv.DictReader(line for line in lines if line.endswith("\n")) if None not in row.values()]
     return [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= until]
+
+
+def saved_losses(path: Path) -> dict[str, list[float]]:
+    """The losses since the log's last row by name, as a checkpoint holds them; none where it is an older one."""
+    saved = checkpoint.read_state(path).get("losses", {})
+    try:
+        return {name: [float(value) for value in values] for name, values in saved.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"{path} is of no use: its losses are not lists of numbers.") from None

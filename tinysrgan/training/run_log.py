@@ -24,13 +24,15 @@ from tinysrgan.data.dataset import BatchSource, JudgedPairs
 from tinysrgan.data.division import Division
 from tinysrgan.formats import checkpoint
 from tinysrgan.metrics import qr_reader
-from tinysrgan.metrics.figures import encode, loss_curves
+from tinysrgan.metrics.curves import loss_curves
+from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.scores import Validation, table, upscale
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
-from tinysrgan.training.log_file import LogFile
+from tinysrgan.training.log_file import LogFile, saved_losses
 from tinysrgan.training.log_words import beside_bicubic, describe
 from tinysrgan.training.page import page
+from tinysrgan.training.saving import save
 from tinysrgan.training.srgan import SRGAN
 
 LOG_EVERY = 10
@@ -86,7 +88,7 @@ class RunLog:
         self.began = self.row_began = time.perf_counter()
         self.saved_at = self.row_step = self.start
         if self.paths.resume and self.log.last < self.start:
-            self.losses |= _saved_losses(self.paths.resume)
+            self.losses |= saved_losses(self.paths.resume)
             if self.losses and self.options.saves(self.start):  # a kill came between the checkpoint and its row
                 self._show(self.start)
         return self
@@ -149,12 +151,12 @@ class RunLog:
         }
         state: dict[str, Any] = {"step": done, "options": asdict(self.options), "losses": self.losses}
         state |= {"images": vars(self.division)} | places
-        self.srgan.save(self.folder / "checkpoint.h5", state)
+        save(self.srgan, self.folder / "checkpoint.h5", state)
         self._show(done)
 
     def _show(self, done: int) -> None:
         """Write the picture, the validation line and, unless this is a stop ahead of time, a row of the log."""
-        sr = upscale(self.srgan.averaged_generator, self.validation.lr, self.module)
+        sr = upscale(self.srgan.average.net, self.validation.lr, self.module)
         scores = self.validation.score(sr).row()
         picture = self.folder / "pictures" / f"step-{done:06d}.png"
         picture.parent.mkdir(exist_ok=True)
@@ -169,14 +171,14 @@ class RunLog:
         """Write the generator alone: what ``upscale`` and ``evaluate`` need."""
         info = {"step": done, "preset": self.options.preset, "hr_size": self.options.hr_size}
         info["images"] = vars(self.division)
-        checkpoint.save_generator(self.folder / name, self.srgan.averaged_generator, info)
+        checkpoint.save_generator(self.folder / name, self.srgan.average.net, info)
 
     def finish(self) -> None:
         """The end of a run: the generator, the table over (up to 400 of) the held-out images, and the loss curves."""
         self.save_generator("generator.h5", self.total)
         everything = Validation(self.held_out, limit=400)
         self._tell_skipped()
-        sr = upscale(self.srgan.averaged_generator, everything.lr, self.module)
+        sr = upscale(self.srgan.average.net, everything.lr, self.module)
         results = {"bicubic": everything.score(everything.bicubic), "SR": everything.score(sr)}
         with taken_by(sys.stdout):
             print(f"\n{len(everything.hr)} images that were never trained on:\n{table(results)}")
@@ -232,7 +234,7 @@ class Silence(nullcontext):
         """What ``RunLog.save`` does, at the same steps, without what rank 0 alone does."""
         if done != self.saved_at:
             self.saved_at = done
-            self.srgan.save(Path(), {})
+            save(self.srgan, Path(), {})
 
     def finish(self) -> None: ...
 
@@ -247,12 +249,3 @@ def finite(losses: dict[str, Array], step: int) -> dict[str, float]:
             "or --learning-rate; if there is a checkpoint, it is as it was, and --resume goes on from it."
         )
     return values
-
-
-def _saved_losses(path: Path) -> dict[str, list[float]]:
-    """The losses since the log's last row by name, as a checkpoint holds them; none where it is an older one."""
-    saved = checkpoint.read_state(path).get("losses", {})
-    try:
-        return {name: [float(value) for value in values] for name, values in saved.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{path} is of no use: its losses are not lists of numbers.") from None

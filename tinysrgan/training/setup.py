@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from tinysrgan.core.atomic_write import claimed
 from tinysrgan.core.cli import say, taken_by
 from tinysrgan.core.device import Array, to_device
 from tinysrgan.core.errors import UserError
@@ -27,11 +29,13 @@ from tinysrgan.formats.vgg19_weights import vgg19_or_reason
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.folder_kind import are_photographs
 from tinysrgan.models import VGG19
+from tinysrgan.ops import exact
 from tinysrgan.ops.device import choose_device
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.data_parallel import DataParallel
 from tinysrgan.training.run_log import RunLog, Silence
+from tinysrgan.training.saving import load
 from tinysrgan.training.srgan import SRGAN
 
 JUDGED = 256  # pixels: the middle of each held-out photograph is judged at every save
@@ -39,6 +43,14 @@ JUDGED = 256  # pixels: the middle of each held-out photograph is judged at ever
 # is one, because the step itself uses all cores. The batches are the same.
 FEEDERS = 4
 Batches = Iterator[tuple[int, Array, Array]]
+
+
+@contextmanager
+def prepared(paths: RunPaths, options: Options) -> Iterator[tuple[SRGAN, Batches, RunLog | Silence]]:
+    """All that a run needs, in a folder that no other process writes to meanwhile. Raises UserError."""
+    leads = ranks().rank == 0
+    with claimed(paths.out, paths.numbered) if leads else nullcontext(paths.out) as paths.out, exact(options.exact):
+        yield prepare(paths, options)
 
 
 def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog | Silence]:
@@ -62,7 +74,7 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
 
     srgan = SRGAN.build(options, find_vgg(options, paths), module)
     if paths.resume:
-        srgan.load(paths.resume)
+        load(srgan, paths.resume)
     if paths.init_from:
         source = read_generator(paths.init_from, paths.value_range)
         for name, tensor in srgan.generator.tensors().items():
@@ -106,12 +118,19 @@ def batches(steps: range, pairs: BatchSource, srgan: SRGAN, module: ModuleType) 
     workers = 1 if module is np else FEEDERS
     made = prefetch(lambda step: pairs.batch(step, size, parallel.slice), steps, workers)
     for step, (lr, hr) in zip(steps, made, strict=True):
-        srgan.note_colour(hr)
+        note_colour(srgan, hr)
         if parallel.any(len(pairs.skipped) > known):  # rank 0 tells of them
             for skipped in parallel.ranks.gather({**pairs.skipped}):
                 pairs.skipped |= skipped
             known = len(pairs.skipped)
         yield step, to_device(lr, module), to_device(hr, module)
+
+
+def note_colour(srgan: SRGAN, images: np.ndarray) -> None:
+    """Keep in the generator's config whether all images it was trained on are grey; images: (N, H, W, 3)."""
+    grey = srgan.generator.config["grey"] and not srgan.parallel.any(bool((images != images[..., :1]).any()))
+    for generator in (srgan.generator, srgan.average.net):
+        generator.config["grey"] = grey
 
 
 def has_ended(folder: Path, total: int) -> bool:

@@ -1,16 +1,11 @@
-"""The parts of an SRGAN: two nets, the losses that compare images, the optimizers, and how they are saved."""
+"""The parts of an SRGAN: two nets, the losses that compare images, the optimizers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
 
 from tinysrgan.core.ranks import ALONE
-from tinysrgan.formats import checkpoint
 from tinysrgan.layers import Conv2D
 from tinysrgan.losses import PIXEL_LOSSES, AdversarialLoss, FeatureLoss, ImageLoss
 from tinysrgan.models import VGG19, Discriminator, Generator
@@ -32,7 +27,7 @@ class SRGAN:
     discriminator_optimizer: Adam
     options: Options
     parallel: DataParallel
-    average: MovingAverage[Generator] | None = None
+    average: MovingAverage[Generator]
 
     @classmethod
     def build(cls, options: Options, vgg: VGG19 | None, module: ModuleType) -> SRGAN:
@@ -42,18 +37,14 @@ class SRGAN:
         """
         o = options
         pixel_loss = PIXEL_LOSSES[o.pixel_loss]
-        output = o.output
-        if output == "by loss":
-            output = "tanh" if o.pixel_loss == "bce" else "linear"  # bce's logarithms need values inside -1 and 1
-        form = (o.blocks, o.filters, o.scale, o.upscale, output, o.net_values)
-        # It counts as grey until training meets colour.
-        generator = Generator(*form, grey=True, norm=o.norm == "batch", seed=o.seed)
+        form = (o.blocks, o.filters, o.scale, o.upscale, o.last_activation, o.net_values)
+        grey = True  # until training meets colour
+        generator = Generator(*form, grey, norm=o.norm == "batch", seed=o.seed)
         discriminator = Discriminator(o.hr_size, o.discriminator_filters, o.discriminator_dense, o.slope, seed=o.seed)
         for trained in (generator, discriminator):
             next(layer for layer in trained.layers() if isinstance(layer, Conv2D)).needs_dx = False
-        for net in (generator, discriminator, vgg):
-            if net is not None:
-                net.to(module)
+        for net in filter(None, (generator, discriminator, vgg)):
+            net.to(module)
         return cls(
             generator,
             discriminator,
@@ -66,13 +57,8 @@ class SRGAN:
             Adam(discriminator.parameters()),
             options,
             DataParallel(ALONE, o.batch_size),
-            MovingAverage(generator, o.ema) if o.ema else None,
+            MovingAverage(generator, o.ema),
         )
-
-    @property
-    def averaged_generator(self) -> Generator:
-        """The generator to judge and to keep: with ``--ema`` the moving average, else the trained one itself."""
-        return self.average.net if self.average else self.generator
 
     @property
     def reads_verdicts(self) -> bool:
@@ -82,40 +68,11 @@ class SRGAN:
     def set_learning_rate(self, rate: float) -> None:
         self.generator_optimizer.learning_rate = self.discriminator_optimizer.learning_rate = rate
 
-    def update_average(self) -> None:
-        """Let the moving average, if there is one, follow the generator. Once a step."""
-        if self.average:
-            self.average.update(self.generator_optimizer.steps)
-
-    def note_colour(self, images: np.ndarray) -> None:
-        """Keep in the generator's config whether all images it was trained on are grey; images: (N, H, W, 3)."""
-        grey = self.generator.config["grey"] and not self.parallel.any(bool((images != images[..., :1]).any()))
-        for generator in (self.generator, self.averaged_generator):
-            generator.config["grey"] = grey
-
     def share(self, parallel: DataParallel) -> None:
         """Train on this rank's slice of every batch from now on, together with the other ranks."""
         self.parallel = parallel
-        optimizers = self._optimizers()
-        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
-            parallel.share(net, optimizers[name], whole_batch_norm=not self.options.local_batch_norm)
-
-    def save(self, path: Path, state: dict[str, Any]) -> None:
-        """Write everything that the run needs to go on, and ``state`` about it. Raises CheckpointError.
-
-        All ranks call it at once; rank 0 alone writes.
-        """
-        optimizers = {name: self.parallel.whole(optimizer) for name, optimizer in self._optimizers().items()}
-        if self.parallel.ranks.rank == 0:
-            checkpoint.save(path, self._nets(), optimizers, state)
-
-    def load(self, path: Path) -> None:
-        """Read what ``save`` wrote. Raises CheckpointError, naming everything that doesn't fit."""
-        checkpoint.load(path, self._nets(), self._optimizers())
-
-    def _nets(self) -> dict[str, Generator | Discriminator]:
-        averages = {"average": self.average.net} if self.average else {}
-        return {"generator": self.generator, "discriminator": self.discriminator, **averages}
-
-    def _optimizers(self) -> dict[str, Adam]:
-        return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
+        for net, optimizer in (
+            (self.generator, self.generator_optimizer),
+            (self.discriminator, self.discriminator_optimizer),
+        ):
+            parallel.share(net, optimizer, whole_batch_norm=not self.options.local_batch_norm)

@@ -209,16 +209,26 @@ def _fill(
             value = _from_tensorflow(value)
         target = getattr(layer, tensor).value
         if tensor == "w" and value.ndim == 4:
-            margin = (len(target) - len(value)) // 2
-            value = np.pad(value, [(margin, margin), (margin, margin), (0, 0), (0, 0)])
+            value = padded(value, len(target))
         target[...] = value.reshape(target.shape)
     for layer in prelus:
         layer.slope.value[...] = fixed.get(id(layer), layer.slope.value)
     norms = [layer for layer in net.layers() if isinstance(layer, BatchNorm)]
     for layer, epsilon in zip(norms, epsilons, strict=False):
-        if epsilon != layer.epsilon:  # gamma compensates
-            variance = layer.running_variance.value
-            layer.gamma.value *= np.sqrt((variance + layer.epsilon) / (variance + epsilon))
+        if epsilon != layer.epsilon:
+            compensate(layer, epsilon)
+
+
+def padded(kernel: np.ndarray, size: int) -> np.ndarray:
+    """A kernel (R, R, C, K), zero-padded on all sides if ``size`` is larger than R."""
+    margin = max(0, size - len(kernel)) // 2
+    return np.pad(kernel, [(margin, margin), (margin, margin), (0, 0), (0, 0)])
+
+
+def compensate(norm: BatchNorm, epsilon: float) -> None:
+    """Scale gamma so that in eval mode the layer computes what it would with another epsilon."""
+    variance = norm.running_variance.value
+    norm.gamma.value *= np.sqrt((variance + norm.epsilon) / (variance + epsilon))
 
 
 def shuffled(path: str, generator: Generator) -> bool:

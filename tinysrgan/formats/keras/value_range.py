@@ -15,11 +15,12 @@ from typing import NamedTuple
 import h5py
 
 from tinysrgan.core.errors import UserError
+from tinysrgan.core.value_ranges import RANGES, VALUE_RANGES, conversion
 from tinysrgan.formats.hdf5 import attribute
 from tinysrgan.formats.keras.model_config import Step
 from tinysrgan.formats.keras.weights import WeightsError
 from tinysrgan.formats.keras.wiring import Parts
-from tinysrgan.models.generator import OUTPUTS, RANGES, VALUE_RANGES, rescale
+from tinysrgan.models.generator import OUTPUTS
 
 STATEMENT = "tinysrgan"  # the attribute of our own exports
 
@@ -81,8 +82,8 @@ def _ranges(step: Step, path: Path) -> tuple[str, str]:
     factor, offset = step.options.get("scale"), step.options.get("offset")
     if isinstance(factor, int | float) and isinstance(offset, int | float):
         for source, target in permutations(RANGES, 2):
-            ours = rescale(source, target)
-            if math.isclose(factor, ours.factor, rel_tol=1e-5) and math.isclose(offset, ours.offset, abs_tol=1e-5):
+            our_factor, our_offset = conversion(source, target)
+            if math.isclose(factor, our_factor, rel_tol=1e-5) and math.isclose(offset, our_offset, abs_tol=1e-5):
                 return source, target
     raise WeightsError(f"{path}: {step} goes between none of the ranges {', '.join(RANGES)}.")
 

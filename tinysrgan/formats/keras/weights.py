@@ -24,7 +24,7 @@ import numpy as np
 from tinysrgan.core.errors import UserError
 from tinysrgan.formats.hdf5 import attribute, misfit, objects, reading
 from tinysrgan.models import VGG19
-from tinysrgan.models.vgg19 import layer_names
+from tinysrgan.models.vgg19 import LAYERS
 
 FLOATS = ("float32", "float64", "float16")
 
@@ -37,10 +37,15 @@ def keras_layers(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Each layer's datasets by the layer's name, sorted by path in natural order: conv2d_2 before conv2d_10."""
     stored = objects(file)
     found: dict[str, list[h5py.Dataset]] = {}
-    for path in sorted(stored, key=lambda path: [int(x) if x.isdecimal() else x for x in re.split("([0-9]+)", path)]):
+    for path in sorted(stored, key=natural):
         if isinstance(stored[path], h5py.Dataset) and not path.startswith("optimizer"):
             found.setdefault(_layer_of(path, stored), []).append(stored[path])
     return found
+
+
+def natural(name: str) -> list[int | str]:
+    """A key to sort names by, with numbers as numbers: conv2d_2 before conv2d_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)]
 
 
 def _layer_of(path: str, stored: dict[str, Any]) -> str:
@@ -57,7 +62,7 @@ def load_vgg19(path: Path, cut: str = "block3_conv4") -> VGG19:
     lists them all and names the last layer that the file can serve.
     """
     net = VGG19(cut)
-    convolutions = [name for name in layer_names() if "conv" in name]
+    convolutions = [name for name in LAYERS if "conv" in name]
     chosen: dict[str, h5py.Dataset] = {}
     problems: dict[str, list[str]] = {}
     with reading(path, WeightsError) as file:

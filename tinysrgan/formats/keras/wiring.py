@@ -10,37 +10,22 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinysrgan import layers
 from tinysrgan.formats.keras.model_config import CODE, IMAGE, OPERATION, SHUFFLE, Step
 from tinysrgan.formats.keras.weights import WeightsError
-from tinysrgan.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    PixelShuffle,
-    PReLU,
-    Rescale,
-    Residual,
-    Sequential,
-    Sigmoid,
-    Tanh,
-    Upsample,
-)
 
-KERAS_KINDS: dict[type[Layer], str] = {
-    Conv2D: "Conv2D",
-    BatchNorm: "BatchNormalization",
-    PReLU: "PReLU",
-    LeakyReLU: "LeakyReLU",
-    Residual: "Add",
-    PixelShuffle: SHUFFLE,
-    Upsample: "UpSampling2D",
-    Flatten: "Flatten",
-    Dense: "Dense",
-    Tanh: "tanh",
-    Sigmoid: "sigmoid",
+KERAS_KINDS: dict[type[layers.Layer], str] = {
+    layers.Conv2D: "Conv2D",
+    layers.BatchNorm: "BatchNormalization",
+    layers.PReLU: "PReLU",
+    layers.LeakyReLU: "LeakyReLU",
+    layers.Residual: "Add",
+    layers.PixelShuffle: SHUFFLE,
+    layers.Upsample: "UpSampling2D",
+    layers.Flatten: "Flatten",
+    layers.Dense: "Dense",
+    layers.Tanh: "tanh",
+    layers.Sigmoid: "sigmoid",
 }
 
 # Options that change what a layer computes, with the values that match ours.
@@ -75,7 +60,7 @@ def parts(steps: list[Step]) -> Parts:
     return Parts(moved[:start], moved[start:end], moved[end:])
 
 
-def check(steps: list[Step], net: Sequential, path: Path) -> list[float | None]:
+def check(steps: list[Step], net: layers.Sequential, path: Path) -> list[float | None]:
     """Raise WeightsError at the first step that differs from ``net``'s in its layer, inputs or options.
 
     In a generator, ReLU, LeakyReLU and, if it has no batch-norms, no layer at all may stand for a PReLU. Returns what
@@ -84,14 +69,14 @@ def check(steps: list[Step], net: Sequential, path: Path) -> list[float | None]:
     """
     form = f"SRGAN's {type(net).__name__.lower()}"
     expected = lay_out(net)
-    optional = not any(isinstance(layer, BatchNorm) for layer, _ in expected)
+    optional = not any(isinstance(layer, layers.BatchNorm) for layer, _ in expected)
     found: list[float | None] = []
     places = {IMAGE: IMAGE}  # the step for each layer of ours
     before, at = "the input", 0
     for i, (layer, inputs) in enumerate(expected):
         step = steps[at] if at < len(steps) else None
-        slope = constant_slope(step) if step and isinstance(layer, PReLU) else None
-        if optional and isinstance(layer, PReLU) and slope is None and (step is None or step.kind != "PReLU"):
+        slope = constant_slope(step) if step and isinstance(layer, layers.PReLU) else None
+        if optional and isinstance(layer, layers.PReLU) and slope is None and (step is None or step.kind != "PReLU"):
             found.append(1.0)
             places[i] = places[inputs[0]]
             continue
@@ -101,7 +86,7 @@ def check(steps: list[Step], net: Sequential, path: Path) -> list[float | None]:
                 f"{path} is not wired as {form}: after {before} comes {step or 'the end'} instead of {wanted}; "
                 f"{WAY_OUT}"
             )
-        if isinstance(layer, PReLU):
+        if isinstance(layer, layers.PReLU):
             found.append(slope)
         sources = sorted(places[source] for source in inputs)
         if sorted(step.inputs) != sources:
@@ -139,32 +124,32 @@ def slopes(steps: list[Step]) -> list[float]:
     return [float(options.get("negative_slope", options.get("alpha", 0.3))) for options in found]
 
 
-Ours = tuple[Layer, tuple[int, ...]]  # a layer and the indices of the steps whose outputs it takes
+Ours = tuple[layers.Layer, tuple[int, ...]]  # a layer and the indices of the steps whose outputs it takes
 
 
-def lay_out(net: Layer) -> list[Ours]:
+def lay_out(net: layers.Layer) -> list[Ours]:
     """The steps of a net, without rescalings at its ends."""
     found: list[Ours] = []
     _lay_out(net, IMAGE, found)
     return found
 
 
-def _lay_out(layer: Layer, source: int, found: list[Ours]) -> int:
+def _lay_out(layer: layers.Layer, source: int, found: list[Ours]) -> int:
     """Append the steps of a layer whose input is step ``source``; return the last index. A Residual ends in an Add."""
     inputs: tuple[int, ...] = (source,)
-    if isinstance(layer, Rescale):
+    if isinstance(layer, layers.Rescale):
         return source
-    if isinstance(layer, Sequential):
+    if isinstance(layer, layers.Sequential):
         for child in layer.chain.values():
             source = _lay_out(child, source, found)
-        if not isinstance(layer, Residual):
+        if not isinstance(layer, layers.Residual):
             return source
         inputs = (*inputs, source)
     found.append((layer, inputs))
     return len(found) - 1
 
 
-def _same_kind(layer: Layer, step: Step) -> bool:
+def _same_kind(layer: layers.Layer, step: Step) -> bool:
     kind = KERAS_KINDS[type(layer)]
     return step.kind == kind or (kind == SHUFFLE and step.kind == CODE)
 
@@ -173,9 +158,9 @@ def _name(index: int, steps: list[Step]) -> str:
     return str(steps[index]) if index >= 0 else "the image"
 
 
-def _check_options(step: Step, layer: Layer, path: Path) -> None:
+def _check_options(step: Step, layer: layers.Layer, path: Path) -> None:
     wanted = dict(SAME_HERE.get(step.kind, {}))
-    if isinstance(layer, Conv2D):
+    if isinstance(layer, layers.Conv2D):
         wanted["strides"] = ((layer.stride, layer.stride),)
     for option, values in wanted.items():
         given = step.options.get(option, values[0])

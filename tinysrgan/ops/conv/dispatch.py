@@ -12,7 +12,8 @@ from contextvars import ContextVar
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.conv import epilogue, few_outputs, im2col, im2col_blocked, winograd
+from tinysrgan.ops.conv import few_outputs, im2col, im2col_blocked, winograd
+from tinysrgan.ops.conv.epilogue import Epilogue
 from tinysrgan.ops.cuda import convolution as cuda
 from tinysrgan.ops.elementwise import sum_per_channel
 
@@ -67,16 +68,17 @@ def conv2d(
 
     x: (N, H, W, C); w: (R, S, C, K); bias and slope: (K,); shortcut: (N, P, Q, K). The last three are optional.
     """
+    after = Epilogue(bias, slope, shortcut)
     match choose(x, w.shape, stride):
         case "cuda":
-            return cuda.conv2d(x, w, stride, bias, slope, shortcut, exact=_exact.get())
+            return cuda.conv2d(x, w, stride, *after, exact=_exact.get())
         case "winograd":
-            return winograd.conv2d(x, w, bias, slope, shortcut)
+            return winograd.conv2d(x, w, after)
         case "im2col_blocked":
-            return im2col_blocked.conv2d(x, w, stride, bias, slope, shortcut)
+            return im2col_blocked.conv2d(x, w, stride, after)
         case "few_outputs":
-            return epilogue.apply(few_outputs.conv2d(x, w, bias), None, slope, shortcut)
-    return epilogue.apply(im2col.conv2d(x, w, stride), bias, slope, shortcut)
+            return after._replace(bias=None).apply(few_outputs.conv2d(x, w, bias))
+    return after.apply(im2col.conv2d(x, w, stride))
 
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1) -> Array:

@@ -8,10 +8,38 @@ memory each.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 # Elements that PReLU processes at a time, so that its temporary array stays in the first-level cache.
 BLOCK_ELEMENTS = 32 * 1024
+
+
+class Epilogue(NamedTuple):
+    """bias and slope: (K,); shortcut: (N, P, Q, K), as the result."""
+
+    bias: np.ndarray | None = None
+    slope: np.ndarray | None = None
+    shortcut: np.ndarray | None = None
+
+    def store(self, result: np.ndarray, at: tuple[slice, ...], y: np.ndarray) -> None:
+        """y[at] = result + shortcut[at], for a result that is activated already."""
+        if self.shortcut is None:
+            y[at] = result
+        else:
+            np.add(result, self.shortcut[at], out=y[at])
+
+    def apply(self, y: np.ndarray) -> np.ndarray:
+        """prelu(y + bias) + shortcut for a whole result y: (N, P, Q, K) at once."""
+        if self.bias is not None:
+            y = y + self.bias
+        if self.slope is not None:
+            y = np.where(y < 0, y * self.slope, y)
+        return y if self.shortcut is None else y + self.shortcut
+
+
+NOTHING = Epilogue()
 
 
 def activate(lines: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | None) -> None:
@@ -31,20 +59,3 @@ def activate(lines: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | Non
                 np.maximum(block, scaled, out=block)
             else:
                 np.copyto(block, scaled, where=block < 0)
-
-
-def store(result: np.ndarray, shortcut: np.ndarray | None, target: np.ndarray) -> None:
-    """target = result + shortcut, all of one shape."""
-    if shortcut is None:
-        target[...] = result
-    else:
-        np.add(result, shortcut, out=target)
-
-
-def apply(y: np.ndarray, bias: np.ndarray | None, slope: np.ndarray | None, shortcut: np.ndarray | None) -> np.ndarray:
-    """prelu(y + bias) + shortcut for a whole result y: (N, P, Q, K) at once."""
-    if bias is not None:
-        y = y + bias
-    if slope is not None:
-        y = np.where(y < 0, y * slope, y)
-    return y if shortcut is None else y + shortcut

@@ -9,6 +9,7 @@ import numpy as np
 from tinysrgan.core.device import Array
 from tinysrgan.ops.conv import winograd
 from tinysrgan.ops.conv.dispatch import choose, conv2d
+from tinysrgan.ops.conv.epilogue import Epilogue
 
 
 class FrozenFilter:
@@ -28,5 +29,5 @@ class FrozenFilter:
         x: (N, H, W, C); bias and slope: (K,); shortcut: as y. Without a slope there is no PReLU.
         """
         if choose(x, self.w.shape, 1) == "winograd":
-            return winograd.convolve(x, self.transformed, bias, slope, shortcut)
+            return winograd.convolve(x, self.transformed, Epilogue(bias, slope, shortcut))
         return conv2d(x, self.w, 1, bias, slope, shortcut)

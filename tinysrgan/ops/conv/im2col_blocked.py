@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinysrgan.ops import parallel
-from tinysrgan.ops.conv.epilogue import activate, store
+from tinysrgan.ops.conv.epilogue import NOTHING, Epilogue, activate
 from tinysrgan.ops.conv.padding import Same, same
 
 # A block's columns should fit in the caches, yet have enough rows (one for each output) to amortise packing the
@@ -92,20 +92,11 @@ def block_limit(window: int) -> int:
 
 
 def correlate(
-    x: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    stride: int,
-    rows: Same,
-    columns: Same,
-    y: np.ndarray,
-    slope: np.ndarray | None = None,
-    shortcut: np.ndarray | None = None,
+    x: np.ndarray, w: np.ndarray, stride: int, rows: Same, columns: Same, y: np.ndarray, after: Epilogue = NOTHING
 ) -> None:
     """Fill y: (N, P, Q, K), any view: the products of every window of x: (N, H, W, C) with w: (R, S, C, K).
 
-    For every block: (outputs of the block, R S C) times (R S C, K). ``bias``, ``slope`` and ``shortcut`` as in
-    ``epilogue``.
+    For every block: (outputs of the block, R S C) times (R S C, K), then what comes ``after``.
     """
     r, s, c, k = w.shape
     weights = w.reshape(r * s * c, k)
@@ -113,25 +104,18 @@ def correlate(
     def work(run: Sequence[Block]) -> None:
         for block in run:
             product = block_columns(x, r, s, stride, rows, columns, block) @ weights
-            activate(product.reshape(-1, columns.out * k), bias, slope)
+            activate(product.reshape(-1, columns.out * k), after.bias, after.slope)
             at = slice(block.first, block.last), slice(block.top, block.bottom)
-            store(product.reshape(y[at].shape), None if shortcut is None else shortcut[at], y[at])
+            after.store(product.reshape(y[at].shape), at, y)
 
     parallel.parallel_map(work, blocks(len(x), rows.out, columns.out, block_limit(r * s * c), r * s * c * k))
 
 
-def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    stride: int = 1,
-    bias: np.ndarray | None = None,
-    slope: np.ndarray | None = None,
-    shortcut: np.ndarray | None = None,
-) -> np.ndarray:
+def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, after: Epilogue = NOTHING) -> np.ndarray:
     """y = prelu(columns(x) w + bias) + shortcut; see ``im2col.conv2d`` and ``epilogue``."""
     rows, columns = same(x.shape[1], w.shape[0], stride), same(x.shape[2], w.shape[1], stride)
     y = np.empty((len(x), rows.out, columns.out, w.shape[3]), x.dtype)
-    correlate(x, w, bias, stride, rows, columns, y, slope, shortcut)
+    correlate(x, w, stride, rows, columns, y, after)
     return y
 
 
@@ -173,7 +157,7 @@ def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], s
             taps = flipped[(r - 1 - first_r) % stride :: stride, (s - 1 - first_s) % stride :: stride]
             part = dx[:, i::stride, j::stride]
             if taps.size:
-                correlate(dy, taps, None, 1, rows, columns, part)
+                correlate(dy, taps, 1, rows, columns, part)
             else:  # a stride longer than the filter skips these inputs
                 part[...] = 0
     return dx

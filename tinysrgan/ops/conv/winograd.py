@@ -23,7 +23,7 @@ from functools import reduce
 import numpy as np
 
 from tinysrgan.ops import parallel
-from tinysrgan.ops.conv.epilogue import activate, store
+from tinysrgan.ops.conv.epilogue import NOTHING, Epilogue, activate
 from tinysrgan.ops.conv.im2col_blocked import Block, blocks, patch
 from tinysrgan.ops.matmul import matmul
 
@@ -47,14 +47,7 @@ G = np.array(
         [0, 0, 1],
     ]
 )
-A_T = np.array(
-    [
-        [1, 1, 1, 1, 1, 0],
-        [0, 1, -1, 2, -2, 0],
-        [0, 1, 1, 4, 4, 0],
-        [0, 1, -1, 8, -8, 1],
-    ]
-)
+A_T = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 # With w flattened to a column of 9 taps, G w G^T is this matrix times that column.
 G_BOTH = np.kron(G, G)  # (36, 9)
 
@@ -64,15 +57,9 @@ BLOCK_ELEMENTS = 1024 * 1024
 SUM_ELEMENTS = 128 * 1024
 
 
-def conv2d(
-    x: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None = None,
-    slope: np.ndarray | None = None,
-    shortcut: np.ndarray | None = None,
-) -> np.ndarray:
+def conv2d(x: np.ndarray, w: np.ndarray, after: Epilogue = NOTHING) -> np.ndarray:
     """y: (N, H, W, K) of x: (N, H, W, C) and w: (3, 3, C, K), stride 1; see ``im2col.conv2d`` and ``epilogue``."""
-    return convolve(x, transformed(w.astype(x.dtype, copy=False)), bias, slope, shortcut)
+    return convolve(x, transformed(w.astype(x.dtype, copy=False)), after)
 
 
 def conv2d_grad_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -88,13 +75,7 @@ def transformed(w: np.ndarray) -> np.ndarray:
     return matmul(G_BOTH.astype(w.dtype), w.reshape(9, c * k)).reshape(36, c, k)
 
 
-def convolve(
-    x: np.ndarray,
-    weights: np.ndarray,
-    bias: np.ndarray | None = None,
-    slope: np.ndarray | None = None,
-    shortcut: np.ndarray | None = None,
-) -> np.ndarray:
+def convolve(x: np.ndarray, weights: np.ndarray, after: Epilogue = NOTHING) -> np.ndarray:
     """y: (N, H, W, K) of x: (N, H, W, C) and transformed weights (36, C, K), with the operations of ``epilogue``."""
     n, height, width, c = x.shape
     k = weights.shape[2]
@@ -105,17 +86,14 @@ def convolve(
         for block in run:
             images, rows, columns = _tiles(block, width)
             products = _transformed_inputs(x, block) @ weights  # (36, tiles, C) times (36, C, K)
-            if bias is not None:  # position (1, 1) adds to each output once: A^T has a column of ones
-                products[6 + 1] += bias
+            if after.bias is not None:  # position (1, 1) adds to each output once: A^T has a column of ones
+                products[6 + 1] += after.bias
             outputs = out @ (out @ products.reshape(6, 6, -1)).reshape(6, -1)  # along the rows, then down the columns
-            activate(outputs.reshape(-1, 16 * k), None, slope)
+            activate(outputs.reshape(-1, 16 * k), None, after.slope)
             result = outputs.reshape(4, 4, images, rows, columns, k).transpose(2, 3, 0, 4, 1, 5)
-            target = y[block.first : block.last, 4 * block.top : 4 * block.bottom]
-            store(
-                result.reshape(images, 4 * rows, 4 * columns, k)[:, : target.shape[1], :width],
-                None if shortcut is None else shortcut[block.first : block.last, 4 * block.top : 4 * block.bottom],
-                target,
-            )
+            at = slice(block.first, block.last), slice(4 * block.top, 4 * block.bottom)
+            inside = result.reshape(images, 4 * rows, 4 * columns, k)[:, : y[at].shape[1], :width]
+            after.store(inside, at, y)
 
     parallel.parallel_map(work, _blocks(x.shape, c, k))
     return y

@@ -1,13 +1,18 @@
-"""Batch normalization on the GPU: launches ``kernels/batch_norm.cu``.
+"""Batch normalization on the GPU: launches ``kernels/batch_norm.cu``, with the arguments of ``ops.normalization``.
 
 x, dy: (..., C); everything else: (C,). All arrays have one type, float32 or float64.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.activation import slopes
 from tinysrgan.ops.cuda.launch import run, sizes, tickets, walk, walk_sums
+
+if TYPE_CHECKING:
+    from tinysrgan.ops.normalization import Norm
 
 
 def moments(x: Array) -> tuple[Array, Array]:
@@ -20,62 +25,37 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 
 def normalize(
-    x: Array,
-    mean: Array,
-    variance: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float,
-    slope: Array | float | None = None,
-    shortcut: Array | None = None,
-    running: tuple[Array, Array] | None = None,
-    rate: float = 0.0,
+    x: Array, norm: Norm, shortcut: Array | None = None, running: tuple[Array, Array] | None = None, rate: float = 0.0
 ) -> Array:
-    """leaky(gamma (x - mean) / sqrt(variance + epsilon) + beta) + shortcut; as ``ops.normalization.normalize``."""
+    """The result of ``norm``, plus the shortcut; moves ``running``."""
     y = array_module(x).empty(x.shape, x.dtype)
+    *vectors, epsilon, slope = norm
     a, count = slopes(slope, x)
-    arrays = x, mean, variance, gamma, beta, a, shortcut, y, *(running or (None, None))
+    arrays = x, *vectors, a, shortcut, y, *(running or (None, None))
     run("batch_norm.cu", "normalize", walk(x), *arrays, float(rate), float(epsilon), *sizes(x), count)
     return y
 
 
 def grad_sums(
-    dy: Array,
-    x: Array,
-    mean: Array,
-    variance: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float,
-    slope: Array | float | None = None,
-    gradients: tuple[Array, Array] | None = None,
-    slope_grad: Array | None = None,
+    dy: Array, x: Array, norm: Norm, gradients: tuple[Array, Array] | None = None, slope_grad: Array | None = None
 ) -> Array:
-    """The sums over the batch, (2, C), and three gradients; as ``ops.normalization.batch_norm_grad_sums``."""
+    """The sums over the batch, (2, C); adds to the three gradients."""
     xp, channels, launch = array_module(x), x.shape[-1], walk_sums(x)
     parts, sums = xp.empty((launch.parts, channels, 3), x.dtype), xp.empty((2, channels), x.dtype)
+    *vectors, epsilon, slope = norm
     a, count = slopes(slope, x)
     totals = sums, *(gradients or (None, None)), slope_grad
-    arrays = dy, x, mean, variance, gamma, beta, a, parts, tickets(xp), *totals
+    arrays = dy, x, *vectors, a, parts, tickets(xp), *totals
     run("batch_norm.cu", "grad_sums", launch, *arrays, float(epsilon), *sizes(x), count)
     return sums
 
 
-def grad_input(
-    dy: Array,
-    x: Array,
-    mean: Array,
-    variance: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float,
-    sums: Array,
-    n: int,
-    slope: Array | float | None = None,
-) -> Array:
-    """dx from dy and the sums over the n rows of the batch that ``grad_sums`` returns."""
+def grad_input(dy: Array, x: Array, norm: Norm, sums: Array) -> Array:
+    """dx from dy and the sums over the batch that ``grad_sums`` returns."""
     dx = array_module(x).empty(x.shape, x.dtype)
+    *vectors, epsilon, slope = norm
     a, count = slopes(slope, x)
-    arrays = dy, x, mean, variance, gamma, beta, a, sums, dx
-    run("batch_norm.cu", "grad_input", walk(x), *arrays, float(n), float(epsilon), *sizes(x), count)
+    rows, channels = sizes(x)
+    arrays = dy, x, *vectors, a, sums, dx
+    run("batch_norm.cu", "grad_input", walk(x), *arrays, float(rows), float(epsilon), rows, channels, count)
     return dx
