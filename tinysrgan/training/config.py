@@ -107,8 +107,8 @@ class Options:
         "the article's; crops: of photographs at their own resolution, mirrored and turned by quarters",
         tuple(AUGMENTATIONS),
     )
-    synthetic: bool = _data(False, "train on new QR codes without end; the folder's images only judge")
-    flip: bool = _data(False, "mirror half of the images; a mirrored QR code is not a QR code")
+    synthetic: bool = _data(False, "train on new QR codes; the folder's only judge")
+    flip: bool = _data(False, "mirror half of the images (not for QR codes)")
     max_images: int | None = _data(None, "use only so many of the images", whole(1))
 
     blocks: int = _nets(8, "the generator's residual blocks", whole(1, 64))
@@ -150,9 +150,7 @@ class Options:
     save_every: int = _schedule(100, "steps between checkpoints", whole(1), changeable=True)
     exact: bool = _schedule(False, EXACT_HELP)
     local_batch_norm: bool = _schedule(False, "mpiexec: each process normalizes its own images alone")
-    no_cuda_graph: bool = _schedule(
-        False, "on a GPU: launch a step's kernels one by one, with less memory, not as a CUDA graph", changeable=True
-    )
+    no_cuda_graph: bool = _schedule(False, "launch a GPU's kernels one by one", changeable=True)
     seed: int = _schedule(0, "same seed, same run", whole(0))
 
     def saves(self, done: int) -> bool:
