@@ -30,18 +30,18 @@ class WithoutStatistics(BatchNorm):
     """Batch-norm whose backward pass forgets that mean and variance depend on x: dx = gamma / std dy."""
 
     def backward(self, dy: Array) -> Array:
-        _, _, variance = self._saved
+        _, norm = self._saved
         super().backward(dy)
-        return self.gamma.value / (variance + self.epsilon) ** 0.5 * dy
+        return self.gamma.value / (norm.variance + norm.epsilon) ** 0.5 * dy
 
 
 class WithoutVariance(BatchNorm):
     """Batch-norm whose backward pass forgets that the variance depends on x: dx = gamma / std (dy - mean(dy))."""
 
     def backward(self, dy: Array) -> Array:
-        _, _, variance = self._saved
+        _, norm = self._saved
         super().backward(dy)
-        return self.gamma.value / (variance + self.epsilon) ** 0.5 * (dy - dy.mean((0, 1, 2)))
+        return self.gamma.value / (norm.variance + norm.epsilon) ** 0.5 * (dy - dy.mean((0, 1, 2)))
 
 
 def check(layer: BatchNorm, dy: Array, step: float = 1e-5) -> tuple[float, float]:
