@@ -11,7 +11,7 @@
 // weights, conv_tf32.cu computes t, and add_columns computes y. The multiplications are the same, of which 27 in 32 columns
 // are of use, and a pixel is loaded R times instead of R * S times.
 //
-// folded (R, 1, C, L) and t (N, P, W, L): L is S * K and zeros up to a multiple of 4. The stride is 1, so P = H and Q = W.
+// folded: (R, 1, C, L) and t: (N, P, W, L), where L is S * K, padded with zeros to a multiple of 4. With stride 1, P = H and Q = W.
 #include "convolution.cuh"
 
 // One thread for each element of folded.

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
-from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu
 from planted import plant
 from test_cuda_conv_tf32 import arrays, assert_close, epilogue, tf32, truths
 
@@ -19,14 +18,6 @@ CASES = {
     "three slices": (1, 8, 17, 96, 32, 3, 3, 1),
 }
 ODD = CASES["remainders down, across and in channels"]
-
-
-@pytest.fixture
-def cupy():
-    conv_tf32.capable.cache_clear()
-    with cupy_on_cpu() as cupy:
-        yield cupy
-    conv_tf32.capable.cache_clear()
 
 
 def check(cupy, case) -> None:

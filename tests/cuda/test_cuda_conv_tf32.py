@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
-from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from cuda_on_cpu.cupy_on_cpu import no_reading
 from planted import plant
 
 from tinysrgan.ops.conv import naive
@@ -29,14 +29,6 @@ CASES = {
     "a single pixel": (2, 1, 1, 32, 32, 3, 3, 2),
 }
 FIRST, STRIDED = list(CASES.values())[:2]
-
-
-@pytest.fixture
-def cupy():
-    conv_tf32.capable.cache_clear()
-    with cupy_on_cpu() as cupy:
-        yield cupy
-    conv_tf32.capable.cache_clear()
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
-from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from cuda_on_cpu.cupy_on_cpu import no_reading
 from planted import plant
 from test_cuda_conv_tf32 import arrays, assert_close, epilogue, truths
 
-from tinysrgan.ops.cuda import conv_tf32, conv_thin, convolution
+from tinysrgan.ops.cuda import conv_thin, convolution
 
 pytestmark = [pytest.mark.kernels, pytest.mark.tensor_cores]
 
@@ -18,14 +18,6 @@ CASES = {
     "even columns": (1, 9, 16, 32, 2, 5, 8, 1),
 }
 FIRST = CASES["9x9 to three"]
-
-
-@pytest.fixture
-def cupy():
-    conv_tf32.capable.cache_clear()
-    with cupy_on_cpu() as cupy:
-        yield cupy
-    conv_tf32.capable.cache_clear()
 
 
 def check(cupy, case, present=(True, True, True)):

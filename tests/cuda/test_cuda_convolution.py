@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
-from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from cuda_on_cpu.cupy_on_cpu import no_reading
 from planted import plant
 
 from tinysrgan.ops.conv import naive
@@ -36,12 +36,6 @@ CASES = {
 }
 # The values of TINY, BLOCKS and SLICES that select each kernel. "In parts": one thread block for each slice.
 WAYS = {"reference": (2**62, 1, 1), "tiled": (0, 1, 1), "tiled in parts": (0, 2**16, 1)}
-
-
-@pytest.fixture
-def cupy():
-    with cupy_on_cpu() as cupy:
-        yield cupy
 
 
 @pytest.fixture

@@ -33,12 +33,6 @@ STEPS = (pretrain_step,) * 3 + (adversarial_step,) * 6
 FEW = STEPS[:3]  # one as it is, one captured, one more
 
 
-@pytest.fixture
-def cupy():
-    with cupy_on_cpu() as cupy:
-        yield cupy
-
-
 @pytest.fixture(autouse=True)
 def every_second_step_reads_verdicts(monkeypatch):
     """So that a few steps are of both kinds, each eager, then captured, then launched again."""

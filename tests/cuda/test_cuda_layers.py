@@ -9,7 +9,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from cuda_on_cpu import runner
-from cuda_on_cpu.cupy_on_cpu import cupy_on_cpu, no_reading
+from cuda_on_cpu.cupy_on_cpu import no_reading
 from planted import plant
 
 from tinysrgan import layers, ops
@@ -32,12 +32,6 @@ SHAPES += [(2, 4, 3, 515), (2, 2048)]
 IMAGES = [(2, 3, 5, 3), (1, 4, 70, 5), (2, 2, 3, 301), (1, 1, 260, 1)]  # N H W K
 FACTORS = [2, 3, 4]
 POOLED = [(2, 6, 4, 3), (2, 5, 7, 70), (2, 2, 3, 301), (1, 1, 4, 2), (1, 4, 600, 1)]
-
-
-@pytest.fixture
-def cupy():
-    with cupy_on_cpu() as cupy:
-        yield cupy
 
 
 @pytest.fixture(params=runner.ORDERS)

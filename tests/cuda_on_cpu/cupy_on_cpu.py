@@ -24,6 +24,7 @@ import numpy as np
 
 from cuda_on_cpu import graphs, runner
 from tinysrgan.ops.cuda import compile as kernels
+from tinysrgan.ops.cuda.conv_tf32 import capable
 
 COMPUTE_CAPABILITY = "90"  # in CuPy's notation; tests may change it
 MULTIPROCESSORS = 132  # of an H100
@@ -335,9 +336,11 @@ def cupy_on_cpu() -> Iterator[ModuleType]:
     before = sys.modules.get("cupy")
     module = Cupy("cupy")
     sys.modules["cupy"] = module
+    capable.cache_clear()
     try:
         yield module
     finally:
+        capable.cache_clear()
         kernels.kernel.cache_clear()
         if before is None:
             del sys.modules["cupy"]

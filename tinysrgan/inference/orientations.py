@@ -1,7 +1,8 @@
 """The mean result over an image's eight orientations: geometric self-ensemble (Lim et al. 2017, arXiv 1707.02921).
 
-A generator that was trained on turned images should turn its result with its input. It doesn't do so exactly, and the
-errors of one orientation are not those of another. So the results, turned back, have a better mean.
+A generator that was trained on turned images should give the turned result for a turned input. It only does so
+approximately, and its errors differ between the orientations. So the mean of the results, turned back, has smaller
+errors.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ SIDE = 256  # pixels of the input, without the margin, that are upscaled in all 
 def upscale_in_orientations(
     net: FusedGenerator, pixels: np.ndarray, module: ModuleType = np
 ) -> Iterator[tuple[Box, np.ndarray]]:
-    """Upscale pixels: uint8 (H, W, 3), in eight orientations; yields as ``upscale_in_tiles`` does, but the means."""
+    """Upscale pixels: uint8 (H, W, 3), in eight orientations.
+
+    Yields boxes that cover the image and, for each, the mean of the results: float32 (scale h, scale w, 3).
+    """
     image = Box(0, pixels.shape[0], 0, pixels.shape[1])
     margin = reach(list(net.chain.values()))
     for box in image.cut(SIDE):

@@ -63,7 +63,7 @@ class DataParallel:
         return x
 
     def all_images(self, x: Array) -> Array:
-        """The whole batch: the (n, ...) of all ranks as (N, ...)."""
+        """Gather a batch: takes this rank's images, (n, ...), and returns those of all ranks, (N, ...)."""
         batch = np.zeros((self.batch_size, *x.shape[1:]), x.dtype)
         batch[self.slice] = x
         self.ranks.sum(batch)

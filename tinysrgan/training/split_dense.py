@@ -43,7 +43,8 @@ class SplitDense(Dense):
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
-        dy = self.parallel.all_images(self.parallel.weight * dy)  # of the whole batch's mean
+        # The factor turns the gradient of this rank's mean loss into that of the whole batch's.
+        dy = self.parallel.all_images(self.parallel.weight * dy)
         if not self.frozen:
             ops.add_dense_grads(x, dy, self.w.grad, self.b.grad)
         dx = np.zeros((len(dy), len(self.w.value)), dy.dtype)
@@ -53,7 +54,7 @@ class SplitDense(Dense):
 
 
 def pays(shape: tuple[int, int], images: int) -> bool:
-    """Whether there is less to exchange of a batch of so many images than of the gradient of weights of this shape.
+    """Whether to split weights of this shape: the ranks then send fewer bytes for the images than for the gradient.
 
     An adversarial step has three forward and three backward passes through the discriminator, and two gradients.
     """

@@ -109,12 +109,13 @@ def _steps(picture: Image.Image, upscaler: Callable[[], Upscaler], found: Findin
     if not found:
         for _ in _tries(waiting, POSSIBLE, HOPELESS, tried, upscaler, found):
             yield part
-    clear = Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8))
-    for shown in (picture, clear):
-        if small and not found:
-            large, _ = upscaler().upscale(shown)
-            found.show(large, upscaler().scale, "the whole picture upscaled by the generator")
-            yield 0.95
+    if small and not found:
+        clear = Image.fromarray(np.rint(255 * stretched(np.asarray(picture))).astype(np.uint8))
+        for whole, part in ((picture, 0.95), (clear, 1)):
+            if not found:
+                large, _ = upscaler().upscale(whole)
+                found.show(large, upscaler().scale, "the whole picture upscaled by the generator")
+                yield part
 
 
 def _candidates(parts: Sequence[Window]) -> list[Candidate]:

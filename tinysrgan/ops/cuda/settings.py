@@ -27,12 +27,12 @@ class Settings:
         self.sources: list[Source] = []
 
     def place(self, source: Source) -> Array:
-        """Where the next update will find what ``source`` returns."""
+        """Return the memory that will hold what ``source`` returns, for the next update."""
         self.sources.append(source)
         return self.values[len(self.sources) - 1]
 
     def refresh(self) -> None:
-        """Ask every source once, in the order of the updates, and copy the answers. Before each launch of the graph."""
+        """Copy the current settings of all updates to the device. Call this once before each launch of the graph."""
         values = np.zeros(self.values.shape)
         for row, source in zip(values, self.sources, strict=False):
             numbers = [*source().values()]
