@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import tinysrgan
 from benchmarks.qr.baselines import BASELINES
 from benchmarks.qr.readers import readers
 from benchmarks.qr.samples import SCALE, SEED, TRACKS, samples, versions
@@ -19,7 +20,7 @@ from benchmarks.qr.scores import Scores, table
 from tinysrgan.core.atomic_write import write_whole
 from tinysrgan.core.cli import DEVICE, command, command_line, progress, say
 from tinysrgan.core.errors import UserError
-from tinysrgan.inference.upscaler import SHIPPED, load
+from tinysrgan.inference.upscaler import SHIPPED, Upscaler, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.figures import Comparison, save_picture
 from tinysrgan.ops.parallel import single_threaded_blas
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--weights", type=Path, nargs="+", metavar="FILE", help="generators to measure (default: the one that ships)")
     add("--tracks", nargs="+", choices=TRACKS, default=TRACKS, help="only these")
+    add("--rescue", action="store_true", help="also read with tinysrgan.rescue, which takes much longer")
     add("--quick", action="store_true", help="10 codes of each version instead of 100")
     add("--out", type=Path, default=Path("runs/benchmark-qr"), metavar="DIR", help="for results (%(default)s)")
     add("--device", **DEVICE)
@@ -69,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     count = 10 if args.quick else 100
     upscalers = BASELINES | generators
+    if args.rescue:
+        upscalers[f"rescue with {next(iter(generators))}"] = rescued(next(iter(generators.values())))
     shown = {"bicubic": "bicubic"} | dict(zip(generators, titles(len(generators)), strict=True))
 
     results: dict[str, dict[str, Any]] = {}
@@ -95,9 +99,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_all(weights: list[Path] | None, device: str) -> dict[str, Upscale]:
+def load_all(weights: list[Path] | None, device: str) -> dict[str, Upscaler]:
     """The generators by file name. Raises UserError if one can't be used."""
-    generators: dict[str, Upscale] = {}
+    generators: dict[str, Upscaler] = {}
     paths: list[Path | None] = [*weights] if weights else [None]
     for path in paths:
         upscaler = load(path, device)
@@ -105,6 +109,16 @@ def load_all(weights: list[Path] | None, device: str) -> dict[str, Upscale]:
             raise UserError(f"{path} upscales x{upscaler.scale}; the benchmark is about x{SCALE}.")
         generators[str(path or SHIPPED)] = upscaler
     return generators
+
+
+def rescued(upscaler: Upscaler) -> Upscale:
+    """``tinysrgan.rescue`` as a method of upscaling: its picture of the code, or else the image as it is."""
+
+    def read(lr: np.ndarray) -> np.ndarray:
+        picture = tinysrgan.rescue(lr, upscaler).picture
+        return lr if picture is None else np.asarray(picture)
+
+    return read
 
 
 def titles(count: int) -> list[str]:

@@ -1,12 +1,16 @@
 """The parts of ``rescue``: symbols, planes, finder patterns, the camera's model and the clean drawing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from photographs import corners, photograph
 from PIL import Image
+from planted import plant_in_module
 
 from tinysrgan.data.qr_codes import modules
-from tinysrgan.inference.rescuing.camera import aligned, explained, footprints, rendered, view
+from tinysrgan.inference.rescuing import sampling
+from tinysrgan.inference.rescuing.camera import SIDE, aligned, focused, footprints, rendered, view
 from tinysrgan.inference.rescuing.contrast import normalised
 from tinysrgan.inference.rescuing.finders import finders
 from tinysrgan.inference.rescuing.findings import Findings, Rescued
@@ -14,6 +18,7 @@ from tinysrgan.inference.rescuing.grid import Grid, fitted
 from tinysrgan.inference.rescuing.locate import located
 from tinysrgan.inference.rescuing.plane import homography, sampled, square, through
 from tinysrgan.inference.rescuing.redraw import completed, drawn
+from tinysrgan.inference.rescuing.sampling import Tempering, samples
 from tinysrgan.inference.rescuing.symbol import VERSIONS, format_places, format_words, function_patterns
 from tinysrgan.inference.rescuing.windows import windows
 from tinysrgan.metrics.qr_reader import read_code
@@ -78,24 +83,110 @@ def test_the_best_grid_has_the_right_version_and_place(version, pitch, turn, til
     assert best.version == version and abs(best.corners / 2 - places).max() < 1
 
 
+def framed(symbol: np.ndarray) -> np.ndarray:
+    """The modules that a camera sees: the symbol and the light ring around it."""
+    return np.pad(signed(symbol), 1, constant_values=-1).ravel()
+
+
 def test_a_view_is_what_its_symbol_renders():
-    symbol = np.pad(signed(modules(TEXT, 2, "M")), 1, constant_values=-1).ravel()
-    grid = Grid(2, corners(25, 1.1, 12, 2))
-    seen = view(np.zeros((80, 80), np.uint8), grid, 0.3)
+    symbol = framed(modules(TEXT, 2, "M"))
+    mixed = np.random.default_rng(0).uniform(0, 1, (SIDE, SIDE))
+    seen = view(np.zeros((80, 80), np.uint8), Grid(2, corners(25, 1.1, 12, 2)), 0.3)
+    seen = replace(seen, response=mixed / mixed.sum())
     matrix = footprints(seen)
     assert np.allclose(matrix.sum(axis=1), 1, atol=1e-5)
-    assert np.allclose(matrix @ symbol, rendered(seen, grid, symbol), atol=1e-5)
+    assert np.allclose(matrix @ symbol, rendered(seen, symbol), atol=1e-5)
 
 
-def test_the_camera_explains_what_the_pixels_hold():
+@pytest.mark.parametrize(("blur", "sharpened"), [(0.0, 0), (0.3, 0), (0.6, 0), (0.4, 0.6)])
+def test_the_camera_that_took_a_picture_is_found(blur, sharpened):
+    symbol = framed(modules(TEXT, 2, "M"))
+    grid = Grid(2, corners(25, 1.1, 12, 2))
+    flat = view(np.zeros((80, 80), np.uint8), grid, blur)
+    taken = np.outer((0.25, 0.5, 0.25), (0.25, 0.5, 0.25)) * -sharpened
+    taken[1, 1] += 1 + sharpened
+    flat = replace(flat, response=taken)
+    picture = np.full((80, 80), 150.0)
+    top, left = flat.window[1], flat.window[0]
+    rows, columns = np.divmod(flat.at, flat.window[2])
+    picture[top + rows, left + columns] = 130 - 60 * rendered(flat, symbol)
+    found = view(picture, grid)
+    for _ in range(3):
+        found = focused(found, symbol)
+    assert found.blur == pytest.approx(blur, abs=0.11)
+    assert abs(rendered(found, symbol) - rendered(flat, symbol)).max() < 0.05
+    if blur == found.blur:
+        assert abs(found.response - taken).max() < 0.03
+
+
+def test_a_grid_is_moved_to_where_its_symbol_explains_the_pixels():
     places = corners(25, 0.95, 20, 2)
     picture = np.asarray(photograph(TEXT, 2, places, grey=(70, 160)))
-    found = explained(view(picture, Grid(2, places), 0.3), np.zeros((25, 25)))
-    assert ((found.symbol > 0) == modules(TEXT, 2, "M")).mean() > 0.97 and found.noise < 0.3
-    assert read_code(drawn(completed(found.symbol, 2))) == TEXT
     shifted = np.array([(0.3, 0.2), (-0.3, 0.1), (0.2, -0.3), (0.1, 0.3)])
-    grid = aligned(view(picture, Grid(2, places + shifted), 0.3), found.modules)
-    assert abs(grid.corners - places).max() < 0.1
+    grid = aligned(view(picture, Grid(2, places + shifted), 0.3), framed(modules(TEXT, 2, "M")))
+    assert abs(grid.corners - places).max() < 0.05
+
+
+def test_samples_explain_what_the_pixels_hold_without_a_generator():
+    places = corners(25, 0.95, 20, 2)
+    picture = np.asarray(photograph(TEXT, 2, places, grey=(70, 160)))
+    drawn_symbols = [symbol for symbol, _ in samples(picture, Grid(2, places + 0.1), np.zeros((25, 25)))]
+    wrong = [((symbol > 0) != modules(TEXT, 2, "M")).mean() for symbol in drawn_symbols]
+    assert min(wrong) < 0.02 and min(wrong[:3]) > min(wrong)
+    best = drawn_symbols[int(np.argmin(wrong))]
+    assert read_code(drawn(completed(best, 2))) == TEXT
+
+
+def test_a_picture_without_the_symbol_is_given_up_after_one_round():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
+    grid = Grid(1, corners(21, 1.2, 7, 1, (20, 20)))
+    assert len(list(samples(noise, grid, np.zeros((21, 21))))) == sampling.SWEEPS + 1
+
+
+def marginals(faulty: type[Tempering] = Tempering, sweeps: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of nine free modules of 5x5 over many sweeps, and by adding up all 512 symbols."""
+    rng = np.random.default_rng(0)
+    known = np.full((5, 5), -1)
+    known[1:4, 1:4] = 0
+    free = np.flatnonzero(known.ravel() == 0)
+    a, prior = rng.normal(size=(6, 25)).astype(np.float32), np.zeros(25, np.float32)
+    prior[free] = rng.uniform(-0.5, 0.5, 9)
+    y = (a @ np.where(known.ravel() == 0, np.sign(rng.normal(size=25)), -1) + rng.normal(size=6)).astype(np.float32)
+
+    tempering = faulty(known.ravel(), prior, np.where(known.ravel() == 0, 1, -1), 5, 0)
+    tempering.use(a)
+    tempering.rest, tempering.variance = y - tempering.states @ a.T, 4.0
+    total = np.zeros(25)
+    for _ in range(sweeps):
+        tempering.sweep()
+        total += tempering.states[0]
+
+    every = np.tile(np.where(known.ravel() == 0, 1, -1), (512, 1))
+    every[:, free] = 2 * (np.arange(512)[:, None] >> np.arange(9) & 1) - 1
+    energy = ((y - every @ a.T) ** 2).sum(axis=1) / 8 - every @ prior
+    weight = np.exp(energy.min() - energy)
+    return total[free] / sweeps, weight @ every[:, free] / weight.sum()
+
+
+def test_samples_are_as_frequent_as_they_are_probable():
+    found, exact = marginals()
+    assert abs(found - exact).max() < 0.06 and np.ptp(exact) > 0.5
+
+
+FAULTS = {
+    "a module's own part left out": ("now * squares", "0 * squares"),
+    "no generator in the draws": (" + self.prior[some]", ""),
+    "half a swap": ("        self.states[:, other] -= change", "        pass"),
+    "a swap's own part twice": ("change * squares / 2", "change * squares"),
+    "the wrong way to the neighbour": ("self.prior[one] - self.prior[other]", "self.prior[other] - self.prior[one]"),
+    "chains exchanged by chance": ("(energy[here] - energy[there])", "0"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_the_sampling_are_found(fault):
+    found, exact = marginals(plant_in_module(sampling, *FAULTS[fault]).Tempering)
+    assert abs(found - exact).max() > 0.06
 
 
 def test_a_grid_is_moved_to_where_the_symbol_is():

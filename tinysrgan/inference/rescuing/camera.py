@@ -1,37 +1,40 @@
-"""A model of how a camera images a symbol, and the symbol that explains a picture best.
+"""A model of how a camera images a symbol.
 
-A pixel is the weighted sum of the modules that it covers, times a gain, plus an offset. The weights follow from the
-point spread function; gain and offset vary slowly over the picture:
+A pixel is a weighted sum of the modules around it, times a gain, plus an offset. Offset and gain vary slowly over the
+picture:
 
     pixel_i = offset_i + gain_i sum_j A_ij m_j + noise,    m_j = 1 for a dark module, -1 for a light one
 
-The grid's position determines A. ``explained`` finds the m with the least noise. If there are fewer pixels than
-modules, m is not unique, and the generator's evidence decides. Function patterns are known and stay fixed, and so do
-the light modules around the symbol.
+The weights A follow from the grid's position and from three steps: a Gaussian blurs the symbol (defocus), a pixel takes
+the mean over its square, and each pixel is then mixed with its neighbours (``response``: sharpening, motion, and what a
+Gaussian can't describe). The light modules around the symbol belong to m.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
-from math import erf, isqrt, sqrt
+from math import erf, sqrt
 
 import numpy as np
 
 from tinysrgan.inference.rescuing.grid import Grid
 from tinysrgan.inference.rescuing.plane import through
-from tinysrgan.inference.rescuing.symbol import function_patterns
 
-FINE = 4  # samples per pixel and axis at which the symbol is looked up
+FINE = 8  # samples per pixel and axis at which the symbol is looked up
+SIDE = 3  # width, in pixels, of a response
+BLURS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)  # pixels, the standard deviation of the Gaussian
+REACH = 24  # samples around a pixel that its kernel may weigh
+RIDGE = 100.0  # weight of the assumption that a response does nothing
 MARGIN = 1.2  # modules around the symbol that the pixels may cover
-COLOURS = 4  # modules at this distance share no pixel, so they are updated together
 
 
 @dataclass(frozen=True)
 class View:
-    """The pixels of a picture that show a symbol, and the point spread function.
+    """The pixels of a picture that show a symbol, and the camera that took them.
 
-    pixels: float (P,). at: int (P,), their indices in the window. window: (left, top, width, height).
+    pixels: float (P,). at: int (P,), their indices in the window. window: (left, top, width, height). blur: the
+    Gaussian's standard deviation, in pixels. response: float (SIDE, SIDE), weights of a pixel and its neighbours.
     """
 
     grid: Grid
@@ -39,6 +42,7 @@ class View:
     window: tuple[int, int, int, int]
     at: np.ndarray
     pixels: np.ndarray
+    response: np.ndarray = field(default_factory=lambda: _no_response())
 
     @property
     def light(self) -> np.ndarray:
@@ -48,12 +52,8 @@ class View:
         return np.stack([np.ones(len(x)), x / width - 0.5, y / height - 0.5], axis=1)
 
 
-def view(picture: np.ndarray, grid: Grid, blur: float) -> View:
-    """The pixels of a grey picture (H, W) that show a symbol and at most MARGIN modules around it.
-
-    blur: the standard deviation, in pixels, of the Gaussian in the point spread function. The pixel's square is the
-    other part.
-    """
+def view(picture: np.ndarray, grid: Grid, blur: float = 0.3) -> View:
+    """The pixels of a grey picture (H, W) that show a symbol and at most MARGIN modules around it."""
     height, width = picture.shape
     reach = MARGIN * 1.6 * grid.pitch + 1
     left, top = np.maximum(np.floor(grid.corners.min(axis=0) - reach), 0).astype(int)
@@ -74,26 +74,49 @@ def size(grid: Grid) -> int:
 
 
 def footprints(seen: View) -> np.ndarray:
-    """A: float32 (P, M), M = (n + 2)^2: the share of each module, ring included, in each pixel."""
-    kernel = _kernel(seen.blur)
-    reach = len(kernel) // 2 - FINE // 2
-    modules = _looked_up(seen.grid, seen.window, reach)
-    windows = np.lib.stride_tricks.sliding_window_view(modules, (len(kernel), len(kernel)))[::FINE, ::FINE]
-    windows = windows.reshape(-1, len(kernel) ** 2)[seen.at]
-    count = size(seen.grid)
-    keys = windows + count * np.arange(len(windows))[:, None]
-    weights = np.broadcast_to(np.outer(kernel, kernel).ravel(), windows.shape)
-    summed = np.bincount(keys.ravel(), weights.ravel(), count * len(windows))
-    return summed.reshape(-1, count).astype(np.float32)
+    """A: float32 (P, M), M = (n + 2)^2: the weight of each module, ring included, in each pixel."""
+    kernel, window, count = np.trim_zeros(_kernel(seen.blur)), _widened(seen.window), size(seen.grid)
+    modules = _looked_up(seen.grid, window, (len(kernel) - FINE) // 2)
+    parts = np.lib.stride_tricks.sliding_window_view(modules, (len(kernel), len(kernel)))[::FINE, ::FINE]
+    keys = parts.reshape(-1, len(kernel) ** 2) + count * np.arange(window[2] * window[3])[:, None]
+    weights = np.broadcast_to(np.outer(kernel, kernel).ravel(), keys.shape)
+    summed = np.bincount(keys.ravel(), weights.ravel(), count * len(keys)).astype(np.float32)
+    squares = summed.reshape(window[3], window[2], count)
+    _, _, width, height = seen.window
+    a = np.zeros((len(seen.at), count), np.float32)
+    for (i, j), weight in np.ndenumerate(seen.response.astype(np.float32)):
+        a += weight * squares[i : i + height, j : j + width].reshape(-1, count)[seen.at]
+    return a
 
 
-def rendered(seen: View, grid: Grid, modules: np.ndarray) -> np.ndarray:
-    """A m for the pixels of a view, (P,), computed with the grid ``grid``; modules: float ((n + 2)^2,)."""
+def rendered(seen: View, modules: np.ndarray) -> np.ndarray:
+    """A m for the pixels of a view, (P,); modules: float ((n + 2)^2,)."""
     kernel = _kernel(seen.blur)
-    reach = len(kernel) // 2 - FINE // 2
-    fine = modules[_looked_up(grid, seen.window, reach)]
-    down, across = (_spread(kernel, size, fine.shape[axis]) for axis, size in enumerate(seen.window[:1:-1]))
-    return (down @ fine @ across.T).ravel()[seen.at]
+    return np.tensordot(_neighbours(seen, _fine(seen, modules), kernel, kernel), seen.response, 2)
+
+
+def _fine(seen: View, modules: np.ndarray) -> np.ndarray:
+    """The module at every sample of the window and around it."""
+    return modules[_looked_up(seen.grid, _widened(seen.window), REACH)]
+
+
+def _neighbours(seen: View, fine: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """The pixels before the response, each with its neighbours, (P, SIDE, SIDE), by kernels down and across."""
+    image = _spread(down, fine.shape[0]) @ fine @ _spread(across, fine.shape[1]).T
+    return np.lib.stride_tricks.sliding_window_view(image, (SIDE, SIDE)).reshape(-1, SIDE, SIDE)[seen.at]
+
+
+def _widened(window: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The window of the pixels before the response."""
+    left, top, width, height = window
+    return left - SIDE // 2, top - SIDE // 2, width + SIDE - 1, height + SIDE - 1
+
+
+def _no_response() -> np.ndarray:
+    """The response that leaves every pixel as it is."""
+    response = np.zeros((SIDE, SIDE))
+    response[SIDE // 2, SIDE // 2] = 1
+    return response
 
 
 def _looked_up(grid: Grid, window: tuple[int, int, int, int], reach: int) -> np.ndarray:
@@ -114,69 +137,26 @@ def _places(matrix: np.ndarray, window: tuple[int, int, int, int], reach: int) -
 
 @cache
 def _kernel(blur: float) -> np.ndarray:
-    """The point spread function along one axis: a pixel's square blurred by a Gaussian, FINE samples per pixel."""
-    reach = int(np.ceil(2.5 * blur * FINE))
-    centre = (np.arange(FINE + 2 * reach) - (FINE + 2 * reach - 1) / 2) / FINE
+    """A pixel's square blurred by a Gaussian, along one axis: the weights of FINE + 2 REACH samples."""
+    centre = (np.arange(FINE + 2 * REACH) - (FINE + 2 * REACH - 1) / 2) / FINE
     scale = sqrt(2) * max(blur, 1e-6)
     weights = np.array([erf((c + 0.5) / scale) - erf((c - 0.5) / scale) for c in centre])
+    weights[abs(centre) > 0.5 + 2.5 * blur] = 0
     return weights / weights.sum()
 
 
-def _spread(kernel: np.ndarray, pixels: int, points: int) -> np.ndarray:
+def _slope(kernel: np.ndarray) -> np.ndarray:
+    """The kernel of the derivative, in units per pixel."""
+    return (np.roll(kernel, -1) - np.roll(kernel, 1)) * -FINE / 2
+
+
+def _spread(kernel: np.ndarray, points: int) -> np.ndarray:
     """A matrix (pixels, points): row i is the kernel shifted by i FINE points."""
+    pixels = (points - 2 * REACH) // FINE
     matrix = np.zeros((pixels, points))
     for i in range(pixels):
         matrix[i, i * FINE : i * FINE + len(kernel)] = kernel
     return matrix
-
-
-@dataclass
-class Explanation:
-    """The explanation of a view: modules, float ((n + 2)^2,) from -1 to 1 including the ring, and the remaining noise.
-
-    noise: relative to half the contrast between dark and light.
-    """
-
-    modules: np.ndarray
-    noise: float
-
-    @property
-    def symbol(self) -> np.ndarray:
-        """The modules without the ring: (n, n)."""
-        side = isqrt(len(self.modules))
-        return self.modules.reshape(side, side)[1:-1, 1:-1]
-
-
-def explained(seen: View, prior: np.ndarray, sweeps: int = 12, least: float = 0.03) -> Explanation:
-    """Find the modules that explain a view, by mean-field annealing.
-
-    prior: float (n, n), half the log odds of dark over light, from another source.
-    """
-    grid = seen.grid
-    a = footprints(seen)
-    known = np.pad(function_patterns(grid.version), 1, constant_values=-1).ravel()
-    wide = np.pad(prior, 1).ravel()
-    m = np.where(known != 0, known, np.tanh(wide)).astype(np.float32)
-    row, column = np.divmod(np.arange(len(m)), grid.modules + 2)
-    colour = np.where(known == 0, row % COLOURS * COLOURS + column % COLOURS, -1)
-    groups = [np.flatnonzero(colour == c) for c in range(COLOURS**2)]
-    columns = [np.ascontiguousarray(a[:, group].T) for group in groups]
-    weight = [(part * part).sum(axis=1) for part in columns]
-    light = seen.light
-    x = a @ m
-    for sweep in range(sweeps):
-        offset, gain = shading(seen.pixels, x, light)
-        y = ((seen.pixels - offset) / gain).astype(np.float32)
-        rest = y - x
-        variance = max(float(np.mean(rest * rest)), least**2)
-        heat = 3.0 if sweep < sweeps // 2 else 1.0
-        for group, part, own in zip(groups, columns, weight, strict=True):
-            pull = (part @ rest + own * m[group]) / variance + wide[group]
-            new = np.tanh(pull / heat).astype(np.float32)
-            rest -= (new - m[group]) @ part
-            m[group] = new
-        x = y - rest
-    return Explanation(m, sqrt(variance))
 
 
 def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -188,19 +168,54 @@ def shading(pixels: np.ndarray, x: np.ndarray, light: np.ndarray) -> tuple[np.nd
     return offset, np.minimum(gain, min(-2.0, 0.3 * float(gain.mean())))
 
 
+def focused(seen: View, modules: np.ndarray) -> View:
+    """The view with the blur and the response by which modules, ((n + 2)^2,), explain the pixels best.
+
+    The response is the same in opposite directions, since the grid determines the position.
+    """
+    now = rendered(seen, modules)
+    offset, gain = shading(seen.pixels, now, seen.light)
+    y = (seen.pixels - offset) / gain
+    ridge = RIDGE * max(float(np.mean((y - now) ** 2)), 1e-3)
+    half, fine = SIDE**2 // 2, _fine(seen, modules)
+    best, least = seen, np.inf
+    for blur in BLURS:
+        near = _neighbours(seen, fine, _kernel(blur), _kernel(blur)).reshape(-1, SIDE**2)
+        sides, middle = (near + near[:, ::-1])[:, :half], near[:, half]
+        columns = np.column_stack([sides - 2 * middle[:, None], middle])  # all but the last sum to 0
+        goal = y - middle
+        answer = np.linalg.solve(columns.T @ columns + ridge * np.eye(half + 1), columns.T @ goal)
+        rest = goal - columns @ answer
+        error = float(rest @ rest + ridge * answer @ answer)
+        if error < least:
+            response = np.concatenate([answer[:half], [1 - 2 * answer[:half].sum()], answer[:half][::-1]])
+            best, least = replace(seen, blur=blur, response=response.reshape(SIDE, SIDE)), error
+    return best
+
+
 def aligned(seen: View, modules: np.ndarray, iterations: int = 2) -> Grid:
     """Move the grid to where modules, ((n + 2)^2,), explain the pixels best: Gauss-Newton steps over the corners."""
-    grid, light = seen.grid, seen.light
-    step = 0.3 * grid.pitch  # large enough that many samples move to another module
+    kernel = _kernel(seen.blur)
+    left, top, width, _ = seen.window
+    y, x = np.divmod(seen.at, width)
+    centres = np.stack([x + left + 0.5, y + top + 0.5], axis=-1)
     for _ in range(iterations):
-        now = rendered(seen, grid, modules)
-        offset, gain = shading(seen.pixels, now, light)
+        grid, fine = seen.grid, _fine(seen, modules)
+        now, down, across = (
+            np.tensordot(_neighbours(seen, fine, *kernels), seen.response, 2)
+            for kernels in ((kernel, kernel), (_slope(kernel), kernel), (kernel, _slope(kernel)))
+        )
+        offset, gain = shading(seen.pixels, now, seen.light)
         rest = (seen.pixels - offset) / gain - now
-        slopes = np.empty((8, len(now)))
-        for slope, move in zip(slopes, step * np.eye(8).reshape(8, 4, 2), strict=True):
-            there, back = (replace(grid, corners=grid.corners + way * move) for way in (1, -1))
-            slope[:] = (rendered(seen, there, modules) - rendered(seen, back, modules)) / (2 * step)
+        # What moves with a corner: the symbol's points, and with them the picture's slope.
+        step = 0.05 * grid.pitch
+        moves = step * np.eye(8).reshape(8, 4, 2)
+        points = through(np.linalg.inv(grid.matrix), centres)
+        there, back = (through(replace(grid, corners=grid.corners + way * moves).matrix, points) for way in (1, -1))
+        shift = (there - back) / (2 * step)
+        slopes = -(shift[..., 0] * across + shift[..., 1] * down)
         normal = slopes @ slopes.T
-        moves = np.linalg.solve(normal + 1e-3 * np.trace(normal) / 8 * np.eye(8), slopes @ rest).reshape(4, 2)
-        grid = replace(grid, corners=grid.corners + np.clip(moves, -0.7 * grid.pitch, 0.7 * grid.pitch))
-    return grid
+        found = np.linalg.solve(normal + 1e-3 * np.trace(normal) / 8 * np.eye(8), slopes @ rest).reshape(4, 2)
+        corners = grid.corners + np.clip(found, -0.7 * grid.pitch, 0.7 * grid.pitch)
+        seen = replace(seen, grid=replace(grid, corners=corners))
+    return seen.grid

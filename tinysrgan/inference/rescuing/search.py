@@ -1,25 +1,26 @@
 """The search for a picture's codes, from fast steps to slow ones.
 
 1. The reader sees the picture itself, then enlarged and sharpened in a few ways.
-2. Finder patterns are located, and grids of symbols that fit them. On each grid, the reader sees what the camera model
-   finds alone, what the generator returns, and both combined.
+2. Finder patterns are located, and grids of symbols that fit them. On each grid, the reader sees what the generator
+   returns, then samples of the symbols that explain the pixels (``sampling.py``).
 3. If nothing was read, a small picture is upscaled as a whole, as it is and with its contrast stretched.
 
 No text is invented: the reader's own error correction must accept it. If two attempts read different texts at the same
-place, neither counts. If the reader's error correction is used up, a second attempt must read the same text.
+place, neither counts. If the reader's error correction is used up, a second attempt must read the same text; samples
+resemble each other, so they can't confirm one another, and such a text of a sample is ignored.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tinysrgan.inference.rescuing.attempt import with_generator, without_generator
+from tinysrgan.inference.rescuing.attempt import attempts
 from tinysrgan.inference.rescuing.classical import VARIANTS, variants
 from tinysrgan.inference.rescuing.contrast import stretched
 from tinysrgan.inference.rescuing.finders import finders
@@ -37,10 +38,10 @@ LARGEST = 4_000_000  # largest sharpened picture, in pixels, because the reader 
 CHEAP = 9  # number of sharpened variants; the later steps read what the others would
 ENLARGED = 2  # factor of enlargement for the finders' filters
 LIKELY = 0.45  # minimum score of a grid if other codes were read
-POSSIBLE = 0.38  # minimum score of any grid
+POSSIBLE = 0.33  # minimum score of any grid
 TRIED = 12  # maximum number of grids
 SAME = 0.5  # modules; two grids whose corners differ by less are the same
-HOPELESS = 3  # number of grids without a code after which the search gives up
+HOPELESS = 4  # number of grids without a code after which the search gives up
 TOGETHER = 4  # windows between two checks of the time
 
 
@@ -152,11 +153,11 @@ def _tries(
 
 def _tried(candidate: Candidate, upscaler: Callable[[], Upscaler], found: Findings) -> Iterator[None]:
     """Try to read a candidate until its place is settled; yields between the attempts."""
-    pixels, grid = candidate.pixels, candidate.grid
-    later = (tries for make in (upscaler,) for tries in with_generator(pixels, grid, make()))
-    for modules, fitted, how in chain(without_generator(pixels, grid), later):
+    for modules, fitted, how, repeated in attempts(candidate.pixels, candidate.grid, upscaler()):
         picture = drawn(completed(modules, fitted.version))
         for code in qr_reader.located_codes(picture)[:1]:
+            if repeated and not code.unused:
+                continue
             corners = candidate.window.outside(fitted).corners
             found.add(Rescued(code.text, corners, how, Image.fromarray(picture), code.unused != 0))
             if found.covers(corners):
