@@ -1,9 +1,10 @@
 """The model of data-parallel training: its arithmetic by hand, and what it counts against a real step."""
 
+import mpi
 import numpy as np
 import pytest
 
-from benchmarks import scaling
+from benchmarks import ranks, scaling
 from benchmarks.scaling import Network, Work, allreduce
 from tinysrgan.core.ranks import Ranks
 from tinysrgan.train import adversarial_step
@@ -99,3 +100,17 @@ def test_the_command(capsys, monkeypatch):
     scaling.main(["qr", "--times", "10"])
     printed = capsys.readouterr().out
     assert "1 Gb/s, 8 a rank" in printed and "\n1024 " in printed
+
+
+SMALL_RUN = ["qr", "--batch-size", "2", "--steps", "1"]
+
+
+def test_a_whole_step_is_timed_alone(capsys):
+    ranks.main(SMALL_RUN)
+    assert capsys.readouterr().out.startswith("qr, batch 2, one process: ")
+
+
+@mpi.needs_mpi
+def test_a_whole_step_is_timed_on_two_ranks():
+    code, output, _ = mpi.run(2, "-m", "benchmarks.ranks", *SMALL_RUN)
+    assert code == 0 and output.startswith("qr, batch 2, 2 ranks: ") and output.count("\n") == 1
