@@ -75,17 +75,18 @@ def size(grid: Grid) -> int:
 
 def footprints(seen: View) -> np.ndarray:
     """A: float32 (P, M), M = (n + 2)^2: the weight of each module, ring included, in each pixel."""
-    kernel, window, count = np.trim_zeros(_kernel(seen.blur)), _widened(seen.window), size(seen.grid)
-    modules = _looked_up(seen.grid, window, (len(kernel) - FINE) // 2)
+    kernel, (_, _, width, height) = np.trim_zeros(_kernel(seen.blur)), _widened(seen.window)
+    modules, count = _looked_up(seen.grid, _widened(seen.window), (len(kernel) - FINE) // 2), size(seen.grid)
     parts = np.lib.stride_tricks.sliding_window_view(modules, (len(kernel), len(kernel)))[::FINE, ::FINE]
-    keys = parts.reshape(-1, len(kernel) ** 2) + count * np.arange(window[2] * window[3])[:, None]
-    weights = np.broadcast_to(np.outer(kernel, kernel).ravel(), keys.shape)
-    summed = np.bincount(keys.ravel(), weights.ravel(), count * len(keys)).astype(np.float32)
-    squares = summed.reshape(window[3], window[2], count)
-    _, _, width, height = seen.window
+    weights = np.tile(np.outer(kernel, kernel).ravel(), width)
+    squares = np.empty((height, width, count), np.float32)  # the pixels before the response
+    for row, part in zip(squares, parts, strict=True):
+        keys = part.reshape(width, -1) + count * np.arange(width)[:, None]
+        row[:] = np.bincount(keys.ravel(), weights, count * width).reshape(width, count)
     a = np.zeros((len(seen.at), count), np.float32)
     for (i, j), weight in np.ndenumerate(seen.response.astype(np.float32)):
-        a += weight * squares[i : i + height, j : j + width].reshape(-1, count)[seen.at]
+        inside = squares[i : height - SIDE + 1 + i, j : width - SIDE + 1 + j]
+        a += weight * inside.reshape(-1, count)[seen.at]
     return a
 
 

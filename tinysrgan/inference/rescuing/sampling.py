@@ -35,7 +35,7 @@ APART = 6.0  # pixels; modules at this distance share hardly any pixel, so they 
 SHADES = 5  # sweeps between two fits of offset and gain
 LEAST_NOISE = 0.02  # standard deviation, relative to half the contrast
 HOPELESS = 0.4  # noise above which the picture shows no such symbol
-FEWEST, LARGEST = 100, 20_000_000  # pixels; elements of the camera matrix
+FEWEST, LARGEST = 100, 12_000_000  # pixels; elements of the camera matrix
 
 
 def samples(picture: np.ndarray, grid: Grid, prior: np.ndarray, seed: int = 0) -> Iterator[tuple[np.ndarray, Grid]]:
