@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,16 @@ def test_tries_that_disagree_count_for_nothing(monkeypatch):
     )
     result = read(photograph(TEXT, 1, corners(21, 1.2, 7, 1, (30, 30)), size=(60, 60)))
     assert result.codes == [] and len(result.disputed) == 1 and len(result.disputed[0]) > 1
+
+
+@pytest.mark.parametrize(("unused", "texts"), [(0.2, [TEXT]), (0.0, []), (None, [])])
+def test_a_sampled_symbol_counts_only_with_error_correction_to_spare(photo, monkeypatch, unused, texts):
+    located = qr_reader.located_codes
+    monkeypatch.setattr(
+        qr_reader, "located_codes", lambda image: [replace(code, unused=unused) for code in located(image)]
+    )
+    result = read(photo)
+    assert result.texts == texts and result.complete
 
 
 def test_the_search_ends_when_its_time_does(photo):
