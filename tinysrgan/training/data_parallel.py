@@ -30,44 +30,21 @@ import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array, array_module, to_device
-from tinysrgan.core.errors import UserError
 from tinysrgan.core.ranks import Ranks
 from tinysrgan.layers import BatchNorm, Dense, Layer, Sequential
 from tinysrgan.layers.base import Parameter
 from tinysrgan.optimizers.adam import Adam
+from tinysrgan.training.batch_slice import BatchSlice
 from tinysrgan.training.split_dense import SplitDense, pays
 
 
-class DataParallel:
-    """This rank's part of every batch of ``batch_size`` images. With one rank, nothing is exchanged.
-
-    Raises UserError if there are fewer images than ranks.
-    """
+class DataParallel(BatchSlice):
+    """What the ranks do together to train one model. With one rank, nothing is exchanged."""
 
     def __init__(self, ranks: Ranks, batch_size: int):
-        if batch_size < ranks.size:
-            raise UserError(
-                f"--batch-size {batch_size} is too small for {ranks.size} processes: give each an image a step, or "
-                "start fewer."
-            )
-        self.ranks, self.batch_size = ranks, batch_size
-        self.slice = ranks.part(batch_size)
-        self.weight = len(range(batch_size)[self.slice]) / batch_size
+        super().__init__(ranks, batch_size)
         self.gradients: dict[Layer, Array] = {}  # of each net, as one array, but for what is split
         self.split: dict[Adam, dict[str, Parameter]] = {}  # the weights by name that the ranks share out
-
-    def average(self, x: Array) -> Array:
-        """Replace x by the mean over the ranks, weighted by their shares of the batch, and return it."""
-        x *= self.weight
-        self.ranks.sum(x)
-        return x
-
-    def all_images(self, x: Array) -> Array:
-        """Gather a batch: takes this rank's images, (n, ...), and returns those of all ranks, (N, ...)."""
-        batch = np.zeros((self.batch_size, *x.shape[1:]), x.dtype)
-        batch[self.slice] = x
-        self.ranks.sum(batch)
-        return batch
 
     def share(self, net: Layer, optimizer: Adam, whole_batch_norm: bool = True) -> None:
         """Give a net rank 0's tensors, one array for all gradients and, unless told not to, the batch's statistics.

@@ -8,16 +8,12 @@ most of what the ranks exchange. So each rank has a part of the weights, and the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array
 from tinysrgan.layers import Dense
-
-if TYPE_CHECKING:
-    from tinysrgan.training.data_parallel import DataParallel
+from tinysrgan.training.batch_slice import BatchSlice
 
 
 class SplitDense(Dense):
@@ -29,28 +25,28 @@ class SplitDense(Dense):
     ``forward`` and ``backward`` take and return this rank's images. The other rows of w are not kept up to date.
     """
 
-    def __init__(self, layer: Dense, parallel: DataParallel):
+    def __init__(self, layer: Dense, batch: BatchSlice):
         vars(self).update(vars(layer))
-        self.parallel = parallel
-        self.rows = parallel.ranks.part(len(self.w.value))
+        self.batch = batch
+        self.rows = batch.ranks.part(len(self.w.value))
 
     def forward(self, x: Array) -> Array:
-        x = self.parallel.all_images(x)[:, self.rows]
+        x = self.batch.all_images(x)[:, self.rows]
         self.save_for_backward(x)
         y = ops.matmul(x, self.w.value[self.rows])
-        self.parallel.ranks.sum(y)
-        return y[self.parallel.slice] + self.b.value
+        self.batch.ranks.sum(y)
+        return y[self.batch.slice] + self.b.value
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
         # The factor turns the gradient of this rank's mean loss into that of the whole batch's.
-        dy = self.parallel.all_images(self.parallel.weight * dy)
+        dy = self.batch.all_images(self.batch.weight * dy)
         if not self.frozen:
             ops.add_dense_grads(x, dy, self.w.grad, self.b.grad)
         dx = np.zeros((len(dy), len(self.w.value)), dy.dtype)
         dx[:, self.rows] = ops.matmul(dy, self.w.value[self.rows].T)
-        self.parallel.ranks.sum(dx)
-        return dx[self.parallel.slice] / self.parallel.weight
+        self.batch.ranks.sum(dx)
+        return dx[self.batch.slice] / self.batch.weight
 
 
 def pays(shape: tuple[int, int], images: int) -> bool:

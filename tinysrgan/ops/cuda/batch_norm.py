@@ -5,14 +5,13 @@ x, dy: (..., C); everything else: (C,). All arrays have one type, float32 or flo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.activation import slopes
 from tinysrgan.ops.cuda.launch import run, sizes, tickets, walk, walk_sums
 
-if TYPE_CHECKING:
-    from tinysrgan.ops.normalization import Norm
+Norm = tuple[Any, ...]  # of ``ops.normalization``
 
 
 def moments(x: Array) -> tuple[Array, Array]:
@@ -25,7 +24,11 @@ def moments(x: Array) -> tuple[Array, Array]:
 
 
 def normalize(
-    x: Array, norm: Norm, shortcut: Array | None = None, running: tuple[Array, Array] | None = None, rate: float = 0.0
+    x: Array,
+    norm: Norm,
+    shortcut: Array | None = None,
+    running: tuple[Array, Array] | None = None,
+    rate: float = 0.0,
 ) -> Array:
     """The result of ``norm``, plus the shortcut; moves ``running``."""
     y = array_module(x).empty(x.shape, x.dtype)
@@ -37,7 +40,11 @@ def normalize(
 
 
 def grad_sums(
-    dy: Array, x: Array, norm: Norm, gradients: tuple[Array, Array] | None = None, slope_grad: Array | None = None
+    dy: Array,
+    x: Array,
+    norm: Norm,
+    gradients: tuple[Array, Array] | None = None,
+    slope_grad: Array | None = None,
 ) -> Array:
     """The sums over the batch, (2, C); adds to the three gradients."""
     xp, channels, launch = array_module(x), x.shape[-1], walk_sums(x)
