@@ -33,12 +33,10 @@ BELOW = {
 
 @cache
 def imports(file):
-    """Return the package's files that this file imports, also inside functions, but not for type checkers only."""
+    """Return the package's files that this file imports, also inside functions and for type checkers."""
     found, nodes = set(), [ast.parse(FILES[file].read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
