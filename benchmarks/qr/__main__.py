@@ -71,18 +71,18 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     count = 10 if args.quick else 100
     upscalers = BASELINES | generators
-    if args.rescue:
-        upscalers[f"rescue with {next(iter(generators))}"] = rescued(next(iter(generators.values())))
+    redrawn = {f"rescue with {name}": rescued(upscaler) for name, upscaler in generators.items() if args.rescue}
     shown = {"bicubic": "bicubic"} | dict(zip(generators, titles(len(generators)), strict=True))
 
     results: dict[str, dict[str, Any]] = {}
     tables = []
     with progress(sum(len(versions(track)) for track in args.tracks) * count, "code") as done, single_threaded_blas():
         for track in args.tracks:
-            scores = {name: Scores(reading) for name in ("LR as it is", *upscalers, "original")}
+            scores = {name: Scores(reading) for name in ("LR as it is", *upscalers)}
+            scores |= {name: Scores(reading, compared=False) for name in redrawn} | {"original": Scores(reading)}
             figure = Comparison(rows=len(versions(track)))
             for code in samples(track, count):
-                upscaled = {name: upscale(code.lr) for name, upscale in upscalers.items()}
+                upscaled = {name: upscale(code.lr) for name, upscale in (upscalers | redrawn).items()}
                 for name, image in {"LR as it is": code.lr, **upscaled, "original": code.hr}.items():
                     scores[name].add(image, code)
                 images = {title: upscaled[name] for name, title in shown.items()}

@@ -17,9 +17,10 @@ from tinysrgan.metrics.scores import aligned, groups
 
 @dataclass
 class Scores:
-    """Scan results for each reader, and values for each image."""
+    """Scan results for each reader, and values for each image. compared: images show the same frame as HR."""
 
     readers: Mapping[str, Reader]
+    compared: bool = True
     tallies: dict[str, ScanTally] = field(init=False)
     module_errors: list[float] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)
@@ -32,7 +33,7 @@ class Scores:
         """Score an upscaled sample, uint8 of HR's size; an image of LR's size is only read."""
         for name, read in self.readers.items():
             self.tallies[name].add(sample.text, sample.version, read(image))
-        if image.shape == sample.hr.shape:
+        if self.compared and image.shape == sample.hr.shape:
             if sample.centres is not None:
                 self.module_errors.append(module_errors(image, sample))
             self.psnr.append(psnr(image, sample.hr))

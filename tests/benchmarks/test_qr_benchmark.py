@@ -294,6 +294,15 @@ def test_a_track_of_photographs(weights, tmp_path, monkeypatch):
         assert picture.height > 6 * 128
 
 
+def test_what_rescue_reads(tmp_path, monkeypatch):
+    """Codes that scan once enlarged are read by ``rescue`` too; its picture of them is no image to compare."""
+    monkeypatch.setattr("benchmarks.qr.__main__.samples", lambda track, count: samples(track, 1)[:2])
+    assert main(["--tracks", "article", "--rescue", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    ways = json.loads((tmp_path / "results.json").read_text())["tracks"]["article"]
+    [name] = [name for name in ways if name.startswith("rescue with ")]
+    assert ways[name]["scans"]["zxing"]["all"]["scanned"] == 2 and ways[name]["psnr"] is None
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
