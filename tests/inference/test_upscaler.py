@@ -196,7 +196,6 @@ def test_16_bits_become_8(upscaler):
         (Image.new("I", (4, 4), -1), "more than 16 bits"),
         (Image.new("La", (4, 4)), "mode La can't be converted"),
     ],
-    ids=repr,
 )
 def test_what_is_no_image(upscaler, wrong, words):
     with pytest.raises(UserError, match=words) as caught:
