@@ -47,6 +47,7 @@ def samples(picture: np.ndarray, grid: Grid, prior: np.ndarray, seed: int = 0) -
     """
     known = np.pad(function_patterns(grid.version), 1, constant_values=-1).ravel()
     prior = np.pad(prior, 1).ravel().astype(np.float32)
+    # The generator's answer, taken for surer than it is, since the camera is fitted to it.
     first = np.where(known != 0, known, np.tanh(2 * prior)).astype(np.float32)
     seen = view(picture, grid)
     if not FEWEST <= len(seen.pixels) <= LARGEST // size(grid):
