@@ -183,7 +183,7 @@ def focused(seen: View, modules: np.ndarray) -> View:
     for blur in BLURS:
         near = _neighbours(seen, fine, _kernel(blur), _kernel(blur)).reshape(-1, SIDE**2)
         sides, middle = (near + near[:, ::-1])[:, :half], near[:, half]
-        columns = np.column_stack([sides - 2 * middle[:, None], middle])  # all but the last sum to 0
+        columns = np.column_stack([sides - 2 * middle[:, None], middle])  # of the response's shape; the contrast
         goal = y - middle
         answer = np.linalg.solve(columns.T @ columns + ridge * np.eye(half + 1), columns.T @ goal)
         rest = goal - columns @ answer
