@@ -295,7 +295,7 @@ def test_a_track_of_photographs(weights, tmp_path, monkeypatch):
 
 
 def test_what_rescue_reads(tmp_path, monkeypatch):
-    """Codes that scan once enlarged are read by ``rescue`` too; its picture of them is no image to compare."""
+    """``rescue`` reads codes that scan once they are enlarged. Its picture is not compared with HR."""
     monkeypatch.setattr("benchmarks.qr.__main__.samples", lambda track, count: samples(track, 1)[:2])
     assert main(["--tracks", "article", "--rescue", "--device", "cpu", "--out", str(tmp_path)]) == 0
     ways = json.loads((tmp_path / "results.json").read_text())["tracks"]["article"]

@@ -144,7 +144,7 @@ def test_a_picture_without_the_symbol_is_given_up_after_one_round():
 
 
 def marginals(faulty: type[Tempering] = Tempering, sweeps: int = 3000) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of nine free modules of 5x5 over many sweeps, and by adding up all 512 symbols."""
+    """The means of nine free modules in a symbol of 5x5: by sampling, and exactly, by a sum over all 512 symbols."""
     rng = np.random.default_rng(0)
     known = np.full((5, 5), -1)
     known[1:4, 1:4] = 0

@@ -24,7 +24,7 @@ from tinysrgan.inference.rescuing.plane import through
 FINE = 8  # samples per pixel and axis at which the symbol is looked up
 SIDE = 3  # width, in pixels, of a response
 BLURS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)  # pixels, the standard deviation of the Gaussian
-REACH = 24  # samples around a pixel that its kernel may weigh
+REACH = 24  # samples on each side of a pixel that its kernel covers
 RIDGE = 100.0  # weight of the assumption that a response does nothing
 MARGIN = 1.2  # modules around the symbol that the pixels may cover
 
@@ -97,7 +97,7 @@ def rendered(seen: View, modules: np.ndarray) -> np.ndarray:
 
 
 def _fine(seen: View, modules: np.ndarray) -> np.ndarray:
-    """The module at every sample of the window and around it."""
+    """The value of the module at each sample of the window and of REACH samples around it."""
     return modules[_looked_up(seen.grid, _widened(seen.window), REACH)]
 
 
@@ -208,7 +208,7 @@ def aligned(seen: View, modules: np.ndarray, iterations: int = 2) -> Grid:
         )
         offset, gain = shading(seen.pixels, now, seen.light)
         rest = (seen.pixels - offset) / gain - now
-        # What moves with a corner: the symbol's points, and with them the picture's slope.
+        # A corner that moves shifts the symbol's points. A pixel changes by that shift times the picture's slope.
         step = 0.05 * grid.pitch
         moves = step * np.eye(8).reshape(8, 4, 2)
         points = through(np.linalg.inv(grid.matrix), centres)

@@ -1,4 +1,4 @@
-"""Faults planted in the text of kernels, which the tests must find."""
+"""Faults planted in the text of a kernel or of a module, which the tests must find."""
 
 import inspect
 from types import ModuleType
