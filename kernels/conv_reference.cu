@@ -39,10 +39,10 @@ extern "C" __global__ void conv_forward(const REAL *__restrict__ x, const REAL *
   y[i] = Epilogue<REAL>{bias, slope, shortcut}(sum, i, k);
 }
 
-// A pixel of x contributes to the outputs whose windows contain it. Tap r connects it to one of them only where
+// dx + shortcut, which may be null. A pixel of x contributes to the outputs whose windows contain it. Tap r connects it to one of them only where
 // h + top - r is a multiple of the stride.
-extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w, REAL *dx,
-                                           Geometry g) {
+extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w,
+                                           const REAL *shortcut, REAL *dx, Geometry g) {
   long long i = thread_index();
   if (i >= (long long)g.N * g.H * g.W * g.C) return;
   int c = i % g.C, column = i / g.C % g.W, row = i / g.C / g.W % g.H, n = i / g.C / g.W / g.H;
@@ -57,7 +57,7 @@ extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const RE
       const REAL *tap = w + ((long long)(r * g.S + s) * g.C + c) * g.K;
       for (int k = 0; k < g.K; k++) sum += pixel[k] * tap[k];
     }
-  dx[i] = sum;
+  dx[i] = Epilogue<REAL>{nullptr, nullptr, shortcut}(sum, i, c);
 }
 
 // w_grad += dw and, unless it is null, b_grad (K) += the sums of dy. Without b_grad, one thread for each element of

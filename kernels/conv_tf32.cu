@@ -12,7 +12,7 @@
 // - A thread block computes ROWS x COLUMNS elements of the result, and each of its four warps WARP_ROWS x WARP_COLUMNS.
 //   For 64 + 32 values that a warp reads, it does 64 * 32 multiplications.
 // - A result of few tiles would leave most of a GPU idle. Its depth is then split among thread blocks
-//   (conv_tf32_parts.cuh for y and dx).
+//   (conv_parts.cuh for y and dx).
 //
 // C and K are multiples of 32 (K of 4 is enough for the forward pass), R and S at most 16, and arrays start at multiples
 // of 16 bytes; any stride. From sm_80 on.
@@ -30,7 +30,7 @@ constexpr int THREADS = ROWS / WARP_ROWS * ACROSS * 32;
 #include "tensor_cores.cuh"
 #include "conv_tf32_load.cuh"
 #include "conv_tf32_product.cuh"
-#include "conv_tf32_parts.cuh"
+#include "conv_parts.cuh"
 
 // Blocks: tiles of rows, tiles of columns, parts of the depth.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -50,15 +50,15 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
 
   Sums sums = {};
   product(part.count, left, right, sums);
-  if (!sum_parts(sums, 1, parts, tickets)) return;
+  if (!sum_parts<SUMS>(&sums[0][0][0], 1, parts, tickets)) return;
   write(y, sums, rows, g.K, [](int row) { return (long long)row; }, {bias, slope, shortcut});
 }
 
-// Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth for each of the stride x stride
-// phases.
+// dx + shortcut, which may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth
+// for each of the stride x stride phases.
 extern "C" __global__ void __launch_bounds__(THREADS)
-conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float *__restrict__ dx, float4 *parts,
-                unsigned *tickets, Geometry g) {
+conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, const float *__restrict__ shortcut,
+                float *__restrict__ dx, float4 *parts, unsigned *tickets, Geometry g) {
   int phases = g.stride * g.stride, phase = blockIdx.z % phases;
   int phase_r = phase / g.stride, phase_s = phase % g.stride;
   Phase down(g.H, g.R, g.top, g.stride, phase_r), right(g.W, g.S, g.left, g.stride, phase_s);
@@ -78,12 +78,12 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
 
   Sums sums = {};
   product(part.count, left, weights, sums);
-  if (!sum_parts(sums, phases, parts, tickets)) return;
+  if (!sum_parts<SUMS>(&sums[0][0][0], phases, parts, tickets)) return;
   auto place = [&](int row) {
     int column = right.pixel(row % right.pixels), n = row / right.pixels / down.pixels;
     return ((long long)n * g.H + down.pixel(row / right.pixels % down.pixels)) * g.W + column;
   };
-  write(dx, sums, rows, g.C, place, {});
+  write(dx, sums, rows, g.C, place, {nullptr, nullptr, shortcut});
 }
 
 // dw and db (K), the sums of dy, which the blocks of the first tile of rows compute, in float32. Blocks: tiles of rows,

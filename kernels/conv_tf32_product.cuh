@@ -1,6 +1,7 @@
 // The matrix product of conv_tf32.cu: multiplies the slices that conv_tf32_load.cuh copies, and writes the result.
 
 typedef float Sums[WARP_ROWS / 16][WARP_COLUMNS / 8][4];
+constexpr int SUMS = sizeof(Sums) / sizeof(float);
 
 // Where this warp's part of the block's tile starts, and i and j of its lane 4 i + j.
 __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 / ACROSS * WARP_ROWS; }

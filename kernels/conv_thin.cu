@@ -1,5 +1,5 @@
 // A convolution with few outputs, as the last layer's 9x9 to three colours, on the tensor cores: what comes before and
-// after conv_tf32.cu. conv_reference.cu has the formula and the shapes.
+// after conv_tf32.cu. conv_reference.cu has the formulas and the shapes.
 //
 // conv_tf32.cu computes 32 columns of a matrix product at a time; three outputs would waste 29 of them. But a pixel of the
 // image has S x K products with the columns of a line of the filter, one for each output whose window it is in:
@@ -11,7 +11,14 @@
 // weights, conv_tf32.cu computes t, and add_columns computes y. The multiplications are the same, of which 27 in 32 columns
 // are of use, and a pixel is loaded R times instead of R * S times.
 //
-// folded: (R, 1, C, L) and t: (N, P, W, L), where L is S * K, padded with zeros to a multiple of 4. With stride 1, P = H and Q = W.
+// The gradients are those of the two lines, the second first:
+//
+//   dt[n, p, w, s, k] = dy[n, p, w + left - s, k]
+//
+// spread_columns computes it, conv_tf32.cu the gradients of the R x 1 convolution, of which that of x is dx, and
+// unfold_gradients orders that of the weights.
+//
+// folded (R, 1, C, L) and t (N, P, W, L), where the L columns are the S * K, then zeros. With stride 1, P = H and Q = W.
 #include "convolution.cuh"
 
 // One thread for each element of folded.
@@ -36,4 +43,27 @@ extern "C" __global__ void add_columns(const float *__restrict__ t, const float 
     if (column >= 0 && column < g.W) sum += t[(line + column) * L + s * g.K + k];
   }
   y[i] = Epilogue<float>{bias, slope, shortcut}(sum, i, k);
+}
+
+// One thread for each element of dt.
+extern "C" __global__ void spread_columns(const float *__restrict__ dy, float *__restrict__ dt, int L, Geometry g) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= (long long)g.N * g.P * g.W * L) return;
+  int s = i % L / g.K, k = i % L % g.K, q = i / L % g.W + g.left - s;
+  long long line = i / L / g.W * g.Q;  // the pixels of dy before this line
+  dt[i] = s < g.S && q >= 0 && q < g.Q ? dy[(line + q) * g.K + k] : 0;
+}
+
+// w_grad += the gradient of the weights, b_grad += that of the biases: the sums of dt's columns with s = left, which
+// are all of dy. One thread for each element of w_grad, then K more.
+extern "C" __global__ void unfold_gradients(const float *__restrict__ dfolded, const float *__restrict__ column_sums,
+                                            float *w_grad, float *b_grad, int L, Geometry g) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, k = i % g.K, weights = g.R * g.S * g.C * g.K;
+  if (i >= weights + g.K) return;
+  if (i >= weights) {
+    b_grad[k] += column_sums[g.left * g.K + k];
+    return;
+  }
+  int c = i / g.K % g.C, s = i / g.K / g.C % g.S, r = i / g.K / g.C / g.S;
+  w_grad[i] += dfolded[(r * g.C + c) * L + s * g.K + k];
 }

@@ -20,7 +20,8 @@
 //   the other slice. The loads take hundreds of cycles, in which the multiplications go on. A slice needs one barrier.
 //
 // A result of few tiles would leave most of a GPU idle. The depth is then split among thread blocks as well: block z
-// sums part z, and conv_add_parts.cu adds the parts in a fixed order, so that results repeat exactly.
+// sums part z. For y and dx the last block of a tile adds the parts (conv_parts.cuh), for dw conv_add_parts.cu does; both
+// in a fixed order, so that results repeat exactly.
 //
 // Any sizes, any stride. VECTOR_LEFT is 4 where four elements of the left matrix can be loaded at once: the channels of
 // its image are a multiple of 4 and the array starts at a multiple of 16 bytes. Otherwise it is 1. VECTOR_RIGHT and
@@ -43,12 +44,13 @@ constexpr int ACROSS = COLUMNS / THREAD_COLUMNS, DOWN = ROWS / THREAD_ROWS, THRE
 #include "convolution.cuh"
 #include "conv_tiled_load.cuh"
 #include "conv_tiled_product.cuh"
+#include "conv_parts.cuh"
 
-// Blocks: tiles of rows, tiles of columns, parts of the depth. With more than one part, y is (parts, N, P, Q, K), and
-// bias, slope and shortcut are null: add_parts applies them.
+// Blocks: tiles of rows, tiles of columns, parts of the depth.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_forward(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
-             const float *__restrict__ slope, const float *shortcut, float *y, Geometry g) {
+             const float *__restrict__ slope, const float *shortcut, float *y, float4 *parts, unsigned *tickets,
+             Geometry g) {
   int rows = g.N * g.P * g.Q, depth = g.R * g.S * g.C;
   Part part((depth + DEPTH - 1) / DEPTH, blockIdx.z, gridDim.z);
 
@@ -63,18 +65,19 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
 
   Sums sums = {};
   product(part.count, left, right, sums);
+  if (!sum_parts<SUMS>(sums[0], 1, parts, tickets)) return;
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
-    long long line = (long long)blockIdx.z * rows + row;
-    if (row < rows) write<VECTOR_RESULT>(y, sums[i], line, g.K, {bias, slope, shortcut});
+    if (row < rows) write<VECTOR_RESULT>(y, sums[i], row, g.K, {bias, slope, shortcut});
   }
 }
 
-// Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth for each of the stride x stride
-// phases. With more than one part, dx is (parts, N, H, W, C).
+// dx + shortcut, which may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth
+// for each of the stride x stride phases.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float *dx, Geometry g) {
+conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, const float *shortcut, float *dx,
+                float4 *parts, unsigned *tickets, Geometry g) {
   int phases = g.stride * g.stride, phase = blockIdx.z % phases;
   Phase down(g.H, g.R, g.top, g.stride, phase / g.stride), right(g.W, g.S, g.left, g.stride, phase % g.stride);
   int rows = g.N * down.pixels * right.pixels;
@@ -94,13 +97,14 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, float
 
   Sums sums = {};
   product(part.count, left, weights, sums);
+  if (!sum_parts<SUMS>(sums[0], phases, parts, tickets)) return;
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
     if (row >= rows) continue;
     int column = right.pixel(row % right.pixels), n = row / right.pixels / down.pixels;
-    long long line = (long long)(blockIdx.z / phases * g.N + n) * g.H + down.pixel(row / right.pixels % down.pixels);
-    write<VECTOR_RESULT>(dx, sums[i], line * g.W + column, g.C, {});
+    long long line = (long long)n * g.H + down.pixel(row / right.pixels % down.pixels);
+    write<VECTOR_RESULT>(dx, sums[i], line * g.W + column, g.C, {nullptr, nullptr, shortcut});
   }
 }
 

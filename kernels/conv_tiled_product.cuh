@@ -1,6 +1,7 @@
 // The matrix product of conv_tiled.cu: multiplies the slices that conv_tiled_load.cuh brings, and writes the result.
 
 typedef float Sums[THREAD_ROWS][THREAD_COLUMNS];
+constexpr int SUMS = THREAD_ROWS * THREAD_COLUMNS;
 
 // The rows and columns of a thread come in groups of 4. The groups of one thread lie as far apart as possible, so that
 // neighbouring threads read neighbouring groups, without bank conflicts.

@@ -51,6 +51,12 @@ def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
     return loss.mean(), (sigmoid(logits) - label) / logits.size
 
 
+@ops.on_gpu(ops.mean_sigmoid_kernel)
+def mean_sigmoid(logits: Array) -> Array:
+    """The mean of sigmoid(logits), without axes: a discriminator's verdict on a batch, from 0, fake, to 1, real."""
+    return sigmoid(logits).mean()
+
+
 class FeatureLoss:
     """Mean squared error between VGG19's features of two images (Ledig et al. 2017, eq. 5).
 

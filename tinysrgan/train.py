@@ -11,7 +11,7 @@ import sys
 from tinysrgan.core.cli import command, taken_by
 from tinysrgan.core.device import Array
 from tinysrgan.layers import frozen
-from tinysrgan.losses import binary_cross_entropy, perceptual_loss, sigmoid
+from tinysrgan.losses import binary_cross_entropy, mean_sigmoid, perceptual_loss
 from tinysrgan.ops.parallel import single_threaded_blas
 from tinysrgan.training.arguments import RunPaths, parse
 from tinysrgan.training.config import Options
@@ -57,10 +57,10 @@ def discriminator_step(srgan: SRGAN, fake: Array, real: Array) -> dict[str, Arra
     verdicts = {}
     if srgan.reads_verdicts:
         with frozen(srgan.discriminator):  # so that its running statistics see these images once only
-            verdicts["D(real)"] = sigmoid(srgan.discriminator.forward(real)).mean()
+            verdicts["D(real)"] = mean_sigmoid(srgan.discriminator.forward(real))
     fake_loss, fake_logits = update_discriminator(srgan, fake, label=0)
     if verdicts:
-        verdicts["D(fake)"] = sigmoid(fake_logits).mean()
+        verdicts["D(fake)"] = mean_sigmoid(fake_logits)
     real_loss, _ = update_discriminator(srgan, real, label=1)
     return {"discriminator fake": fake_loss, "discriminator real": real_loss, **verdicts}
 

@@ -30,6 +30,7 @@ def check(cupy, case) -> None:
         found = conv_halo.conv2d(x, w, *(None if extra is None else cupy.asarray(extra) for extra in extras))
         assert_close(found.get(), epilogue(y, *extras), w[..., 0].size)
     assert_close(conv_halo.conv2d_grad_input(dy, w, x.shape).get(), dx, w[:, :, 0].size)
+    assert_close(conv_halo.conv2d_grad_input(dy, w, x.shape, x).get(), dx + x.get(), w[:, :, 0].size)
 
 
 @pytest.mark.parametrize("turns", runner.ORDERS)

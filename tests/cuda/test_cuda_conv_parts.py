@@ -1,4 +1,7 @@
-"""y and dx of conv_tf32.cu with the depth split among thread blocks: their sums, and when the depth is split."""
+"""y and dx of conv_tf32.cu with the depth split among thread blocks: their sums, and when the depth is split.
+
+``test_cuda_convolution`` has those of conv_tiled.cu.
+"""
 
 import numpy as np
 import pytest
@@ -95,18 +98,18 @@ FAULTS = [
     ("channel = depth % channels", "channel = 0"),
     ("first = part * each", "first = part"),
     ("count = max(min(each, slices - first), 0)", "count = each"),
-    ("if (!sum_parts(sums, 1, parts, tickets)) return;", ""),
-    ("sum_parts(sums, phases, parts", "sum_parts(sums, 1, parts"),
+    ("if (!sum_parts<SUMS>(&sums[0][0][0], 1, parts, tickets)) return;", ""),
+    ("sum_parts<SUMS>(&sums[0][0][0], phases, parts", "sum_parts<SUMS>(&sums[0][0][0], 1, parts"),
     ("int tile = blockIdx.x + gridDim.x * (", "int tile = 0 * ("),
     ("(blockIdx.z % phases)", "0"),
-    ("(long long)tile * count * SIZE", "(long long)tile * SIZE"),
-    ("mine[part * SIZE + (i * ACROSS + j) * THREADS] =", "mine[part * SIZE + (i + j) * THREADS] ="),
-    ("four[0] = four[1] = four[2] = four[3] = 0;", ""),
+    ("(long long)tile * count * (SIZE", "(long long)tile * (SIZE"),
+    ("mine[(part * (SIZE / 4) + i / 4) * THREADS] =", "mine[(part * (SIZE / 4) + i / 8) * THREADS] ="),
+    ("sums[i] = sums[i + 1] = sums[i + 2] = sums[i + 3] = 0;", ""),
     ("last_block(tickets + tile, count)", "last_block(tickets, count)"),
     ("last_block(tickets + tile, count)", "last_block(tickets + tile, count + 1)"),
     ("last_block(tickets + tile, count)", "last_block(tickets + tile, count - 1)"),
     ("for (part = 0; part < count; part++)", "for (part = 1; part < count; part++)"),
-    ("sums[i][j][2] += four.z", "sums[i][j][2] += four.y"),
+    ("sums[i + 2] += four.z", "sums[i + 2] += four.y"),
 ]  # fmt: skip
 
 

@@ -88,9 +88,10 @@ def check_y(cupy, case):
 
 def check_dx(cupy, case):
     x, w, dy, _ = arrays(case)
+    shortcut = random(*x.shape, seed=6)
     with no_reading():
-        dx = conv_tf32.conv2d_grad_input(*map(cupy.asarray, (dy, w)), x.shape, case[-1])
-    assert_close(dx.get(), truths(case)[1], w[:, :, 0].size)
+        dx = conv_tf32.conv2d_grad_input(*map(cupy.asarray, (dy, w)), x.shape, case[-1], cupy.asarray(shortcut))
+    assert_close(dx.get(), truths(case)[1] + shortcut, w[:, :, 0].size)
 
 
 def gradients(cupy, x, dy, w_shape, stride=1):
@@ -307,6 +308,7 @@ FAULTS = [
     ("(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at + 1, column)"),
     ("epilogue(two[1], at + 1, column + 1)", "epilogue(two[1], at, column + 1)"),
+    ("place, {nullptr, nullptr, shortcut}", "place, {}"),
     ("sum *= slope[channel]", "sum *= slope[channel ^ 1]"),
     ("sum < 0", "sum > 0"),
 ]  # fmt: skip

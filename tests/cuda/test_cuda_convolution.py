@@ -66,6 +66,11 @@ def arrays(case):
     return random(n, h, w, c), random(r, s, c, k, seed=4), random(*y_shape, seed=5), epilogue
 
 
+def shortcut(case):
+    """What is added to dx."""
+    return random(*case[:4], seed=6)
+
+
 def epilogue(y, bias=None, slope=None, shortcut=None):
     y = y if bias is None else y + bias
     y = y if slope is None else np.where(y < 0, slope * y, y)
@@ -79,18 +84,18 @@ def truths(case):
     x, w, dy = (array.astype(np.float64) for array in (x, w, dy))
     return (
         epilogue(naive.conv2d(x, w, case[-1]), *extras),
-        naive.conv2d_grad_input(dy, w, x.shape, case[-1]),
+        naive.conv2d_grad_input(dy, w, x.shape, case[-1]) + shortcut(case),
         naive.conv2d_grad_weight(x, dy, w.shape, case[-1]),
     )
 
 
 def results(cupy, case, dtype=np.float32):
     x, w, dy, extras = arrays(case)
-    a, b, c, *more = (cupy.asarray(array.astype(dtype)) for array in (x, w, dy, *extras))
+    a, b, c, d, *more = (cupy.asarray(array.astype(dtype)) for array in (x, w, dy, shortcut(case), *extras))
     with no_reading():
         made = (
             convolution.conv2d(a, b, case[-1], *more, exact=True),
-            convolution.conv2d_grad_input(c, b, x.shape, case[-1], exact=True),
+            convolution.conv2d_grad_input(c, b, x.shape, case[-1], d, exact=True),
             convolution.conv2d_grad_weight(a, c, w.shape, case[-1], exact=True),
         )
     return [array.get() for array in made]
@@ -135,6 +140,8 @@ def test_bias_slope_and_shortcut_are_optional(cupy, take, way, present):
     given = [None if array is None else cupy.asarray(array) for array in extras]
     y = convolution.conv2d(cupy.asarray(x), cupy.asarray(w), 1, *given, exact=True)
     assert_close(y.get(), epilogue(naive.conv2d(x.astype(np.float64), w.astype(np.float64)), *extras))
+    dx = convolution.conv2d_grad_input(y, cupy.asarray(w), x.shape, exact=True)
+    assert_close(dx.get(), naive.conv2d_grad_input(y.get().astype(np.float64), w.astype(np.float64), x.shape))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -309,13 +316,13 @@ FAULTS = [
     ("conv_tiled.cu", "(depth + DEPTH - 1) / DEPTH", "depth / DEPTH"),
     ("conv_tiled.cu", "first = part * each", "first = 0"),
     ("conv_add_parts.cu", "part < count", "part + 1 < count"),
-    ("conv_tiled.cu", "(long long)blockIdx.z * rows + row", "row"),
-    ("conv_tiled.cu", "blockIdx.z / phases * g.N + n", "n"),
+    ("conv_tiled.cu", "sum_parts<SUMS>(sums[0], phases, parts", "sum_parts<SUMS>(sums[0], 1, parts"),
+    ("conv_tiled.cu", "if (!sum_parts<SUMS>(sums[0], 1, parts, tickets)) return;", ""),
+    ("conv_tiled.cu", "g.C, {nullptr, nullptr, shortcut}", "g.C, {}"),
+    ("conv_reference.cu", "{nullptr, nullptr, shortcut}", "{}"),
     ("conv_tiled.cu", "if (bias) sum += bias[channel];\n    if (slope && sum < 0) sum *= slope[channel];",
      "if (slope && sum < 0) sum *= slope[channel];\n    if (bias) sum += bias[channel];"),
     ("conv_tiled.cu", "epilogue(sums[j + 3], i + 3, column + 3)", "epilogue(sums[j + 3], i + 3, column)"),
-    ("conv_add_parts.cu", "i >= size) return", "i > size) return"),
-    ("conv_add_parts.cu", "(sum, i, i % columns)", "(sum, i, i / columns)"),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from tinysrgan import layers, ops
 from tinysrgan.core.device import array_module, to_device
 from tinysrgan.gradcheck.registry import LAYERS, example
 from tinysrgan.layers import Parameter
-from tinysrgan.losses import binary_cross_entropy, mean_squared_error
+from tinysrgan.losses import binary_cross_entropy, mean_sigmoid, mean_squared_error
 from tinysrgan.ops import Norm
 from tinysrgan.ops.cuda import activation, adam, batch_norm, launch, losses, max_pool, resample, sums
 from tinysrgan.optimizers.adam import Adam
@@ -185,6 +185,10 @@ def check_losses(cupy, shape, dtype=np.float32):
         assert found[0].dtype == found[1].dtype == dtype
         for result, expected in zip(found, truth, strict=True):
             close(result, np.asarray(expected))
+    with no_reading():
+        verdict = losses.mean_sigmoid(cupy.asarray(y))
+    assert verdict.dtype == dtype
+    close(verdict, np.asarray(mean_sigmoid(y.astype(np.float64))))
 
 
 def check_max_pool(cupy, images, dtype=np.float32):
@@ -625,7 +629,9 @@ FAULTS = [
     ("losses.cu", "(logit > 0 ? logit : 0)", "logit"),
     ("losses.cu", "- logit * label", ""),
     ("losses.cu", "log1p(exp(-size))", "log(exp(-size))"),
-    ("losses.cu", "REAL(0.5) - label", "REAL(0.5) + label"),
+    ("losses.cu", "(sigmoid(logit) - label)", "(sigmoid(logit) + label)"),
+    ("losses.cu", "tanh(REAL(0.5) * y) + REAL(0.5)", "tanh(REAL(0.5) * y)"),
+    ("losses.cu", "*mean = sum / count", "*mean = sum"),
     ("max_pool.cu", "|| value != value", ""),
     ("max_pool.cu", "if (first) gradient = 0;", ""),
     ("max_pool.cu", "first ? gradient : 0", "gradient"),

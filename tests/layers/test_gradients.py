@@ -64,7 +64,7 @@ def test_loss(name):
 
 def test_every_loss_has_an_example():
     public = {name for name, loss in vars(losses).items() if getattr(loss, "__module__", "") == losses.__name__}
-    assert public == LOSSES.keys()
+    assert public - {"mean_sigmoid"} == LOSSES.keys()  # which is logged, without a gradient
 
 
 @pytest.mark.parametrize("label", [0.0, 0.9, 1.0])

@@ -12,6 +12,8 @@ from tinysrgan.layers.base import Layer, Parameter
 class ReLU(Layer):
     """y = max(x, 0). Any shape."""
 
+    slope = 0.0
+
     def forward(self, x: Array) -> Array:
         y = np.maximum(x, 0)
         self.save_for_backward(y)
@@ -48,9 +50,14 @@ class PReLU(Layer):
 
 
 class LeakyReLU(Layer):
-    """y = max(x, 0) + slope min(x, 0), with one fixed slope. Any shape. The SRGAN paper's slope is 0.2."""
+    """y = max(x, 0) + slope min(x, 0), with one fixed slope of at least 0. Any shape. The SRGAN paper's slope is 0.2.
+
+    Raises ValueError for a negative slope, as Keras does.
+    """
 
     def __init__(self, slope: float = 0.2):
+        if slope < 0:
+            raise ValueError(f"LeakyReLU takes a slope of at least 0, not {slope}.")
         self.slope = slope
 
     def forward(self, x: Array) -> Array:

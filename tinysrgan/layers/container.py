@@ -12,7 +12,7 @@ from tinysrgan.layers.conv import Conv2D
 from tinysrgan.layers.norm import BatchNorm
 
 # Layers that compute the activation after them, too, if they are given it.
-FUSED: dict[type, Any] = {BatchNorm: (LeakyReLU, PReLU), Conv2D: ReLU}
+FUSED: dict[type, Any] = {BatchNorm: (LeakyReLU, PReLU), Conv2D: (LeakyReLU, ReLU)}
 
 
 class Sequential(Layer):
@@ -42,9 +42,9 @@ class Sequential(Layer):
             dy = layer.backward(dy, *activation)
         return dy
 
-    def steps(self, x: Array) -> list[tuple[Layer, ...]]:
+    def steps(self, x: Array) -> list[tuple[Any, ...]]:
         """The layers, each alone or with the activation after it where one call computes both faster (on a GPU)."""
-        steps: list[tuple[Layer, ...]] = []
+        steps: list[tuple[Any, ...]] = []
         for layer in self.chain.values():
             if steps and isinstance(layer, FUSED.get(type(steps[-1][-1]), ())) and ops.fuses(x):
                 steps[-1] += (layer,)
@@ -71,4 +71,10 @@ class Residual(Sequential):
         return x + y
 
     def backward(self, dy: Array) -> Array:
-        return dy + super().backward(dy)
+        (first, *activation), *steps = self.steps(dy)
+        dx = dy
+        for layer, *others in reversed(steps):
+            dx = layer.backward(dx, *others)
+        if isinstance(first, Conv2D):
+            return first.backward(dx, *activation, shortcut=dy)
+        return dy + first.backward(dx, *activation)

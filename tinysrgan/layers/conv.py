@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinysrgan import ops
-from tinysrgan.core.device import Array
-from tinysrgan.layers.activation import ReLU
+from tinysrgan.core.device import Array, constant
+from tinysrgan.layers.activation import LeakyReLU, ReLU
 from tinysrgan.layers.base import Layer, Parameter
 from tinysrgan.layers.initializers import fan_in_uniform, icnr
 
@@ -46,22 +46,25 @@ class Conv2D(Layer):
         self.w = Parameter(icnr(shape, icnr_factor, rng) if icnr_factor else fan_in_uniform(shape, rng))
         self.b = Parameter(np.zeros(out_channels, np.float32))
 
-    def forward(self, x: Array, activation: ReLU | None = None) -> Array:
-        """y, or max(y, 0) in the same pass over memory if a ReLU follows."""
-        channels = self.w.value.shape[2]
+    def forward(self, x: Array, activation: LeakyReLU | ReLU | None = None) -> Array:
+        """y, or activation(y) in the same pass over memory."""
+        channels, outputs = self.w.value.shape[2:]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.save_for_backward(x)
-        slope = np.zeros_like(self.b.value) if activation else None
+        slope = constant((activation.slope,) * outputs, self.b.value) if activation else None
         y = ops.conv2d(x, self.w.value, self.stride, self.b.value, slope)
         if activation:
-            activation.save_for_backward(y)
+            activation.save_for_backward(y)  # which has the signs of its argument
         return y
 
-    def backward(self, dy: Array, activation: ReLU | None = None) -> Array:
+    def backward(
+        self, dy: Array, activation: LeakyReLU | ReLU | None = None, *, shortcut: Array | None = None
+    ) -> Array:
+        """dx. With a shortcut, dx + shortcut in the same pass over memory. ``activation`` is that of ``forward``."""
         (x,) = self.saved()
         dy = activation.backward(dy) if activation else dy
         if not self.frozen:
             ops.add_conv2d_grads(x, dy, self.w.grad, self.b.grad, self.stride)
             if not self.needs_dx:
                 return dy[:0]
-        return ops.conv2d_grad_input(dy, self.w.value, x.shape, self.stride)
+        return ops.conv2d_grad_input(dy, self.w.value, x.shape, self.stride, shortcut)

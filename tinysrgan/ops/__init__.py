@@ -9,6 +9,7 @@ from tinysrgan.ops.conv.dispatch import add_conv2d_grads, conv2d, conv2d_grad_in
 from tinysrgan.ops.cuda.adam import Update as AdamKernel
 from tinysrgan.ops.cuda.average import Follow as FollowKernel
 from tinysrgan.ops.cuda.losses import cross_entropy as cross_entropy_kernel
+from tinysrgan.ops.cuda.losses import mean_sigmoid as mean_sigmoid_kernel
 from tinysrgan.ops.cuda.losses import squared_error as squared_error_kernel
 from tinysrgan.ops.cuda.muon import Step as MuonKernel
 from tinysrgan.ops.elementwise import by_rows, in_place, sum_per_channel

@@ -107,19 +107,22 @@ def add_conv2d_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: 
     b_grad += sum_per_channel(dy)
 
 
-def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K).
+def conv2d_grad_input(
+    dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1, shortcut: Array | None = None
+) -> Array:
+    """dx + shortcut: (N, H, W, C), from dy: (N, P, Q, K) and w: (R, S, C, K). The shortcut is optional.
 
     With stride 1, dx is a convolution of dy with K input and C output channels.
     """
     r, s, c, k = w.shape
+    after = Epilogue(shortcut=shortcut)
     match choose(dy, (r, s, k, c), stride):
         case "cuda":
-            return cuda.conv2d_grad_input(dy, w, x_shape, stride, exact=_exact.get())
+            return cuda.conv2d_grad_input(dy, w, x_shape, stride, shortcut, exact=_exact.get())
         case "few_outputs":
-            return few_outputs.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2))
+            return after.apply(few_outputs.conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2)))
         case "winograd":
-            return winograd.conv2d_grad_input(dy, w)
+            return winograd.conv2d_grad_input(dy, w, after)
         case "im2col_blocked":
-            return im2col_blocked.conv2d_grad_input(dy, w, x_shape, stride)
-    return im2col.conv2d_grad_input(dy, w, x_shape, stride)
+            return after.apply(im2col_blocked.conv2d_grad_input(dy, w, x_shape, stride))
+    return after.apply(im2col.conv2d_grad_input(dy, w, x_shape, stride))

@@ -62,11 +62,11 @@ def conv2d(x: np.ndarray, w: np.ndarray, after: Epilogue = NOTHING) -> np.ndarra
     return convolve(x, transformed(w.astype(x.dtype, copy=False)), after)
 
 
-def conv2d_grad_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+def conv2d_grad_input(dy: np.ndarray, w: np.ndarray, after: Epilogue = NOTHING) -> np.ndarray:
     """dx: (N, H, W, C), the convolution of dy with w, its taps in reverse order and C and K exchanged."""
     c, k = w.shape[2:]
     weights = matmul(G_BOTH[:, ::-1].astype(dy.dtype), w.reshape(9, c * k)).reshape(36, c, k)
-    return convolve(dy, weights.transpose(0, 2, 1))
+    return convolve(dy, weights.transpose(0, 2, 1), after)
 
 
 def transformed(w: np.ndarray) -> np.ndarray:

@@ -34,12 +34,12 @@ def conv2d(
     return _launch(g, (x, w, bias, slope, shortcut), y)
 
 
-def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...]) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K): the convolution of dy with w flipped, its channels exchanged."""
+def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], shortcut: Array | None = None) -> Array:
+    """dx + shortcut: (N, H, W, C) from dy: (N, P, Q, K): dy convolved with w flipped, its channels exchanged."""
     g = geometry(x_shape, w.shape, 1)
     flipped = g._replace(H=g.P, W=g.Q, C=g.K, P=g.H, Q=g.W, K=g.C, top=g.R - 1 - g.top, left=g.S - 1 - g.left)
     dx = array_module(dy).empty(x_shape, np.float32)
-    return _launch(flipped, (dy, w, None, None, None), dx, GRAD_INPUT=1)
+    return _launch(flipped, (dy, w, None, None, shortcut), dx, GRAD_INPUT=1)
 
 
 def _launch(g: Geometry, arrays: tuple[Array | None, ...], result: Array, **defines: int) -> Array:

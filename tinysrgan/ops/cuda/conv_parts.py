@@ -1,16 +1,19 @@
-"""Convolutions whose depth is split among thread blocks: the number of parts, and the launches that add the parts.
+"""Convolutions whose depth is split among thread blocks: the number of parts, and how they are added.
 
-A result of few tiles would leave most of a GPU idle. ``kernels/conv_add_parts.cu`` adds.
+A result of few tiles would leave most of a GPU idle. For y and dx the last block of a tile adds the parts
+(``kernels/conv_parts.cuh``), for the gradients of weights and biases ``kernels/conv_add_parts.cu``.
 """
 
 from __future__ import annotations
 
 from math import ceil
+from types import ModuleType
 
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda.compile import kernel
+from tinysrgan.ops.cuda.launch import tickets
 
 THREADS = 256
 
@@ -24,17 +27,9 @@ def split(tiles: int, slices: int, blocks: int, fewest: int) -> int:
     return ceil(slices / ceil(slices / parts))
 
 
-def add_parts(
-    parts: Array,
-    result: Array,
-    bias: Array | None = None,
-    slope: Array | None = None,
-    shortcut: Array | None = None,
-) -> None:
-    """result = prelu(sum of parts + bias) + shortcut, for parts: (count, *result.shape). All contiguous float32."""
-    sizes = np.int32(len(parts)), np.int64(result.size), np.int32(result.shape[-1])
-    launch = kernel(array_module(result), "conv_add_parts.cu", "add_parts")
-    launch((ceil(result.size / THREADS),), (THREADS,), (parts, bias, slope, shortcut, result, *sizes))
+def memory(xp: ModuleType, tiles: int, parts: int, size: int) -> tuple[Array | None, Array | None]:
+    """What the blocks of a tile of ``size`` elements need to add their sums: memory and tickets."""
+    return (xp.empty((tiles, parts, size), np.float32), tickets(xp)) if parts > 1 else (None, None)
 
 
 def gradient_parts(count: int, w_grad: Array) -> tuple[Array, Array, np.int64]:

@@ -18,7 +18,7 @@ from tinysrgan.ops.cuda import conv_halo, conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
 from tinysrgan.ops.cuda.conv_parts import gradient_parts, split
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
-from tinysrgan.ops.cuda.launch import aligned, tickets
+from tinysrgan.ops.cuda.launch import aligned
 
 # The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
 ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
@@ -89,16 +89,19 @@ def conv2d(
     return y
 
 
-def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
+def conv2d_grad_input(
+    dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1, shortcut: Array | None = None
+) -> Array:
+    """dx + shortcut: (N, H, W, C), from dy: (N, P, Q, K) and w: (R, S, C, K). The shortcut is optional."""
     g, xp = geometry(x_shape, w.shape, stride), array_module(dy)
     if conv_halo.takes(g):
-        return conv_halo.conv2d_grad_input(dy, w, x_shape)
+        return conv_halo.conv2d_grad_input(dy, w, x_shape, shortcut)
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
     grid = ceil(rows / ROWS), ceil(g.C / COLUMNS), stride**2
     grid, sums = _in_parts(xp, grid, ceil(g.R / stride) * ceil(g.S / stride) * g.K // DEPTH, COLUMNS)
-    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), dx, *sums, g.record()))
+    extra = None if shortcut is None else aligned(shortcut)
+    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), extra, dx, *sums, g.record()))
     return dx
 
 
@@ -129,11 +132,10 @@ def depth_parts(tiles: int, slices: int) -> int:
 def _in_parts(
     xp: ModuleType, grid: tuple[int, int, int], slices: int, columns: int
 ) -> tuple[tuple[int, int, int], tuple[Array | None, Array | None]]:
-    """The grid with the depth split, and what the blocks of one tile need to add their sums: memory and tickets."""
+    """The grid with the depth split, and what the blocks of one tile need to add their sums."""
     tiles = prod(grid)
     parts = depth_parts(tiles, slices)
-    sums = (xp.empty((tiles, parts, ROWS * columns), np.float32), tickets(xp)) if parts > 1 else (None, None)
-    return (*grid[:2], grid[2] * parts), sums
+    return (*grid[:2], grid[2] * parts), conv_parts.memory(xp, tiles, parts, ROWS * columns)
 
 
 def shared_memory(name: str, columns: int = COLUMNS) -> int:

@@ -6,7 +6,7 @@ Any sizes and strides. ``ops.cuda.convolution`` decides which convolutions come 
 from __future__ import annotations
 
 from functools import cache
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
-from tinysrgan.ops.cuda.conv_parts import add_parts, gradient_parts, split
+from tinysrgan.ops.cuda.conv_parts import gradient_parts, split
 from tinysrgan.ops.cuda.geometry import Geometry
 
 # The number of thread blocks that keeps a large GPU busy: several for each of its 100 or so multiprocessors. It is a
@@ -106,17 +106,13 @@ def run(
 ) -> None:
     """Compute "conv_forward" or "conv_grad_input" into ``result``, all contiguous float32.
 
-    ``extras`` are the arguments of the former's epilogue: bias, slope, shortcut.
+    ``extras`` are the arguments of the epilogue: bias, slope and shortcut of the former, shortcut of the latter.
     """
     xp = array_module(result)
     p = plan(operation, g, tuple(address(array) % 16 == 0 for array in (*operands, result)))
     launch = kernel(xp, "conv_tiled.cu", operation, **p.defines)
-    if p.parts == 1:
-        launch(p.grid, (p.threads,), (*operands, *extras, result, g.record()))
-        return
-    parts = xp.empty((p.parts, *result.shape), np.float32)
-    launch(p.grid, (p.threads,), (*operands, *(None for _ in extras), parts, g.record()))
-    add_parts(parts, result, *extras)
+    sums = conv_parts.memory(xp, prod(p.grid) // p.parts, p.parts, p.defines["ROWS"] * p.defines["COLUMNS"])
+    launch(p.grid, (p.threads,), (*operands, *extras, result, *sums, g.record()))
 
 
 def add_gradients(g: Geometry, x: Array, dy: Array, w_grad: Array, b_grad: Array | None) -> None:

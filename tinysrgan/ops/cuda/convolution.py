@@ -2,7 +2,7 @@
 
 The kernels form a ladder; each rung gives the results of the one below: ``conv_reference`` (one thread for each
 element; any sizes and types), ``conv_tiled`` (float32), ``conv_tf32`` (tensor cores: float32 factors rounded to TF32).
-``conv_thin`` brings the forward pass with few outputs to the tensor cores.
+``conv_thin`` brings convolutions with few outputs to the tensor cores.
 A matrix product is a convolution with a 1x1 filter, so dense layers come here too.
 
 Arguments are CuPy arrays; results are new CuPy arrays of the first argument's type. No function waits for the GPU.
@@ -32,13 +32,13 @@ def rung(
 ) -> str:
     """The module for the convolution of x: (N, H, W, C) with w: (R, S, C, K) and its gradients, or only ``forward``.
 
-    "conv_reference", "conv_tiled" or, unless ``exact`` forbids TF32, "conv_tf32" and, only forward, "conv_thin".
+    "conv_reference", "conv_tiled" or, unless ``exact`` forbids TF32, "conv_tf32" or "conv_thin".
     """
     if not _worth_tiles(geometry(x_shape, w_shape, stride), dtype):
         return "conv_reference"
     if not exact and conv_tf32.takes(w_shape, forward):
         return "conv_tf32"
-    return "conv_thin" if not exact and forward and conv_thin.takes(w_shape, stride) else "conv_tiled"
+    return "conv_thin" if not exact and conv_thin.takes(w_shape, stride) else "conv_tiled"
 
 
 def _worth_tiles(g: Geometry, dtype: np.dtype) -> bool:
@@ -69,12 +69,23 @@ def conv2d(
     return _run("conv_forward", g, (x, w), (bias, slope, shortcut), y)
 
 
-def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], stride: int = 1, *, exact: bool = False) -> Array:
-    """dx: (N, H, W, C) from dy: (N, P, Q, K) and w: (R, S, C, K)."""
-    if rung(x_shape, w.shape, stride, dy.dtype, exact) == "conv_tf32":
-        return conv_tf32.conv2d_grad_input(dy, w, x_shape, stride)
+def conv2d_grad_input(
+    dy: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: int = 1,
+    shortcut: Array | None = None,
+    *,
+    exact: bool = False,
+) -> Array:
+    """dx + shortcut: (N, H, W, C), from dy: (N, P, Q, K) and w: (R, S, C, K). The shortcut is optional."""
+    module = rung(x_shape, w.shape, stride, dy.dtype, exact)
+    if module == "conv_tf32":
+        return conv_tf32.conv2d_grad_input(dy, w, x_shape, stride, shortcut)
+    if module == "conv_thin":
+        return conv_thin.conv2d_grad_input(dy, w, x_shape, shortcut)
     dx = array_module(dy).empty(x_shape, dy.dtype)
-    return _run("conv_grad_input", geometry(x_shape, w.shape, stride), (dy, w), (), dx)
+    return _run("conv_grad_input", geometry(x_shape, w.shape, stride), (dy, w), (shortcut,), dx)
 
 
 def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: int = 1, *, exact: bool = False) -> Array:
@@ -87,8 +98,11 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
 
 def add_conv2d_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int, exact: bool) -> None:
     """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy over all axes but the last. Both contiguous."""
-    if rung(x.shape, w_grad.shape, stride, x.dtype, exact) == "conv_tf32":
+    module = rung(x.shape, w_grad.shape, stride, x.dtype, exact)
+    if module == "conv_tf32":
         conv_tf32.add_gradients(x, dy, w_grad, b_grad, stride)
+    elif module == "conv_thin":
+        conv_thin.add_gradients(x, dy, w_grad, b_grad)
     else:
         _add_gradients(geometry(x.shape, w_grad.shape, stride), x, dy, w_grad, b_grad)
 
@@ -99,7 +113,7 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     result = array_module(a).empty((m, n), a.dtype)
     if bias is not None or b.flags.c_contiguous:
         return _run("conv_forward", matrix_geometry(m, *b.shape), (a, b), (bias, None, None), result)
-    return _run("conv_grad_input", matrix_geometry(m, n, len(b)), (a, b.T), (), result)
+    return _run("conv_grad_input", matrix_geometry(m, n, len(b)), (a, b.T), (None,), result)
 
 
 def add_matrix_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array) -> None:
