@@ -10,7 +10,8 @@
 // during the first column.
 //
 // - The three taps of a column read almost the same lines of the image: a warp's 4 lines and the 2 below them. A warp
-//   thus loads 6 lines into registers for a column, instead of 12.
+//   thus loads 6 lines into registers for a column, instead of 12. With COLUMNS of 32, for results of few channels, it
+//   has 2 lines and loads 4, instead of 6.
 // - An element of the image serves nine taps of two warps, so it is rounded to TF32 once, when it arrives. A weight
 //   serves two warps only. To round it there would save 0.4 instructions for each product of the tensor cores, but cost
 //   as much time in shared memory as reading the weights does, and shared memory is as busy as the tensor cores are.
@@ -20,13 +21,18 @@
 // channels of dy and "K" for those of dx; the launcher exchanges them.
 //
 // C is a multiple of 32 and K of 4, and all arrays start at multiples of 16 bytes. From sm_80 on.
+#ifndef COLUMNS
+#define COLUMNS 64
+#endif
+
 #include "convolution.cuh"
 #include "tensor_cores.cuh"
 
-constexpr int HEIGHT = 8, WIDTH = 16, COLUMNS = 64, DEPTH = 16, STAGES = 3, TAPS = 3;  // TAPS: each way
-constexpr int THREADS = 128;                      // four warps, two by two
-constexpr int WARP_LINES = 4, WARP_COLUMNS = 32;  // a warp's part of the result: 4 lines of 16 pixels, 32 channels
-constexpr int ACROSS = WIDTH + TAPS - 1;          // pixels of a line with its halo
+constexpr int HEIGHT = 8, WIDTH = 16, DEPTH = 16, STAGES = 3, TAPS = 3;  // TAPS: each way
+constexpr int WARPS = 4, THREADS = WARPS * 32;
+constexpr int WARP_COLUMNS = 32, WARPS_ACROSS = COLUMNS / WARP_COLUMNS;  // the warps are two by two, or four by one
+constexpr int WARP_LINES = HEIGHT * WARPS_ACROSS / WARPS;  // a warp's part of the result: 4 or 2 lines, 32 channels
+constexpr int ACROSS = WIDTH + TAPS - 1;                   // pixels of a line with its halo
 
 // The tile of the image, with its halo. A thread copies four channels of every STEP-th pixel.
 struct Image {
@@ -151,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int q = blockIdx.x % tiles_across * WIDTH, p = blockIdx.x / tiles_across % tiles_down * HEIGHT;
   const int n = blockIdx.x / tiles_across / tiles_down, column = blockIdx.y * COLUMNS;
   const int warp = threadIdx.x / 32, i = threadIdx.x % 32 / 4, j = threadIdx.x % 4;
-  const int line = warp / 2 * WARP_LINES, warp_column = warp % 2 * WARP_COLUMNS;
+  const int line = warp / WARPS_ACROSS * WARP_LINES, warp_column = warp % WARPS_ACROSS * WARP_COLUMNS;
   const int steps = g.C / DEPTH * TAPS;  // a step is one column of taps, of DEPTH channels
   const Image image(x, g, n, p, q);
   const Weights weights(w, g, column);
@@ -176,17 +182,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
   copy_wait<0>();
 
-  const Epilogue<float> epilogue{bias, slope, shortcut};
+  const Epilogue<float> epilogue{bias, slope, nullptr};
 #pragma unroll
-  for (int l = 0; l < WARP_LINES; l++)
+  for (int l = 0; l < WARP_LINES; l++) {
+    const int row = p + line + l, pixel = q + i, channel = column + warp_column + 2 * j;
+    const long long first = (((long long)n * g.P + row) * g.Q + pixel) * g.K + channel;
+    // Pixels i and i + 8, channels 2 j and 2 j + 1 of each group of eight.
+    auto exists = [&](int k, int half) { return row < g.P && pixel + half * 8 < g.Q && channel + k * 8 < g.K; };
+    float2 added[WARP_COLUMNS / 8][2] = {};  // all are loaded before the first store: no load waits for a store
 #pragma unroll
     for (int k = 0; k < WARP_COLUMNS / 8; k++)
 #pragma unroll
-      for (int half = 0; half < 2; half++) {  // pixels i and i + 8, channels 2 j and 2 j + 1 of each
-        const int row = p + line + l, pixel = q + i + half * 8, channel = column + warp_column + k * 8 + 2 * j;
-        if (row >= g.P || pixel >= g.Q || channel >= g.K) continue;
-        const long long at = (((long long)n * g.P + row) * g.Q + pixel) * g.K + channel;
+      for (int half = 0; half < 2; half++)
+        if (shortcut && exists(k, half)) added[k][half] = *(const float2 *)(shortcut + first + half * 8 * g.K + k * 8);
+#pragma unroll
+    for (int k = 0; k < WARP_COLUMNS / 8; k++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        if (!exists(k, half)) continue;
         const float *two = sum[l][k] + half * 2;
-        *(float2 *)(y + at) = make_float2(epilogue(two[0], at, channel), epilogue(two[1], at + 1, channel + 1));
+        const float one = epilogue(two[0], 0, channel + k * 8), other = epilogue(two[1], 0, channel + k * 8 + 1);
+        *(float2 *)(y + first + half * 8 * g.K + k * 8) = make_float2(one + added[k][half].x, other + added[k][half].y);
       }
+  }
 }

@@ -10,7 +10,8 @@
 //   the image. Shared memory holds STAGES slices: one is multiplied while STAGES - 1 are in flight. Copies in flight
 //   need no registers.
 // - A thread block computes ROWS x COLUMNS elements of the result, and each of its four warps WARP_ROWS x WARP_COLUMNS.
-//   For 64 + 32 values that a warp reads, it does 64 * 32 multiplications.
+//   For 64 + 32 values that a warp reads, it does 64 * 32 multiplications. Results of few columns have blocks of half
+//   the width, whose warps do 32 * 32.
 // - A result of few tiles would leave most of a GPU idle. Its depth is then split among thread blocks
 //   (conv_parts.cuh for y and dx).
 //
@@ -23,8 +24,9 @@
 #define STAGES 3
 #endif
 
-constexpr int WARP_ROWS = 64, WARP_COLUMNS = 32, ACROSS = COLUMNS / WARP_COLUMNS;
-constexpr int THREADS = ROWS / WARP_ROWS * ACROSS * 32;
+constexpr int WARPS = 4, WARP_COLUMNS = 32, ACROSS = COLUMNS / WARP_COLUMNS;
+constexpr int WARP_ROWS = ROWS * ACROSS / WARPS;
+constexpr int THREADS = WARPS * 32;
 
 #include "convolution.cuh"
 #include "tensor_cores.cuh"

@@ -45,13 +45,13 @@ extern "C" __global__ void add_columns(const float *__restrict__ t, const float 
   y[i] = Epilogue<float>{bias, slope, shortcut}(sum, i, k);
 }
 
-// One thread for each element of dt.
+// One thread for each element of dt: threadIdx.x is the column, threadIdx.y the pixel.
 extern "C" __global__ void spread_columns(const float *__restrict__ dy, float *__restrict__ dt, int L, Geometry g) {
-  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= (long long)g.N * g.P * g.W * L) return;
-  int s = i % L / g.K, k = i % L % g.K, q = i / L % g.W + g.left - s;
-  long long line = i / L / g.W * g.Q;  // the pixels of dy before this line
-  dt[i] = s < g.S && q >= 0 && q < g.Q ? dy[(line + q) * g.K + k] : 0;
+  int pixel = blockIdx.x * blockDim.y + threadIdx.y;
+  if (pixel >= g.N * g.P * g.W) return;
+  int s = threadIdx.x / g.K, k = threadIdx.x % g.K, shift = g.left - s, q = pixel % g.W + shift;
+  bool inside = s < g.S && q >= 0 && q < g.Q;
+  dt[(long long)pixel * L + threadIdx.x] = inside ? dy[(long long)(pixel + shift) * g.K + k] : 0;
 }
 
 // w_grad += the gradient of the weights, b_grad += that of the biases: the sums of dt's columns with s = left, which

@@ -25,7 +25,7 @@
 //
 // Any sizes, any stride. VECTOR_LEFT is 4 where four elements of the left matrix can be loaded at once: the channels of
 // its image are a multiple of 4 and the array starts at a multiple of 16 bytes. Otherwise it is 1. VECTOR_RIGHT and
-// VECTOR_RESULT are defined likewise. The sizes of the tiles: TILES in tinysrgan/ops/cuda/conv_tiled.py.
+// VECTOR_RESULT are defined likewise. SPLIT is 0 where y or dx is in one part, which leaves more registers. The sizes of the tiles: TILES in tinysrgan/ops/cuda/conv_tiled.py.
 #ifndef ROWS
 #define ROWS 128
 #define COLUMNS 128
@@ -37,6 +37,7 @@
 #define VECTOR_LEFT 4
 #define VECTOR_RIGHT 4
 #define VECTOR_RESULT 4
+#define SPLIT 1
 #endif
 
 constexpr int ACROSS = COLUMNS / THREAD_COLUMNS, DOWN = ROWS / THREAD_ROWS, THREADS = ACROSS * DOWN;
@@ -65,7 +66,7 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
 
   Sums sums = {};
   product(part.count, left, right, sums);
-  if (!sum_parts<SUMS>(sums[0], 1, parts, tickets)) return;
+  if (SPLIT && !sum_parts<SUMS>(sums[0], 1, parts, tickets)) return;
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);
@@ -97,7 +98,7 @@ conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, const
 
   Sums sums = {};
   product(part.count, left, weights, sums);
-  if (!sum_parts<SUMS>(sums[0], phases, parts, tickets)) return;
+  if (SPLIT && !sum_parts<SUMS>(sums[0], phases, parts, tickets)) return;
 #pragma unroll
   for (int i = 0; i < THREAD_ROWS; i++) {
     int row = blockIdx.x * ROWS + row_in_tile(i);

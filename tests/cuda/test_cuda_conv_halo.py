@@ -67,10 +67,11 @@ def test_elements_are_rounded_as_if_before_the_launch(cupy, grad_input):
 
 
 @pytest.mark.cpu_only
+@pytest.mark.parametrize("columns", [32, 64])
 @pytest.mark.parametrize("grad_input", [False, True])
-def test_blocks_of_a_multiprocessor(grad_input):
+def test_blocks_of_a_multiprocessor(grad_input, columns):
     """Three fit in the 228 KB of an H100 and two in the 164 KB of an A100; each reserves 1 KB. 100 KB hold one."""
-    bytes_ = conv_halo.shared_memory(grad_input) + 1024
+    bytes_ = conv_halo.shared_memory(grad_input, columns) + 1024
     assert 3 * bytes_ <= 228 * 1024 and 2 * bytes_ <= 164 * 1024 and bytes_ <= 100 * 1024
 
 
@@ -127,16 +128,21 @@ FAULTS = [
     ("n % 2 * 8) * Image::PITCH + depth + n / 2 * 4", "n / 2 * 8) * Image::PITCH + depth + n % 2 * 4"),
     ("Weights::at(r, depth + n * 4, k * 8)", "Weights::at(r, depth + n * 2, k * 8)"),
     ("a[line + r], b[k]", "a[line], b[k]"),
-    ("line = warp / 2 * WARP_LINES", "line = warp % 2 * WARP_LINES"),
+    ("line = warp / WARPS_ACROSS * WARP_LINES", "line = warp % WARPS_ACROSS * WARP_LINES"),
+    ("warp_column = warp % WARPS_ACROSS", "warp_column = warp % 2"),
+    ("HEIGHT * WARPS_ACROSS / WARPS", "HEIGHT / WARPS_ACROSS / 2"),
     ("line * ACROSS + s + i", "line * ACROSS + i"),
     ("step % STAGES * Weights::SIZE + Weights::at", "s % 2 * Weights::SIZE + Weights::at"),
-    ("row >= g.P || pixel", "row > g.P || pixel"),
-    ("pixel >= g.Q", "pixel > g.Q"),
-    ("pixel = q + i + half * 8", "pixel = q + i + half * 4"),
-    ("|| channel >= g.K", ""),
-    ("at + 1, channel + 1)", "at + 1, channel)"),
-    ("at + 1, channel + 1)", "at, channel + 1)"),
-    ("return shortcut ? sum + shortcut[i] : sum", "return sum"),
+    ("row < g.P && pixel", "row <= g.P && pixel"),
+    ("pixel + half * 8 < g.Q", "pixel + half * 8 <= g.Q"),
+    ("pixel + half * 8 < g.Q", "pixel < g.Q"),
+    (" && channel + k * 8 < g.K", ""),
+    ("first + half * 8 * g.K + k * 8) = make", "first + half * 4 * g.K + k * 8) = make"),
+    ("(shortcut + first + half * 8 * g.K", "(shortcut + first + half * g.K"),
+    ("if (shortcut && exists(k, half))", "if (shortcut)"),
+    ("channel + k * 8 + 1)", "channel + k * 8)"),
+    ("other + added[k][half].y", "other + added[k][half].x"),
+    ("one + added[k][half].x", "one"),
 ]  # fmt: skip
 
 

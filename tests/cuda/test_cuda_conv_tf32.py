@@ -197,6 +197,13 @@ def test_there_are_no_races(cupy, what):
         CHECKS[what](cupy, STRIDED)
 
 
+def test_float64_gradients_of_float32_arrays_are_not_written_as_float32(cupy):
+    x, w, dy, _ = arrays(FIRST)
+    w_grad, b_grad = cupy.zeros(w.shape, np.float64), cupy.zeros(w.shape[-1], np.float64)
+    convolution.add_conv2d_grads(*map(cupy.asarray, (x, dy)), w_grad, b_grad, 1, exact=False)
+    np.testing.assert_allclose(w_grad.get(), truths(FIRST)[2], rtol=0, atol=1e-11)
+
+
 # ---------------------------------------------------------------- the choice of kernels
 
 
@@ -248,8 +255,9 @@ def test_grids_are_within_their_limits_and_have_no_empty_parts():
 def test_two_blocks_fit_in_the_shared_memory_of_a_multiprocessor():
     """An A100 has 164 KB, of which each block reserves 1 KB; a desktop GPU's 99 KB hold one block."""
     for name in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
-        bytes_ = conv_tf32.shared_memory(name)
-        assert 2 * (bytes_ + 1024) <= 164 * 1024 and bytes_ <= 99 * 1024
+        for columns in (conv_tf32.COLUMNS, conv_tf32.FEW_COLUMNS):
+            bytes_ = conv_tf32.shared_memory(name, columns)
+            assert 2 * (bytes_ + 1024) <= 164 * 1024 and bytes_ <= 99 * 1024
 
 
 # ---------------------------------------------------------------- planted faults

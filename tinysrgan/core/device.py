@@ -48,14 +48,17 @@ def to_device(x: Array, module: ModuleType) -> Array:
     return module.asarray(x)
 
 
-def constant(values: tuple[float, ...], like: Array) -> Array:
-    """These values, of the type and on the device of ``like``; made once, because a GPU would wait for each copy."""
-    return _constant(array_module(like), values, like.dtype)
+def constant(values: tuple[float, ...], like: Array, repeat: int = 1) -> Array:
+    """These values, ``repeat`` times, of the type and on the device of ``like``.
+
+    They are made once, because a GPU would wait for each copy.
+    """
+    return _constant(array_module(like), values, repeat, like.dtype)
 
 
 @cache
-def _constant(module: ModuleType, values: tuple[float, ...], dtype: np.dtype) -> Array:
-    return module.asarray(values, dtype)
+def _constant(module: ModuleType, values: tuple[float, ...], repeat: int, dtype: np.dtype) -> Array:
+    return module.asarray(values * repeat, dtype)
 
 
 def reason(error: Exception) -> str:

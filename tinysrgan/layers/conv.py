@@ -51,7 +51,7 @@ class Conv2D(Layer):
         channels, outputs = self.w.value.shape[2:]
         self.check_shape(x, x.ndim == 4 and x.shape[3] == channels, f"(N, H, W, {channels})")
         self.save_for_backward(x)
-        slope = constant((activation.slope,) * outputs, self.b.value) if activation else None
+        slope = constant((activation.slope,), self.b.value, outputs) if activation else None
         y = ops.conv2d(x, self.w.value, self.stride, self.b.value, slope)
         if activation:
             activation.save_for_backward(y)  # which has the signs of its argument

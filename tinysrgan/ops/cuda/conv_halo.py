@@ -14,9 +14,9 @@ from tinysrgan.ops.cuda.compile import kernel
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
-# The result of a thread block: HEIGHT x WIDTH pixels and COLUMNS channels. It reads DEPTH input channels at a time and
-# keeps in shared memory STAGES tiles of weights, those of a column of TAPS.
-HEIGHT, WIDTH, COLUMNS, DEPTH, STAGES, TAPS = 8, 16, 64, 16, 3, 3
+# The result of a thread block: HEIGHT x WIDTH pixels and COLUMNS channels, or FEW_COLUMNS where it has no more. It
+# reads DEPTH input channels at a time and keeps in shared memory STAGES tiles of weights, those of a column of TAPS.
+HEIGHT, WIDTH, COLUMNS, FEW_COLUMNS, DEPTH, STAGES, TAPS = 8, 16, 64, 32, 16, 3, 3
 THREADS = 128
 
 
@@ -45,14 +45,15 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], shortcut: A
 def _launch(g: Geometry, arrays: tuple[Array | None, ...], result: Array, **defines: int) -> Array:
     xp = array_module(result)
     ready = (None if array is None else aligned(array) for array in arrays)
-    grid = g.N * ceil(g.P / HEIGHT) * ceil(g.Q / WIDTH), ceil(g.K / COLUMNS)
-    launch = kernel(xp, "conv_halo.cu", "conv_halo", **defines)
-    launch(grid, (THREADS,), (*ready, result, g.record()), shared_mem=shared_memory(bool(defines)))
+    columns = FEW_COLUMNS if g.K <= FEW_COLUMNS else COLUMNS
+    grid = g.N * ceil(g.P / HEIGHT) * ceil(g.Q / WIDTH), ceil(g.K / columns)
+    launch = kernel(xp, "conv_halo.cu", "conv_halo", COLUMNS=columns, **defines)
+    launch(grid, (THREADS,), (*ready, result, g.record()), shared_mem=shared_memory(bool(defines), columns))
     return result
 
 
-def shared_memory(grad_input: bool) -> int:
+def shared_memory(grad_input: bool, columns: int) -> int:
     """Bytes of shared memory for a thread block: two tiles of the image and STAGES of weights, padded for the banks."""
     image = (HEIGHT + TAPS - 1) * (WIDTH + TAPS - 1) * (DEPTH + 4)
-    weights = COLUMNS * (DEPTH + 4) if grad_input else DEPTH * (COLUMNS + 8)
+    weights = columns * (DEPTH + 4) if grad_input else DEPTH * (columns + 8)
     return 4 * (2 * image + STAGES * TAPS * weights)

@@ -22,9 +22,9 @@ from tinysrgan.ops.cuda.launch import aligned
 
 # The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
 ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
-# The columns of the forward pass where no more are needed: the last layer of a fused generator has twelve.
+# The columns where no more are needed: the last layer of a fused generator has twelve, a small generator's layers 32.
 FEW_COLUMNS = 32
-WARP_TILE = 64 * 32  # the part of a warp
+THREADS = 128
 # The largest filter size: the kernels keep one of 16 bits for each tap of an axis that is inside the image.
 TAPS = 16
 # The thread blocks that keep a large GPU busy when the depth of dw is split: two for each of its 100 or so
@@ -82,7 +82,7 @@ def conv2d(
         return conv_halo.conv2d(x, w, bias, slope, shortcut)
     extras = (None if array is None else aligned(array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
-    columns = FEW_COLUMNS if g.K <= FEW_COLUMNS else COLUMNS
+    columns = _columns(g.K)
     grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / columns), 1
     grid, sums = _in_parts(xp, grid, g.R * g.S * g.C // DEPTH, columns)
     _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, *sums, g.record()), columns)
@@ -98,30 +98,36 @@ def conv2d_grad_input(
         return conv_halo.conv2d_grad_input(dy, w, x_shape, shortcut)
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
-    grid = ceil(rows / ROWS), ceil(g.C / COLUMNS), stride**2
-    grid, sums = _in_parts(xp, grid, ceil(g.R / stride) * ceil(g.S / stride) * g.K // DEPTH, COLUMNS)
+    columns = _columns(g.C)
+    grid = ceil(rows / ROWS), ceil(g.C / columns), stride**2
+    grid, sums = _in_parts(xp, grid, ceil(g.R / stride) * ceil(g.S / stride) * g.K // DEPTH, columns)
     extra = None if shortcut is None else aligned(shortcut)
-    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), extra, dx, *sums, g.record()))
+    _launch(xp, "conv_grad_input", grid, (aligned(dy), aligned(w), extra, dx, *sums, g.record()), columns)
     return dx
 
 
 def add_gradients(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int = 1) -> None:
     """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy, for x: (N, H, W, C), dy: (N, P, Q, K)."""
     g, xp = geometry(x.shape, w_grad.shape, stride), array_module(x)
-    grid, operands = weight_grid(g), (aligned(x), aligned(dy))
+    grid, operands, columns = weight_grid(g), (aligned(x), aligned(dy)), _columns(g.K)
     if grid[2] == 1 and address(w_grad) % 8 == 0:  # two elements are written at a time
-        _launch(xp, "conv_grad_weight", grid, (*operands, w_grad, b_grad, np.int64(0), g.record()))
+        _launch(xp, "conv_grad_weight", grid, (*operands, w_grad, b_grad, np.int64(0), g.record()), columns)
         return
     parts, biases, apart = gradient_parts(grid[2], w_grad)
-    _launch(xp, "conv_grad_weight", grid, (*operands, parts, biases, apart, g.record()))
+    _launch(xp, "conv_grad_weight", grid, (*operands, parts, biases, apart, g.record()), columns)
     conv_parts.add_gradients(parts, w_grad, b_grad)
 
 
 def weight_grid(g: Geometry) -> tuple[int, int, int]:
     """The grid of conv_grad_weight: tiles down, tiles across, and parts of the depth, none of them empty."""
-    across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / COLUMNS)
+    across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / _columns(g.K))
     slices = ceil(g.N * g.P * g.Q / DEPTH)
     return across, down, split(across * down, slices, BLOCKS, SLICES)
+
+
+def _columns(count: int) -> int:
+    """The columns of a tile for a result of ``count``."""
+    return FEW_COLUMNS if count <= FEW_COLUMNS else COLUMNS
 
 
 def depth_parts(tiles: int, slices: int) -> int:
@@ -138,7 +144,7 @@ def _in_parts(
     return (*grid[:2], grid[2] * parts), conv_parts.memory(xp, tiles, parts, ROWS * columns)
 
 
-def shared_memory(name: str, columns: int = COLUMNS) -> int:
+def shared_memory(name: str, columns: int) -> int:
     """Bytes of shared memory for a thread block: STAGES slices of both factors, padded to avoid bank conflicts."""
     along_depth = DEPTH + 4  # elements from line to line, where the depth is contiguous
     across_lines = 8  # elements of padding after the lines, where they are contiguous
@@ -147,9 +153,6 @@ def shared_memory(name: str, columns: int = COLUMNS) -> int:
     return STAGES * (left + right) * 4
 
 
-def _launch(
-    xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...], columns: int = COLUMNS
-) -> None:
+def _launch(xp: ModuleType, name: str, grid: tuple[int, ...], arguments: tuple[object, ...], columns: int) -> None:
     launch = kernel(xp, "conv_tf32.cu", name, ROWS=ROWS, COLUMNS=columns, DEPTH=DEPTH, STAGES=STAGES)
-    threads = ROWS * columns // WARP_TILE * 32
-    launch(grid, (threads,), arguments, shared_mem=shared_memory(name, columns))
+    launch(grid, (THREADS,), arguments, shared_mem=shared_memory(name, columns))

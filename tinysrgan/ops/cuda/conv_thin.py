@@ -64,10 +64,10 @@ def _folded(g: Geometry, w: Array) -> Array:
 def _spread(g: Geometry, dy: Array) -> Array:
     """The gradient of that filter's result: (N, P, W, COLUMNS)."""
     dt = array_module(dy).empty((g.N, g.P, g.W, COLUMNS), np.float32)
-    _launch("spread_columns", dt.size, (aligned(dy), dt), g)
+    _launch("spread_columns", dt.size, (aligned(dy), dt), g, (COLUMNS, THREADS // COLUMNS))
     return dt
 
 
-def _launch(name: str, threads: int, arrays: tuple[Any, ...], g: Geometry) -> None:
+def _launch(name: str, threads: int, arrays: tuple[Any, ...], g: Geometry, block: tuple[int, ...] = (THREADS,)) -> None:
     launch = kernel(array_module(arrays[0]), "conv_thin.cu", name)
-    launch((ceil(threads / THREADS),), (THREADS,), (*arrays, np.int32(COLUMNS), g.record()))
+    launch((ceil(threads / THREADS),), block, (*arrays, np.int32(COLUMNS), g.record()))

@@ -22,6 +22,8 @@ from tinysrgan.ops.cuda.geometry import Geometry
 BLOCKS = 512
 # The fewest slices of the depth that are worth a thread block of their own.
 SLICES = 8
+# The most elements that one thread block adds when the depth of y or dx is split: 1 MB.
+ADDED = 2**18
 
 
 class Tile(NamedTuple):
@@ -95,10 +97,13 @@ def plan(operation: str, g: Geometry, aligned: tuple[bool, ...]) -> Plan:
     t = TILES[tile(p.rows, p.columns, vectors[0])]
     across, down = ceil(p.rows / t.rows), ceil(p.columns / t.columns)
     slices = ceil(p.depth / t.depth)
-    parts = split(across * down * p.phases, slices, BLOCKS, SLICES)
-    names = "ROWS COLUMNS DEPTH THREAD_ROWS THREAD_COLUMNS VECTOR_LEFT VECTOR_RIGHT VECTOR_RESULT".split()
+    tiles, by_one_block = across * down * p.phases, operation != "conv_grad_weight"
+    most = min(BLOCKS, tiles * ADDED // (t.rows * t.columns)) if by_one_block else BLOCKS
+    parts = split(tiles, slices, most, SLICES)
+    names = "ROWS COLUMNS DEPTH THREAD_ROWS THREAD_COLUMNS VECTOR_LEFT VECTOR_RIGHT VECTOR_RESULT SPLIT".split()
+    values = [*t, *vectors, int(by_one_block and parts > 1)]
     threads = t.rows // t.thread_rows * (t.columns // t.thread_columns)
-    return Plan((across, down, p.phases * parts), threads, parts, dict(zip(names, [*t, *vectors], strict=True)))
+    return Plan((across, down, p.phases * parts), threads, parts, dict(zip(names, values, strict=True)))
 
 
 def run(

@@ -98,7 +98,7 @@ def conv2d_grad_weight(x: Array, dy: Array, w_shape: tuple[int, ...], stride: in
 
 def add_conv2d_grads(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int, exact: bool) -> None:
     """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy over all axes but the last. Both contiguous."""
-    module = rung(x.shape, w_grad.shape, stride, x.dtype, exact)
+    module = rung(x.shape, w_grad.shape, stride, w_grad.dtype, exact)
     if module == "conv_tf32":
         conv_tf32.add_gradients(x, dy, w_grad, b_grad, stride)
     elif module == "conv_thin":
