@@ -119,26 +119,34 @@ def test_too_little_memory(monkeypatch, capsys):
 
 
 def test_a_wrong_gradient_is_exit_code_1(monkeypatch, capsys):
-    monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", 1e-9), ("wrong", 1e-3), ("none", float("nan"))]))
+    rows = [("right", "x", 1e-9), ("wrong", "x", 1e-3), ("tied", "x", gradcheck.KINK), ("none", "w", float("nan"))]
+    monkeypatch.setattr(gradcheck, "report", lambda: iter(rows))
     assert run(gradcheck.main) == 1
     out = capsys.readouterr().out
-    assert re.findall(r"^(\w+) .*WRONG$", out, re.MULTILINE) == ["wrong", "none"] and "All are right" not in out
-    monkeypatch.setattr(gradcheck, "report", lambda: iter([("none", float("nan"))]))
+    assert re.findall(r"^(\w+) .*WRONG$", out, re.MULTILINE) == ["wrong", "none"]
+    assert out.endswith("\n\nAbove 1e-06 is wrong.\n")
+    monkeypatch.setattr(gradcheck, "report", lambda: iter(rows[-1:]))
     assert run(gradcheck.main) == 1
-    assert "All are right" not in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("\n\nAbove 1e-06 is wrong.\n")
 
 
 def test_a_kink_in_the_table_is_not_called_wrong(monkeypatch, capsys):
-    monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", 1e-9), ("tied", gradcheck.KINK)]))
+    monkeypatch.setattr(gradcheck, "report", lambda: iter([("right", "w", 1e-9), ("tied", "x", gradcheck.KINK)]))
     assert run(gradcheck.main) == 1  # a kink leaves the gradient unchecked, so the exit code is not 0
     out = capsys.readouterr().out
-    assert re.search(r"^tied +kink", out, re.MULTILINE) and "WRONG" not in out and "All are right" not in out
+    assert re.search(r"^tied .* x   kink, not checked$", out, re.MULTILINE) and "WRONG" not in out
+    assert out.endswith("\n\nAt a kink there is no slope to compare with: give random inputs.\n")
 
 
 def test_no_number_is_not_hidden_by_the_others(monkeypatch):
     monkeypatch.setattr(gradcheck, "gradcheck", lambda *arguments: {"x": 1e-9, "w": float("nan"), "b": 1e-9})
-    name, error = next(gradcheck.report())
-    assert name == "Conv2D" and error != error
+    name, path, error = next(gradcheck.report())
+    assert (name, path) == ("Conv2D", "w") and error != error
+
+
+def test_a_wrong_gradient_is_not_hidden_by_a_kink(monkeypatch):
+    monkeypatch.setattr(gradcheck, "gradcheck", lambda *arguments: {"x": gradcheck.KINK, "w": 1e-3, "b": 1e-2})
+    assert next(gradcheck.report()) == ("Conv2D", "b", 1e-2)
 
 
 @pytest.mark.parametrize("name", ["CompileException", "CUDADriverError", "CUDARuntimeError", "NVRTCError"])

@@ -1,12 +1,14 @@
 """The gradients of every layer, every loss and whole nets, compared with finite differences."""
 
+import re
+
 import numpy as np
 import pytest
 
 from tinysrgan import layers, losses
 from tinysrgan.gradcheck import GradientError, check_gradients, gradcheck, gradcheck_loss, main
 from tinysrgan.gradcheck.registry import LAYERS, LOSS_SHAPE, LOSSES, example, weighted_sum
-from tinysrgan.layers import BatchNorm
+from tinysrgan.layers import BatchNorm, PReLU
 from tinysrgan.models import VGG19, Discriminator, Generator
 
 TOLERANCE = 1e-6
@@ -172,5 +174,21 @@ def test_command_prints_every_example_and_finds_a_fault(capsys, monkeypatch):
     right = BatchNorm.backward
     monkeypatch.setattr(BatchNorm, "backward", lambda self, dy: right(self, dy) * 1.01)
     assert main() == 1
-    wrong = [line[:32].strip() for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
-    assert wrong == ["BatchNorm"]
+    wrong = [line for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
+    assert len(wrong) == 1 and re.fullmatch(r"BatchNorm +\d\.\de-0[23]   x   WRONG", wrong[0])
+
+
+def test_table_names_the_gradient_that_is_wrong(capsys, monkeypatch):
+    monkeypatch.setattr("tinysrgan.gradcheck.LAYERS", {"PReLU": LAYERS["PReLU"]})
+    monkeypatch.setattr("tinysrgan.gradcheck.NETS", {})
+    monkeypatch.setattr("tinysrgan.gradcheck.LOSSES", {})
+    right = PReLU.backward
+
+    def wrong_slope(self, dy):
+        dx = right(self, dy)
+        self.slope.grad *= 0.5
+        return dx
+
+    monkeypatch.setattr(PReLU, "backward", wrong_slope)
+    assert main() == 1
+    assert re.search(r"^PReLU +\S+ +slope   WRONG$", capsys.readouterr().out, re.MULTILINE)

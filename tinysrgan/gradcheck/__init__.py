@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,11 +25,11 @@ from tinysrgan.layers import Layer
 
 TOLERANCE = 1e-6
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
-SHORTER = 10  # each than the one before
-DIRECTIONS = 6  # at most, where kinks make slopes doubtful
-SURE = 2e-7  # two measurements agree if they differ by less than this, relative to the slope
+STEP_RATIO = 10  # of a step to the next
+DIRECTIONS = 6  # at most, where kinks make slopes uncertain
+AGREEMENT = 2e-7  # two slopes agree if they differ by less than this, relative to the slope
 ROUNDING = 1e-15  # of the loss, relative to it, or to 1 if it is smaller
-SMALL = 1e-3  # smaller slopes count as this: those of biases before batch-norm are zero
+SLOPE_FLOOR = 1e-3  # smaller slopes count as this: those of biases before batch-norm are zero
 KINK = np.inf  # in place of an error, which is 2 at most
 
 
@@ -74,9 +75,7 @@ def check_gradients(
 ) -> None:
     """Raise GradientError with all tensors whose gradient is off by more than ``tolerance``, or at a kink."""
     errors = gradcheck(layer, x, rng)
-    wrong = [
-        f"{path} (error {error:.1e})" for path, error in errors.items() if not (error <= tolerance or error == KINK)
-    ]
+    wrong = [f"{path} (error {error:.1e})" for path, error in errors.items() if is_wrong(error, tolerance)]
     kinks = [path for path, error in errors.items() if error == KINK]
     found = [f"wrong gradient of {', '.join(wrong)}"] if wrong else []
     if kinks:
@@ -85,86 +84,106 @@ def check_gradients(
         raise GradientError(f"{type(layer).__name__}: {'; '.join(found)}.")
 
 
-def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:
-    """|slope - gradient along v|, relative to their size, or to SMALL where both are smaller than that; KINK at a kink.
+def is_wrong(error: float, tolerance: float = TOLERANCE) -> bool:
+    """Whether a gradient with this error is wrong. NaN is wrong; a kink is not."""
+    return not (error <= tolerance or error == KINK)
 
-    Of several directions v, the one with the least doubtful slope counts, whatever the gradient under test is.
+
+class Slope(NamedTuple):
+    """A measured slope. Rounding, and kinks within the step, make it uncertain."""
+
+    value: float
+    uncertainty: float  # relative
+    kink: float  # |slope ahead - slope behind|
+
+
+def _error(loss: Callable[[], float], tensor: Array, gradient: Array, rng: np.random.Generator) -> float:
+    """|slope - gradient along v|, relative to the larger of them or to SLOPE_FLOOR; KINK at a kink.
+
+    Of several directions v, the one with the least uncertain slope counts, whatever the gradient under test is.
     """
     tries = []
     for _ in range(DIRECTIONS):
         v = rng.standard_normal(tensor.shape)
-        doubt, slope, corner = _slope(loss, tensor, v)
-        tries.append((doubt, slope, corner, float((gradient * v).sum())))
-        if doubt < SURE:
+        slope = _slope(loss, tensor, v)
+        tries.append((slope, float((gradient * v).sum())))
+        if slope.uncertainty < AGREEMENT:
             break
-    doubt, found, corner, expected = min(tries)
-    if corner / max(abs(found), SMALL) > 10 * max(doubt, SURE):
+    slope, expected = min(tries, key=lambda one: one[0].uncertainty)
+    if slope.kink / max(abs(slope.value), SLOPE_FLOOR) > 10 * max(slope.uncertainty, AGREEMENT):
         return KINK
-    return abs(found - expected) / max(abs(found), abs(expected), SMALL)
+    return abs(slope.value - expected) / max(abs(slope.value), abs(expected), SLOPE_FLOOR)
 
 
-def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> tuple[float, float, float]:
-    """The doubt about the slope of the loss along v, the slope itself (a central difference), and the corner.
+def _slope(loss: Callable[[], float], tensor: Array, v: Array) -> Slope:
+    """The slope of the loss along v, by a central difference.
 
     Long steps cross the kinks of ReLU and the like; short ones suffer from rounding. The steps therefore get shorter
-    until two in a row agree. Rounding adds to the doubt, because two rounded slopes may agree by chance.
+    until two slopes in a row agree. Their difference is the uncertainty. Rounding adds to it, because two rounded
+    slopes may agree by chance.
 
-    The corner is the slope ahead minus the slope behind, extrapolated to a step of zero: curvature adds to it in
-    proportion to the step. It is zero, but for rounding, unless ``tensor`` itself lies on a kink.
+    The kink is extrapolated to a step of zero: curvature adds to it in proportion to the step. It is zero, but for
+    rounding, unless ``tensor`` itself lies on a kink.
     """
     before = tensor.copy()
     here = loss()
     measured = []
-    previous = previous_gap = np.inf
+    previous = previous_kink = np.inf
     for step in STEPS:
         tensor[...] = before + step * v
         ahead = loss()
         tensor[...] = before - step * v
         behind = loss()
         tensor[...] = before
-        slope, gap = (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step
+        slope, kink = (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step
         rounding = ROUNDING * max(1.0, abs(ahead)) / step
-        doubt = (abs(slope - previous) + rounding) / max(abs(slope), SMALL)
-        measured.append((doubt, slope, abs(SHORTER * gap - previous_gap) / (SHORTER - 1)))
-        if doubt < SURE:
+        uncertainty = (abs(slope - previous) + rounding) / max(abs(slope), SLOPE_FLOOR)
+        at_zero = abs(STEP_RATIO * kink - previous_kink) / (STEP_RATIO - 1)
+        measured.append(Slope(slope, uncertainty, at_zero))
+        if uncertainty < AGREEMENT:
             break
-        previous, previous_gap = slope, gap
-    return min(measured)
+        previous, previous_kink = slope, kink
+    return min(measured, key=lambda one: one.uncertainty)
 
 
-def report() -> Iterator[tuple[str, float]]:
-    """The name and the largest error of every layer, net and loss of the registry."""
+def report() -> Iterator[tuple[str, str, float]]:
+    """For every layer, net and loss of the registry: its name, the path of its worst gradient, and its error."""
     for name in LAYERS | NETS:
         layer, x = example(name)
-        yield name, float(np.max([*gradcheck(layer, x).values()]))  # np.max returns NaN if one is NaN
+        yield name, *max(gradcheck(layer, x).items(), key=lambda item: (is_wrong(item[1]), item[1]))
     rng = np.random.default_rng(1)
     fake, real = rng.uniform(-0.9, 0.9, LOSS_SHAPE), rng.uniform(-1, 1, LOSS_SHAPE)
     for name, make in LOSSES.items():
         loss = make()
-        yield name, gradcheck_loss(lambda y, loss=loss: loss(y, real), fake)  # type: ignore[misc]
+        yield name, "fake", gradcheck_loss(lambda y, loss=loss: loss(y, real), fake)  # type: ignore[misc]
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Run the command. Returns 0 if all gradients are right, 1 if one is wrong, 2 for a user's mistake."""
+    """Run the command. Returns 0 if all gradients are right, 1 if one is not, 2 for a user's mistake."""
     argparse.ArgumentParser(
         prog="python -m tinysrgan.gradcheck",
         description="Compare the gradients of every layer, loss and (small) net with finite differences, in float64 on "
-        "the CPU, and print the largest relative error of each. Takes a few seconds.",
-        epilog="Exit code: 0 all are right, 1 one is wrong, 2 nothing was checked.",
+        "the CPU, and print the worst gradient of each with its relative error. Takes a few seconds.",
+        epilog="Exit code: 0 all are right, 1 one is wrong or at a kink, 2 nothing was checked.",
     ).parse_args(list(arguments))
     return command(show, stopped="stopped.")
 
 
 def show() -> int:
-    """Print the table; 1 if a gradient is wrong, else 0."""
-    right = True
+    """Print the table; 1 if a gradient is wrong or could not be checked, else 0."""
+    found = []
     with taken_by(sys.stdout):
-        print(f"{'':<32}relative error of the gradients")
-    for name, error in report():
+        print(f"{'':<32}error     worst gradient")
+    for name, path, error in report():
         with taken_by(sys.stdout):
-            found = "kink, not checked" if error == KINK else f"{error:.1e}{'' if error <= TOLERANCE else '   WRONG'}"
-            print(f"{name:<32}{found}")
-        right &= error <= TOLERANCE  # false for NaN
+            remark = "   WRONG" if is_wrong(error) else "   kink, not checked" if error == KINK else ""
+            print(f"{name:<32}{error:<10.1e}{path}{remark}")
+        found.append(error)
     with taken_by(sys.stdout):
-        print(f"\nAll are right: below {TOLERANCE:g}." if right else f"\nAbove {TOLERANCE:g} is wrong.")
-    return int(not right)
+        if any(map(is_wrong, found)):
+            print(f"\nAbove {TOLERANCE:g} is wrong.")
+        elif KINK in found:
+            print("\nAt a kink there is no slope to compare with: give random inputs.")
+        else:
+            print(f"\nAll are right: below {TOLERANCE:g}.")
+    return int(not all(error <= TOLERANCE for error in found))
