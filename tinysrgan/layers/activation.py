@@ -10,9 +10,9 @@ from tinysrgan.layers.base import Layer, Parameter
 
 
 class ReLU(Layer):
-    """y = max(x, 0). Any shape."""
+    """y = max(x, 0); dx = dy where x > 0, else 0. Any shape."""
 
-    slope = 0.0
+    slope = 0.0  # read by a convolution that also computes the ReLU after it
 
     def forward(self, x: Array) -> Array:
         y = np.maximum(x, 0)
@@ -27,7 +27,8 @@ class ReLU(Layer):
 class PReLU(Layer):
     """Leaky ReLU with a learned slope for each channel (He et al. 2015, arXiv 1502.01852).
 
-        y = max(x, 0) + slope min(x, 0);  dslope = sum of dy min(x, 0)
+        y = max(x, 0) + slope min(x, 0)
+        dx = dy where x > 0, else slope dy;  dslope = sum of dy min(x, 0)
 
     x: (..., C). The slope is shared over space (Keras: ``shared_axes=[1, 2]``) and starts at ``initial``:
     0.25 in the paper, 0 in Keras.
@@ -50,9 +51,9 @@ class PReLU(Layer):
 
 
 class LeakyReLU(Layer):
-    """y = max(x, 0) + slope min(x, 0), with one fixed slope of at least 0. Any shape. The SRGAN paper's slope is 0.2.
+    """y = max(x, 0) + slope min(x, 0); dx = dy where x > 0, else slope dy. Any shape.
 
-    Raises ValueError for a negative slope, as Keras does.
+    One fixed slope of at least 0; the SRGAN paper's is 0.2. Raises ValueError for a negative one, as Keras does.
     """
 
     def __init__(self, slope: float = 0.2):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinysrgan import ops
 from tinysrgan.core.device import Array
@@ -10,9 +10,6 @@ from tinysrgan.layers.activation import LeakyReLU, PReLU, ReLU
 from tinysrgan.layers.base import Layer
 from tinysrgan.layers.conv import Conv2D
 from tinysrgan.layers.norm import BatchNorm
-
-# Layers that compute the activation after them, too, if they are given it.
-FUSED: dict[type, Any] = {BatchNorm: (LeakyReLU, PReLU), Conv2D: (LeakyReLU, ReLU)}
 
 
 class Sequential(Layer):
@@ -33,24 +30,24 @@ class Sequential(Layer):
         return self.chain[name]
 
     def forward(self, x: Array) -> Array:
-        for layer, *activation in self.steps(x):
-            x = layer.forward(x, *activation)
+        for layer in self.fused_layers(x):
+            x = layer.forward(x)
         return x
 
     def backward(self, dy: Array) -> Array:
-        for layer, *activation in reversed(self.steps(dy)):
-            dy = layer.backward(dy, *activation)
+        for layer in reversed(self.fused_layers(dy)):
+            dy = layer.backward(dy)
         return dy
 
-    def steps(self, x: Array) -> list[tuple[Any, ...]]:
-        """The layers, each alone or with the activation after it where one call computes both faster (on a GPU)."""
-        steps: list[tuple[Any, ...]] = []
+    def fused_layers(self, x: Array) -> list[Any]:
+        """The layers. Where it is faster (on a GPU), a layer and the activation after it are one ``Fused``."""
+        layers: list[Any] = []
         for layer in self.chain.values():
-            if steps and isinstance(layer, FUSED.get(type(steps[-1][-1]), ())) and ops.fuses(x):
-                steps[-1] += (layer,)
+            if layers and isinstance(layer, FUSED.get(type(layers[-1]), ())) and ops.fuses(x):
+                layers[-1] = Fused(layers[-1], layer)
             else:
-                steps.append((layer,))
-        return steps
+                layers.append(layer)
+        return layers
 
 
 class Residual(Sequential):
@@ -60,21 +57,38 @@ class Residual(Sequential):
     """
 
     def forward(self, x: Array) -> Array:
-        *steps, (last, *activation) = self.steps(x)
+        *layers, last = self.fused_layers(x)
         y = x
-        for layer, *others in steps:
-            y = layer.forward(y, *others)
-        if isinstance(last, BatchNorm) and not activation and x.shape == y.shape and ops.fuses(x):
-            return last.forward(y, shortcut=x)
-        y = last.forward(y, *activation)
+        for layer in layers:
+            y = layer.forward(y)
+        if isinstance(last, BatchNorm) and x.shape == y.shape and ops.fuses(x):
+            return last.forward(y, shortcut=x)  # x + y, in the same pass over memory
+        y = last.forward(y)
         self.check_shape(x, x.shape == y.shape, f"the shape that its layers return, {y.shape}")
         return x + y
 
     def backward(self, dy: Array) -> Array:
-        (first, *activation), *steps = self.steps(dy)
+        first, *layers = self.fused_layers(dy)
         dx = dy
-        for layer, *others in reversed(steps):
-            dx = layer.backward(dx, *others)
+        for layer in reversed(layers):
+            dx = layer.backward(dx)
         if isinstance(first, Conv2D):
-            return first.backward(dx, *activation, shortcut=dy)
-        return dy + first.backward(dx, *activation)
+            return first.backward(dx, shortcut=dy)  # dy + dx, in the same pass over memory
+        return dy + first.backward(dx)
+
+
+# Layers that also compute the activation after them if they are given it.
+FUSED: dict[type, Any] = {BatchNorm: (LeakyReLU, PReLU), Conv2D: (LeakyReLU, ReLU)}
+
+
+class Fused(NamedTuple):
+    """A layer and the activation after it, computed in the same pass over memory. Used as one layer."""
+
+    layer: Any
+    activation: Layer
+
+    def forward(self, x: Array) -> Array:
+        return self.layer.forward(x, self.activation)
+
+    def backward(self, dy: Array) -> Array:
+        return self.layer.backward(dy, self.activation)

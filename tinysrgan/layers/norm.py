@@ -31,14 +31,14 @@ class BatchNorm(Layer):
 
     def forward(self, x: Array, activation: PReLU | LeakyReLU | None = None, shortcut: Array | None = None) -> Array:
         """y. With an activation or a shortcut, activation(y) + shortcut in the same pass over memory."""
-        mean, variance = running = self.running_mean.value, self.running_variance.value
-        self.check_shape(x, x.shape[-1] == len(mean), f"(..., {len(mean)})")
-        if self.training:
-            mean, variance = self.moments(x)
+        channels = len(self.gamma.value)
+        self.check_shape(x, x.shape[-1] == channels, f"(..., {channels})")
+        running = self.running_mean.value, self.running_variance.value
+        mean, variance = self.moments(x) if self.training else running
         norm = ops.Norm(mean, variance, self.gamma.value, self.beta.value, self.epsilon, slope_of(activation))
         self.save_for_backward(x, norm)
-        moved = running if self.training and not self.frozen else None
-        return ops.normalize(x, norm, shortcut, moved, 1 - self.momentum)
+        running_to_update = running if self.training and not self.frozen else None
+        return ops.normalize(x, norm, shortcut, running_to_update, 1 - self.momentum)
 
     def backward(self, dy: Array, activation: PReLU | LeakyReLU | None = None) -> Array:
         """dx = gamma / std (dy - mean(dy) - normal mean(dy normal)), with normal = (x - mean(x)) / std.
