@@ -1,4 +1,4 @@
-"""Loss functions. Each returns two arrays: the loss, without axes, and its gradient with respect to the first argument.
+"""Loss functions. Each returns the loss, a scalar, and its gradient with respect to the first argument.
 
 The generator minimizes a weighted sum of them, ``perceptual_loss``.
 """
@@ -14,7 +14,8 @@ from tinysrgan.core.device import Array
 from tinysrgan.layers import Layer, frozen
 from tinysrgan.layers.activation import sigmoid
 
-# How good a generated image is: (fake, real) -> (loss, gradient with respect to fake).
+# How good a generated image is: (fake, real) -> (loss, gradient with respect to fake), with images (N, H, W, 3) in
+# [-1, 1].
 ImageLoss = Callable[[Array, Array], tuple[Array, Array]]
 
 
@@ -53,14 +54,15 @@ def binary_cross_entropy(logits: Array, label: float) -> tuple[Array, Array]:
 
 @ops.on_gpu(ops.mean_sigmoid_kernel)
 def mean_sigmoid(logits: Array) -> Array:
-    """The mean of sigmoid(logits), without axes: a discriminator's verdict on a batch, from 0, fake, to 1, real."""
+    """The mean of sigmoid(logits), a scalar: a discriminator's mean probability, over a batch, that images are real."""
     return sigmoid(logits).mean()
 
 
 class FeatureLoss:
-    """Mean squared error between VGG19's features of two images (Ledig et al. 2017, eq. 5).
+    """Mean squared error between VGG19's features of two images (Ledig et al. 2017, eq. 5): an ``ImageLoss``.
 
-    ``scale`` multiplies the features first: 1 in the article, 1 / 12.75 in the paper.
+    ``scale`` multiplies the features first: 1 in the article, 1 / 12.75 in the paper. The real image needs no gradient,
+    so its pass is in eval mode, which saves nothing for ``backward``.
     """
 
     def __init__(self, vgg: Layer, scale: float = 1.0):
@@ -75,9 +77,9 @@ class FeatureLoss:
 
 
 class AdversarialLoss:
-    """-log D(fake): small when the discriminator takes the fake for real (Ledig et al. 2017, eq. 6).
+    """-log D(fake): small when the discriminator takes the fake for real (Ledig et al. 2017, eq. 6): an ``ImageLoss``.
 
-    The gradient passes through the discriminator, which is frozen meanwhile. The real image does not matter.
+    The gradient passes through the discriminator, which is frozen meanwhile. The real image is not used.
     """
 
     def __init__(self, discriminator: Layer):
@@ -94,8 +96,9 @@ def perceptual_loss(
 ) -> tuple[dict[str, Array], Array]:
     """The generator's loss, sum of weight * loss over all ``terms`` (Ledig et al. 2017, eq. 3).
 
-    ``terms`` holds (weight, loss) by name: in the paper (1, content) and (1e-3, adversarial). Returns every loss by
-    its name, unweighted, and the gradient of the weighted sum with respect to ``fake``.
+    fake, real: (N, H, W, 3) in [-1, 1]. ``terms`` holds (weight, loss) by name: in the paper (1, content) and (1e-3,
+    adversarial). Returns every loss by its name, unweighted, and the gradient of the weighted sum with respect to
+    ``fake``.
     """
     losses, gradient = {}, np.zeros_like(fake)
     for name, (weight, loss) in terms.items():

@@ -34,9 +34,9 @@ FEW = STEPS[:3]  # one as it is, one captured, one more
 
 
 @pytest.fixture(autouse=True)
-def every_second_step_reads_verdicts(monkeypatch):
+def every_second_step_logs_probabilities(monkeypatch):
     """So that a few steps are of both kinds, each eager, then captured, then launched again."""
-    monkeypatch.setattr(SRGAN, "reads_verdicts", property(lambda self: self.discriminator_optimizer.steps % 4 == 0))
+    monkeypatch.setattr(SRGAN, "logs_probabilities", property(lambda self: self.discriminator_optimizer.steps % 4 == 0))
 
 
 def build(cupy, options) -> SRGAN:
@@ -50,7 +50,7 @@ def batch(cupy, number, size=2):
 
 
 def train(cupy, options, make=StepGraphs, steps=STEPS):
-    """All that training changes: losses and verdicts, both nets and their average, the optimizers."""
+    """All that training changes: losses, D(real) and D(fake), both nets and their average, the optimizers."""
     srgan = build(cupy, options)
     take, losses = make(srgan), []
     with no_reading():
@@ -94,7 +94,7 @@ FAULTS = {
     "the batch of the capture": (step_graph, "np.copyto(self.hr, hr)", "pass"),
     "the rate of the capture": (step_graph, "self.settings.refresh()", "self.settings.sources.clear()"),
     "losses that the next step overwrites": (step_graph, "copied(loss)", "loss"),
-    "one kind of step": (step_graph, ", self.srgan.reads_verdicts", ""),
+    "one kind of step": (step_graph, ", self.srgan.logs_probabilities", ""),
 }
 
 
@@ -143,10 +143,10 @@ def test_each_kind_of_step_is_captured_once_and_then_one_launch(cupy, monkeypatc
     def captured(count):
         return (*count[:2], 1)
 
-    first, verdicts, plain, small, graph = counts[0], counts[3], counts[4], counts[9], (0, 0, 1)
-    assert verdicts[0] > plain[0] and first[2] == verdicts[2] == plain[2] == 0
+    first, logging, plain, small, graph = counts[0], counts[3], counts[4], counts[9], (0, 0, 1)
+    assert logging[0] > plain[0] and first[2] == logging[2] == plain[2] == 0
     assert counts[:3] == [first, captured(first), graph]
-    assert counts[3:9] == [verdicts, plain, captured(verdicts), captured(plain), graph, graph]
+    assert counts[3:9] == [logging, plain, captured(logging), captured(plain), graph, graph]
     assert small[2] == 0 and counts[10] == graph  # a batch of another size is another kind
     freed = []
     monkeypatch.setattr(cupy.cuda.MemoryPool, "free_all_blocks", lambda self: freed.append(self))

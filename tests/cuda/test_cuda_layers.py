@@ -187,9 +187,9 @@ def check_losses(cupy, shape, dtype=np.float32):
         for result, expected in zip(found, truth, strict=True):
             close(result, np.asarray(expected))
     with no_reading():
-        verdict = losses.mean_sigmoid(cupy.asarray(y))
-    assert verdict.dtype == dtype
-    close(verdict, np.asarray(mean_sigmoid(y.astype(np.float64))))
+        probability = losses.mean_sigmoid(cupy.asarray(y))
+    assert probability.dtype == dtype
+    close(probability, np.asarray(mean_sigmoid(y.astype(np.float64))))
 
 
 def check_max_pool(cupy, images, dtype=np.float32):

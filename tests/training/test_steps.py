@@ -11,7 +11,7 @@ from tinysrgan.training.config import Options
 from tinysrgan.training.srgan import SRGAN
 
 
-def test_both_verdicts_are_those_before_the_updates():
+def test_both_probabilities_are_those_before_the_updates():
     """D(fake) and D(real) are D's outputs before its update, and D's running statistics see every image once."""
     options = Options(hr_size=32, blocks=1, filters=4, discriminator_filters=2, discriminator_dense=4)
     srgan = SRGAN.build(options, None, np)

@@ -25,8 +25,8 @@ from tinysrgan.core.device import Array, array_module
 from tinysrgan.layers import BatchNorm, Conv2D, Layer, PixelShuffle, PReLU, Residual, Sequential, Upsample
 from tinysrgan.layers.base import Buffer
 from tinysrgan.models import Generator
-from tinysrgan.ops import by_rows
 from tinysrgan.ops.conv.frozen_filter import FrozenFilter
+from tinysrgan.ops.elementwise import by_rows
 
 
 class FusedConv(Layer):

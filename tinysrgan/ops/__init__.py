@@ -12,7 +12,7 @@ from tinysrgan.ops.cuda.losses import cross_entropy as cross_entropy_kernel
 from tinysrgan.ops.cuda.losses import mean_sigmoid as mean_sigmoid_kernel
 from tinysrgan.ops.cuda.losses import squared_error as squared_error_kernel
 from tinysrgan.ops.cuda.muon import Step as MuonKernel
-from tinysrgan.ops.elementwise import by_rows, in_place, sum_per_channel
+from tinysrgan.ops.elementwise import in_place
 from tinysrgan.ops.matmul import add_dense_grads, add_product, dense, matmul
 from tinysrgan.ops.normalization import Norm, batch_norm_grad_input, batch_norm_grad_sums, fuses, moments, normalize
 from tinysrgan.ops.rearrange import max_pool, max_pool_grad, pixel_shuffle, pixel_unshuffle, upsample, upsample_grad

@@ -37,9 +37,9 @@ class Adam:
     def step(self) -> None:
         """Move every parameter against its gradient, then set the gradients to zero for the next sum."""
         groups = [(p.value, p.grad, self.m[name], self.v[name]) for name, p in self.parameters.items()]
-        ops.in_place(update, groups, self._kernel, self.next_settings)
+        ops.in_place(update, groups, self._kernel, self.count_step)
 
-    def next_settings(self) -> dict[str, float]:
+    def count_step(self) -> dict[str, float]:
         """Count a step, and return the settings of its ``update``."""
         self.steps += 1
         # The two bias corrections, factored out of m and v: they cost no pass over the parameters.

@@ -23,7 +23,7 @@ class Muon(Adam):
     singular values become about 1. A convolution's weights (R, S, C, K) are a matrix of R S C rows and K columns.
     Adam updates the biases, batch-norm, the slopes, and the convolutions from and to colours. The factor
     0.2 sqrt(...) makes the steps as large as Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that both share
-    one learning rate.
+    one learning rate. ``matrices`` are the weights that Muon updates, ``parameters`` all others.
     """
 
     def __init__(self, parameters: dict[str, Parameter], learning_rate: float = 1e-3, momentum: float = 0.95):

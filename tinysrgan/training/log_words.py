@@ -6,7 +6,7 @@ import math
 
 
 def describe(losses: dict[str, float]) -> str:
-    """Losses by name for the progress bar; the discriminator's verdicts as probabilities."""
+    """Losses by name for the progress bar; D(real) and D(fake) as probabilities."""
     short = {"adversarial": "adv", "discriminator fake": "d fake", "discriminator real": "d real"}
     return ", ".join(
         f"{short.get(name, name)} {value:.2f}" if name.startswith("D(") else f"{short.get(name, name)} {value:.3g}"

@@ -219,7 +219,7 @@ class RunLog:
         self.row_began, self.row_step = now, done
 
 
-class Silence(nullcontext):
+class NoLog(nullcontext):
     """The log of a rank that leaves all this to rank 0, but gives what it knows of a checkpoint."""
 
     def __init__(self, srgan: SRGAN):

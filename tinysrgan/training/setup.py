@@ -34,7 +34,7 @@ from tinysrgan.ops.device import choose_device
 from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options, augmentation
 from tinysrgan.training.data_parallel import DataParallel
-from tinysrgan.training.run_log import RunLog, Silence
+from tinysrgan.training.run_log import NoLog, RunLog
 from tinysrgan.training.saving import load
 from tinysrgan.training.srgan import SRGAN
 
@@ -46,14 +46,14 @@ Batches = Iterator[tuple[int, Array, Array]]
 
 
 @contextmanager
-def prepared(paths: RunPaths, options: Options) -> Iterator[tuple[SRGAN, Batches, RunLog | Silence]]:
+def prepared(paths: RunPaths, options: Options) -> Iterator[tuple[SRGAN, Batches, RunLog | NoLog]]:
     """All that a run needs, in a folder that no other process writes to meanwhile. Raises UserError."""
     leads = ranks().rank == 0
     with claimed(paths.out, paths.numbered) if leads else nullcontext(paths.out) as paths.out, exact(options.exact):
         yield prepare(paths, options)
 
 
-def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog | Silence]:
+def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog | NoLog]:
     """Make everything that the options ask for. Raises UserError."""
     module, where = choose_device(paths.device)
     if paths.resume:
@@ -86,7 +86,7 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
         print(f"{what} to train on, {len(images.held_out)} held out, {where}. Results: {paths.out}")
 
     srgan.share(DataParallel(ranks(), options.batch_size))
-    log: RunLog | Silence = Silence(srgan)
+    log: RunLog | NoLog = NoLog(srgan)
     if ranks().rank == 0:
         held_out: JudgedPairs = ImagePairs(images.held_out, options.hr_size, options.scale)
         if options.augment == "crops":

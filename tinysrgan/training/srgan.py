@@ -61,8 +61,8 @@ class SRGAN:
         )
 
     @property
-    def reads_verdicts(self) -> bool:
-        """Whether the next step computes D(real) and D(fake): every tenth does."""
+    def logs_probabilities(self) -> bool:
+        """Whether the next step computes D(real) and D(fake), for the log: every tenth does."""
         return self.discriminator_optimizer.steps % 20 == 0  # two updates a step
 
     def set_learning_rate(self, rate: float) -> None:

@@ -27,7 +27,7 @@ class StepGraphs:
 
     A context manager, since graphs hold memory.
 
-    A kind of step is a function, the shapes of its batch, and whether it reads D(real). The first step of a kind runs
+    A kind of step is a function, the shapes of its batch, and whether it logs D(real). The first step of a kind runs
     as it is: it compiles kernels and makes the arrays that outlive a step. The second one is captured and from then on
     launched. If that fails, for example for lack of memory, a sentence says so, and all steps run as they are.
     """
@@ -56,7 +56,7 @@ class StepGraphs:
         if step is not self.step:
             self._drop()
             self.step, self.pool, self.stream = step, cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
-        kind = lr.shape, hr.shape, self.srgan.reads_verdicts
+        kind = lr.shape, hr.shape, self.srgan.logs_probabilities
         if kind in self.graphs and (graph := self.graphs[kind] or self._capture(lr, hr)):
             self.graphs[kind] = graph
             return graph.launch(lr, hr)
