@@ -4,7 +4,7 @@
 
 A gradient is a slope: how fast the loss changes when one number changes. ``backward`` computes it from a formula. A
 central difference measures it: move the number a little up and a little down, and divide the change of the loss by the
-distance. Where the two agree, the formula is right. Opens up tinysrgan/layers/activation.py and layers/conv.py.
+distance. Where the two agree, the formula is right. Read next: tinysrgan/layers/activation.py and layers/conv.py.
 """
 
 import sys

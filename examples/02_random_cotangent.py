@@ -4,8 +4,8 @@
 
 ``backward`` takes the cotangent dy, the gradient of the loss with respect to the layer's output. A check must choose
 one. The usual choice is a loss that sums the outputs, so that dy is all ones. For batch-norm that loss is constant: the
-outputs of a channel always sum to N beta, whatever the input. Its true gradient is zero, so a backward pass that
-returns zeros passes. Opens up tinysrgan/gradcheck/__init__.py and tests/layers/test_mutants.py.
+outputs of a channel always sum to N H W beta, whatever the input. Its true gradient is zero, so a backward pass that
+returns zeros passes. Read next: tinysrgan/gradcheck/__init__.py and tests/layers/test_mutants.py.
 """
 
 import sys

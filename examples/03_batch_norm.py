@@ -3,8 +3,8 @@
     python examples/03_batch_norm.py [picture.png]
 
 Batch-norm gives every channel mean 0 and standard deviation 1, then a scale gamma and a shift beta of its own. While
-training it takes mean and variance from the batch, and notes running averages of both. Afterwards it uses those. Opens
-up tinysrgan/layers/norm.py.
+training it takes mean and variance from the batch, and notes running averages of both. Afterwards it uses those. Read
+next: tinysrgan/layers/norm.py.
 """
 
 import sys
@@ -41,7 +41,8 @@ dx = norm.backward(dy)
 by_hand = (dy - dy.mean() - normal * (dy * normal).mean()) / std
 backward_error = np.abs(dx - by_hand).max()
 print(f"dx = (dy - mean(dy) - normal mean(dy normal)) / std: largest difference {backward_error:.0e}")
-# To shift all x, or to scale them, does not change y, so the gradient has no part in these directions:
+# To shift all x, or to scale them, does not change y, so the gradient has no part in these directions (not exactly
+# zero along a scaling, because of epsilon):
 shift, scale = dx.sum(), (dx * normal).sum()
 print(f"dx along a shift of all x: {shift:.1e}, along a scaling: {scale:.1e} (dy itself: {dy.sum():.1f}, "
       f"{(dy * normal).sum():.1f})")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Lesson 4: one convolution, computed in five ways, from six loops to Winograd.
+"""Lesson 4: one convolution, computed in five ways, from four loops to Winograd.
 
     python examples/04_convolution_ladder.py [picture.png]
 

@@ -3,9 +3,9 @@
     python examples/06_gan_on_a_ring.py [picture.png]
 
 The data is a toy: points of eight blobs on a ring. The generator turns noise into points, and learns from nothing but
-the discriminator's opinion of them, with the same layers, losses and Adam as tinysrgan/train.py. It breaks twice on
-purpose. A discriminator that has won is equally sure of all fakes, so its opinion has hardly any slope to follow. A
-generator that is too quick moves all points to where the discriminator is weakest now (mode collapse). Opens up
+the discriminator's gradient, with the same layers, losses and Adam as tinysrgan/train.py. It breaks twice on
+purpose. A discriminator that has won is equally sure of all fakes, so its gradient is nearly zero. A
+generator that is too quick moves all points to where the discriminator is weakest now (mode collapse). Read next:
 tinysrgan/train.py.
 """
 
@@ -47,7 +47,7 @@ def train(
     generator["last"].b.value += far_away
     generator_optimizer = Adam(generator.parameters(), generator_rate, beta1=0.5)
     discriminator_optimizer = Adam(discriminator.parameters(), 3e-2, beta1=0.5)
-    opinion = {}
+    probability = {}
 
     for step in range(-head_start, steps):
         # Train the discriminator: fakes are 0, real points are 1. Its gradients add up over both.
@@ -55,7 +55,7 @@ def train(
         for name, points, label in (("D(fake)", fake, 0.0), ("D(real)", real_points(BATCH), 1.0)):
             logits = discriminator.forward(points)
             discriminator.backward(binary_cross_entropy(logits, label)[1])
-            opinion[name] = float(sigmoid(logits).mean())
+            probability[name] = float(sigmoid(logits).mean())
         discriminator_optimizer.learning_rate = 3e-2 if step < 0 else 1e-3
         discriminator_optimizer.step()
         if step < 0:
@@ -78,9 +78,9 @@ def train(
     near = np.abs(np.hypot(*points.T) - 1) < 0.2
     blob = np.round(np.arctan2(points[near, 1], points[near, 0]) / (2 * np.pi / BLOBS)).astype(int) % BLOBS
     shares = np.bincount(blob, minlength=BLOBS) / len(points)
-    pull = float(np.abs(d_fake).sum())  # of the discriminator on all points of a batch
+    gradient_norm = float(np.linalg.norm(d_fake))  # of the generator's loss with respect to a batch of fakes
     blobs = int((shares > 0.02).sum())  # those with more than 2 % of the points
-    return opinion | {"pull": pull, "on the ring": float(near.mean()), "blobs": blobs}, points
+    return probability | {"gradient norm": gradient_norm, "on the ring": float(near.mean()), "blobs": blobs}, points
 
 
 far = dict(head_start=300, far_away=3.0)  # as without pre-training: fakes that nobody takes for real
@@ -90,17 +90,15 @@ runs = {
     "mended: -log D, and Adam": dict(steps=2000, **far),
     "the generator 10 times as fast": dict(generator_rate=1e-2),
 }
-print(f"{'':32s}{'D(real)':>8s}{'D(fake)':>10s}{'pull':>9s}{'on the ring':>13s}{'blobs':>7s}")
+print(f"{'':32s}{'D(real)':>8s}{'D(fake)':>10s}{'gradient norm':>15s}{'on the ring':>13s}{'blobs':>7s}")
 found, clouds = {}, {}
 with single_threaded_blas():  # the matrices are small
     for name, options in runs.items():
         found[name], clouds[name] = train(**options)
         f = found[name]
-        print(f"{name:32s}{f['D(real)']:8.2f}{f['D(fake)']:10.1e}{f['pull']:9.1e}{100 * f['on the ring']:11.0f} %"
-              f"{f['blobs']:7d}", flush=True)  # fmt: skip
-print(
-    "Where D(fake) is nearly 0, log(1 - D) hardly pulls. -log D pulls fully, and Adam ignores how long a gradient is."
-)
+        print(f"{name:32s}{f['D(real)']:8.2f}{f['D(fake)']:10.1e}{f['gradient norm']:15.1e}"
+              f"{100 * f['on the ring']:11.0f} %{f['blobs']:7d}", flush=True)  # fmt: skip
+print("Where D(fake) is nearly 0, log(1 - D) has hardly any gradient, -log D has. Adam ignores a gradient's norm.")
 print("Mode collapse does not show in D: both its figures stay near 0.5. Equal rates, the first row, mend it.")
 
 if len(sys.argv) > 1:

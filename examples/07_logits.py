@@ -4,7 +4,7 @@
 
 The discriminator's last number is a logit l; its sigmoid p is the probability of "real". Near 0 and 1 a float32 has too
 few digits for p: 1 - p becomes 0, its logarithm infinite, and the sigmoid's slope p (1 - p) zero. From the logit the
-same loss and gradient need no p at all. Opens up ``binary_cross_entropy`` in tinysrgan/losses.py.
+same loss and gradient need no p at all. Read next: ``binary_cross_entropy`` in tinysrgan/losses.py.
 """
 
 import sys
@@ -35,7 +35,7 @@ def from_logits(logits: np.ndarray, label: float) -> tuple[np.ndarray, np.ndarra
 
 # ---------------------------------------------------------------- one fake that the discriminator takes for real
 
-logits = np.array([1, 5, 10, 15, 17, 20, 50, 100], np.float32)
+logits = np.array([1, 5, 10, 15, 17, 18, 20, 50, 100], np.float32)
 exact = np.log1p(np.exp(logits.astype(np.float64)))
 ways = {
     "p": through_probability(logits, 0),
@@ -85,7 +85,7 @@ if len(sys.argv) > 1:
     right.plot(scale, -usual, color="#1f6fb2", label="-log p")
     right.plot(scale, -clipped, "--", color="#c8501e", label="-log p, clipped p")
     right.plot(scale, -saturating, color="#9a9a9a", label="log(1 - p)")
-    right.set(xlabel="logit of a fake", ylabel="pull on the generator")
+    right.set(xlabel="logit of a fake", ylabel="- gradient of the generator's loss")
     for axes in (left, right):
         axes.legend(fontsize=8)
     figure.savefig(sys.argv[1], dpi=100)

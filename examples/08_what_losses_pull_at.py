@@ -5,7 +5,7 @@
 The gradient of a loss with respect to the picture says of every pixel whether it should be brighter or darker. Three
 terms ask three questions: is each pixel right (pixel), are the features right that a trained net sees (content), does
 it look real (adversarial). The generators come from weights/; the discriminator is trained here. VGG19's weights are
-80 MB, so the discriminator's first convolutions stand in for them. Opens up tinysrgan/losses.py.
+80 MB, so the discriminator's first convolutions stand in for them. Read next: tinysrgan/losses.py.
 """
 
 import sys
@@ -50,14 +50,14 @@ discriminator = Discriminator(64, filters=8, dense=32, seed=0)
 optimizer = Adam(discriminator.parameters(), 1e-3)
 for step in range(STEPS):
     chosen = np.arange(6 * step, 6 * step + 6) % CODES
-    opinions = []
+    probabilities = []
     for label, images in ((0, fakes["half-way"]), (1, real)):
         logits = discriminator.forward(images[chosen])
         discriminator.backward(binary_cross_entropy(logits, label)[1])
-        opinions.append(float(sigmoid(logits).mean()))
+        probabilities.append(float(sigmoid(logits).mean()))
     optimizer.step()
     if step % 20 == 19:
-        print(f"step {step + 1}: D(half-way) {opinions[0]:.2f}, D(real) {opinions[1]:.2f}")
+        print(f"step {step + 1}: D(half-way) {probabilities[0]:.2f}, D(real) {probabilities[1]:.2f}")
 
 if len(sys.argv) > 2:
     seeing, source = load_vgg19(Path(sys.argv[2]), "block3_conv4"), "VGG19's block3_conv4"
@@ -81,28 +81,26 @@ edges[:, 1:-1, 1:-1] = np.maximum(
 found: dict[str, dict[str, tuple[float, float, float]]] = {}
 rows = []
 print(f"{100 * edges.mean():.0f} % of the pixels are at edges")
-print(f"{'weighted pull':>65s}{'cosine with pixel':>20s}{'at edges':>10s}")
+print(f"{'weighted gradient norm':>65s}{'cosine with pixel':>20s}{'at edges':>10s}")
 for name, images in fakes.items():
     fake = images[:6]
     with frozen(discriminator):
-        opinion = float(sigmoid(discriminator.forward(fake)).mean())
-    print(f"{name}: PSNR {psnr(to_uint8(fake[0]), to_uint8(target[0])):.1f} dB, D {opinion:.2f}")
-    pulls = {term: -loss(fake, target)[1] for term, (_, loss) in terms.items()}  # training goes against the gradient
+        probability = float(sigmoid(discriminator.forward(fake)).mean())
+    print(f"{name}: PSNR {psnr(to_uint8(fake[0]), to_uint8(target[0])):.1f} dB, D {probability:.2f}")
+    gradients = {term: -loss(fake, target)[1] for term, (_, loss) in terms.items()}  # training goes against them
     found[name], row = {}, [to_uint8(fake[0])]
-    for term, pull in pulls.items():
-        size = float(np.linalg.norm(pull))
-        cosine = float((pull * pulls["pixel"]).sum()) / size / float(np.linalg.norm(pulls["pixel"]))
-        found[name][term] = terms[term][0] * size, cosine, float((pull**2)[edges].sum()) / size**2
+    for term, gradient in gradients.items():
+        size = float(np.linalg.norm(gradient))
+        cosine = float((gradient * gradients["pixel"]).sum()) / size / float(np.linalg.norm(gradients["pixel"]))
+        found[name][term] = terms[term][0] * size, cosine, float((gradient**2)[edges].sum()) / size**2
         print(f"{term:>32s}{found[name][term][0]:33.1e}{cosine:20.2f}{100 * found[name][term][2]:8.0f} %")
-        wish = pull[0].mean(axis=2) / (3 * pull[0].std())  # red: brighter, blue: darker
+        wish = gradient[0].mean(axis=2) / (3 * gradient[0].std())  # red: brighter, blue: darker
         colours = np.minimum(wish, 0) + 0.5, 0.5 - np.abs(wish), 0.5 - np.maximum(wish, 0)
         row.append(to_uint8(2 * np.stack(colours, axis=2)))
     rows.append([*row, to_uint8(target[0])])
-print(
-    "The pixel term pulls where a pixel is wrong. The adversarial one asks for pictures that look like codes, no matter"
-)
-print("which: its pull is unrelated to the pixels' (cosine 0). It is as strong as theirs where D knows the fake, and a")
-print("hundredth of that where D is deceived.")
+print("The pixel term's gradient is large where a pixel is wrong. The adversarial one's leads to pictures that look")
+print("like codes, no matter which: it is unrelated to the pixels' (cosine 0). Its norm is theirs where D knows the")
+print("fake, and a hundredth of that where D is deceived.")
 
 if len(sys.argv) > 1:
     large = [[np.kron(image, np.ones((3, 3, 1), np.uint8)) for image in row] for row in rows]

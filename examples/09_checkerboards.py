@@ -4,8 +4,8 @@
 
 To double its resolution, the generator makes four channels of each one and lays every four of them out as a 2x2 cell
 (pixel shuffle). Four random filters give the four pixels of a cell different brightness, everywhere in the same
-pattern: a checkerboard. ICNR starts the four filters equal, so that the first picture is a plain enlargement. Opens up
-tinysrgan/layers/shape.py and initializers.py.
+pattern: a checkerboard. ICNR starts the four filters equal, so that the first picture is a plain enlargement. Read
+next: tinysrgan/layers/shape.py and initializers.py.
 """
 
 import sys

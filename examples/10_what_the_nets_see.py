@@ -2,10 +2,10 @@
 
     python examples/10_what_the_nets_see.py [picture.png [vgg19.h5]]
 
-A net can be asked. Where does the discriminator look? Blur one part of a real picture after the other, and note how
-far its logit falls: that is its opinion as a map. What do the features of a layer keep? Begin with noise and move its
-pixels until its features match: what the layer cannot tell apart stays noise. VGG19's weights are 80 MB, so without
-them the second question goes to the discriminator as well. Opens up tinysrgan/models/discriminator.py and vgg19.py.
+Where does the discriminator look? Blur one part of a real picture after the other, and note how far its logit falls
+(occlusion sensitivity). What do the features of a layer keep? Begin with noise and move its pixels until its features
+match (feature inversion): what the layer cannot tell apart stays noise. VGG19's weights are 80 MB, so without
+them the second question goes to the discriminator as well. Read next: tinysrgan/models/discriminator.py and vgg19.py.
 """
 
 import sys
@@ -46,17 +46,17 @@ for step in range(STEPS):
     optimizer.step()
 sharp, blurred = batch(STEPS, 1)
 discriminator.eval()
-opinions = {name: float(discriminator.forward(x)[0, 0]) for name, x in (("sharp", sharp), ("blurred", blurred))}
-print(f"logits: {opinions['sharp']:.1f} for a sharp code, {opinions['blurred']:.1f} for a blurred one")
+logits = {name: float(discriminator.forward(x)[0, 0]) for name, x in (("sharp", sharp), ("blurred", blurred))}
+print(f"logits: {logits['sharp']:.1f} for a sharp code, {logits['blurred']:.1f} for a blurred one")
 
-# ---------------------------------------------------------------- its opinion as a map
+# ---------------------------------------------------------------- occlusion sensitivity
 
 n = SIDE // PATCH
 variants = np.repeat(sharp, n * n, axis=0)
 for i, variant in enumerate(variants):
     place = tuple(slice(PATCH * k, PATCH * (k + 1)) for k in divmod(i, n))
     variant[place] = blurred[0][place]
-fall = opinions["sharp"] - discriminator.forward(variants)[:, 0]
+fall = logits["sharp"] - discriminator.forward(variants)[:, 0]
 change = ((variants - sharp) ** 2).sum((1, 2, 3))  # what mean squared error sees of the same blur
 worst, changed = int(fall.argmax()), change > 0.1 * change.max()
 weight = fall[changed] / change[changed]
@@ -90,7 +90,7 @@ for name, net in depths.items():
 print("The deeper the layer, the less of each pixel it keeps: a content loss on it forgives what it does not keep.")
 
 if len(sys.argv) > 1:
-    maps = {"D's opinion": fall.clip(0) / fall.max(), "squared error": change / change.max()}
+    maps = {"D's sensitivity": fall.clip(0) / fall.max(), "squared error": change / change.max()}
     pictures = (
         {"sharp": to_uint8(sharp[0]), "blurred": to_uint8(blurred[0])}
         | {

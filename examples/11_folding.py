@@ -4,7 +4,7 @@
 
 After training a net is only evaluated, and much of it can be calculated beforehand. Batch-norm in eval mode multiplies
 and adds constants, which the convolution before it can do with other weights. A pixel shuffle only moves values, so the
-convolution behind it can work before it, on a quarter of the pixels. The output stays the same to rounding. Opens up
+convolution behind it can work before it, on a quarter of the pixels. The output stays the same to rounding. Read next:
 tinysrgan/inference/fuse.py.
 """
 
@@ -46,7 +46,7 @@ shuffle_error = np.abs(DepthToSpace().forward(folded.forward(cells)) - y).max()
 print(f"after the shuffle: weights {tail.w.value.shape} on 24x24 pixels; before it: {folded.w.value.shape} on 12x12")
 print(f"  largest difference: {shuffle_error:.0e}\n")
 
-# ---------------------------------------------------------------- the generator that ships
+# ---------------------------------------------------------------- a generator that ships
 
 
 def leaves(net: Layer) -> list[Layer]:
@@ -97,7 +97,7 @@ rows = {}
 with single_threaded_blas():
     for name, net in (("as trained", generator), ("folded", fast)):
         rows[name] = len(leaves(net)), multiply_adds(net, lr) / 1e9, milliseconds(net, lr)
-print(f"the generator that ships, 32x32 to 128x128{'layers':>10s}{'billion multiply-adds':>25s}{'ms':>8s}")
+print(f"{'qr_x4_srresnet.h5, 32x32 to 128x128':41s}{'layers':>10s}{'billion multiply-adds':>25s}{'ms':>8s}")
 for name, (layers, work, ms) in rows.items():
     print(f"  {name:39s}{layers:10d}{work:25.2f}{ms:8.1f}")
 print(f"largest difference of the pictures, whose values are -1 to 1: {net_error:.0e}")

@@ -3,9 +3,10 @@
     python examples/12_kernel_ladder.py [picture.png]
 
 Multiplying is cheap on a GPU, fetching the factors is not: an H100 does 33 trillion multiply-adds a second in float32
-(150 trillion on tensor cores), but its memory delivers 3 trillion bytes. So each byte must serve 11 (50) multiply-adds.
-The ladder of kernels/ climbs there. No GPU is needed: the emulator of the tests runs the unmodified kernels on the CPU,
-thread by thread (it needs g++). ``cuda_ladder.py`` counts the loads and, on a GPU, times them. Opens up
+(about 150 trillion on tensor cores, as others measured), but its memory delivers 3 trillion bytes. So each byte must
+serve 11 (50) multiply-adds. The ladder of kernels/ climbs there. Most of the bytes that it counts come from the
+second-level cache, which is faster than memory. No GPU is needed: the emulator of the tests runs the unmodified kernels
+on the CPU, thread by thread (it needs g++). ``cuda_ladder.py`` counts the loads and, on a GPU, times them. Read next:
 kernels/README.md and kernels/*.cu.
 """
 

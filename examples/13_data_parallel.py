@@ -5,7 +5,7 @@
 Every rank is a process with its own copy of the net and its own slice of the batch. Three rules make all ranks
 together compute what one process would with the whole batch: average the gradients, take batch-norm's mean and variance
 over all slices, and start equal. Here both ranks live in one process and an "allreduce" is a sum in a list; among real
-processes it is MPI's, and ``mpiexec -n 2`` starts them. Opens up tinysrgan/layers/norm.py.
+processes it is MPI's, and ``mpiexec -n 2`` starts them. Read next: tinysrgan/layers/norm.py.
 """
 
 import sys

@@ -5,9 +5,9 @@
 On a GPU, each rung is timed. Without one, its costs for a multiply-add follow from the sizes of its tiles: the bytes
 to load from memory or the second-level cache, and the instructions of a thread.
 
-According to its data sheet, an H100 does 33 trillion multiply-adds a second in float32, and about 150 trillion with the
-tensor cores' instruction used here. Its memory delivers 3 trillion bytes a second. So each byte must be used for 11 or
-50 multiply-adds, or the arithmetic waits. Caches help; reuse helps more.
+According to its data sheet, an H100 does 33 trillion multiply-adds a second in float32. With the tensor cores'
+instruction used here, others measured about 150 trillion. Its memory delivers 3 trillion bytes a second. So each byte
+must be used for 11 or 50 multiply-adds, or the arithmetic waits. Caches help; reuse helps more.
 """
 
 import sys
@@ -30,7 +30,7 @@ LAYERS = {
 }
 REASONS = {
     "reference": "One thread computes one element. It loads two factors for each multiplication and reuses neither.",
-    "tiled": "A block shares a tile, and a thread computes 64 elements: few loads for many multiplications.",
+    "tiled": "A block shares a tile, and a thread computes up to 64 elements: few loads for many multiplications.",
     "tf32": "One instruction of a warp does 1024 multiply-adds, while asynchronous copies load the next tiles.",
     "halo": "The nine taps of a 3x3 filter read the same tile of the image, so it is loaded only once.",
 }

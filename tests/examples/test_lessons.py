@@ -87,7 +87,7 @@ def test_06_the_gan_breaks_in_both_ways_and_is_mended(run):
     healthy, wins, mended, collapse = found.values()
     assert healthy["on the ring"] > 0.85 and healthy["blobs"] >= 6
     assert wins["D(fake)"] < 1e-3 < 0.99 < wins["D(real)"] and wins["on the ring"] < 0.01
-    assert wins["pull"] < 1e-2 * healthy["pull"]
+    assert wins["gradient norm"] < 1e-2 * healthy["gradient norm"]
     assert mended["on the ring"] > 0.5 and mended["blobs"] >= 4 and mended["D(fake)"] > 0.1
     assert collapse["blobs"] <= 4 < healthy["blobs"]  # of 8
     assert collapse["D(fake)"] > 0.3 and collapse["D(real)"] < 0.7
@@ -104,9 +104,9 @@ def test_07_only_logits_keep_loss_and_gradient(run):
 def test_08_what_each_loss_pulls_at(run):
     lesson = run(8)
     found = lesson["found"]
-    assert found["half-way"]["adversarial"][0] > 10 * found["SRResNet"]["adversarial"][0]  # deceived, it hardly pulls
+    assert found["half-way"]["adversarial"][0] > 10 * found["SRResNet"]["adversarial"][0]  # deceived: hardly any
     for terms in found.values():
-        assert terms["content"][1] > 0.2 > abs(terms["adversarial"][1])  # cosines with the pixels' pull
+        assert terms["content"][1] > 0.2 > abs(terms["adversarial"][1])  # cosines with the pixels' gradient
     assert found["SRResNet"]["pixel"][2] > 0.85 > found["SRResNet"]["adversarial"][2]  # shares at edges
 
 
@@ -120,7 +120,7 @@ def test_09_icnr_starts_without_checkerboards(run):
 
 def test_10_what_the_nets_see(run):
     lesson = run(10)
-    assert lesson["opinions"]["sharp"] > 2 > -2 > lesson["opinions"]["blurred"]
+    assert lesson["logits"]["sharp"] > 2 > -2 > lesson["logits"]["blurred"]
     assert (
         lesson["weight"].max() > 0.005 and lesson["weight"].min() < 0.3 * lesson["weight"].max()
     )  # equal squared errors do not count alike

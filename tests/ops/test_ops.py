@@ -42,7 +42,7 @@ def test_every_window_lies_inside_the_padded_axis(length, size, stride):
     assert after == 0 or last == length + before + after, "there is more padding than the windows need"
 
 
-# ---------------------------------------------------------------- the six loops
+# ---------------------------------------------------------------- the four loops
 
 
 def test_six_loops_by_hand():

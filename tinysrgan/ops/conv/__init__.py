@@ -1,1 +1,1 @@
-"""The convolution and its gradients, from six nested loops to Winograd; all implementations agree."""
+"""The convolution and its gradients, from four nested loops to Winograd; all implementations agree."""

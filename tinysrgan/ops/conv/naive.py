@@ -1,4 +1,4 @@
-"""The convolution and its two gradients by definition: six loops. Slow; the reference for all other implementations.
+"""The convolution and its two gradients by definition: four loops and a small matrix product. Slow; the reference.
 
 Letters, here and in the CUDA kernels: N images; H, W, C input rows, columns, channels; R, S filter rows, columns;
 P, Q, K output rows, columns, channels. Padding is "same": x is zero outside the image.
