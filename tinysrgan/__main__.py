@@ -13,7 +13,7 @@ COMMANDS = {
     "upscale": "enlarge images four times",
     "rescue": "read the QR codes of a photograph that no reader can read",
     "evaluate": "judge generators on a folder of images",
-    "export": "hand a generator to Keras",
+    "export": "hand a generator to Keras or ONNX",
     "doctor": "say what there is to compute with, and how to install the rest",
     "gradcheck": "check the gradients of every layer and loss",
 }

@@ -67,8 +67,8 @@ def split(
     """
     if len(paths) < 2:
         raise DataError(
-            "There must be at least 2 images, one to train on and one to hold out for validation: add some, or give a "
-            "larger --limit."
+            "There must be at least 2 images, one to train on and one to hold out for validation: add some, or raise "
+            "--max-images if it is given."
         )
     order = np.random.default_rng(seed).permutation(len(paths))
     room = min(max(1, round(validation * len(paths))), len(paths) - 1)

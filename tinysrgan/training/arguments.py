@@ -183,8 +183,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tinysrgan.train",
         description="Train an SRGAN on a folder of images: first on pixels alone, then against a discriminator. "
         "Everything goes to one folder: checkpoint.h5, generator.h5, log.csv, pictures.",
-        epilog="Values in brackets are those of the preset qr: a small net for QR codes, 5 minutes on a laptop. "
-        "photo: the same net for photographs, in 5 minutes too: random crops at their own resolution. "
+        epilog="Values in brackets are those of the preset qr: a small net for QR codes, 4 to 9 minutes on 2 cores. "
+        "photo: the same net for photographs, about as long: random crops at their own resolution. "
         "article: the net and losses of the article (16 blocks, 64 channels, nearest upsampling, VGG19's block3_conv4; "
         "one epoch, one image a step, no pre-training; it keeps generator-epoch-NNN.h5 every 5 epochs). paper: those "
         "of Ledig et al. 2017 (pixel shuffle, VGG19's block5_conv4, a million steps of pre-training). An option that "

@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qr": {},
     # The same net for photographs, trained on pixels alone.
     "photo": dict(hr_size=96, augment="crops", pretrain_steps=3000, steps=0, save_every=300),
-    # The article's code, with its mistakes corrected (README): no pre-training, one epoch, one image a step.
+    # The article's code, with its mistakes corrected (docs/article.md): no pre-training, one epoch, one image a step.
     "article": dict(
         **LARGE,
         augment="article",

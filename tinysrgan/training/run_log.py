@@ -82,9 +82,7 @@ class RunLog:
             remove_leftovers(folder)
         earlier = self.paths.resume.parent if self.paths.resume else self.folder
         self.log = LogFile(self.folder / "log.csv", earlier / "log.csv", self.start)
-        size = self.options.batch_size
-        images = {"total": self.total * size, "initial": self.start * size, "unit": " images"}
-        self.bar = tqdm(**images, dynamic_ncols=True, smoothing=0.1)
+        self.bar = tqdm(total=self.total, initial=self.start, unit=" steps", dynamic_ncols=True, smoothing=0.1)
         self.began = self.row_began = time.perf_counter()
         self.saved_at = self.row_step = self.start
         if self.paths.resume and self.log.last < self.start:
@@ -134,7 +132,7 @@ class RunLog:
                 self.latest.clear()
             self.latest |= values
             self.bar.set_postfix_str(describe(self.latest), refresh=False)
-            self.bar.update(self.options.batch_size)
+            self.bar.update()
         self.unread.clear()
 
     def save(self, done: int) -> None:
