@@ -267,12 +267,12 @@ def test_with_matplotlib_there_are_curves(make, tmp_path, capsys):
         assert picture.width == 1000
 
 
-def test_the_bar_starts_where_the_run_goes_on(make, capsys):
+def test_the_bar_counts_steps_and_starts_where_the_run_goes_on(make, capsys):
     with make(30) as report:
         report.step(31, {"pixel": 0.125})
-        assert report.bar.n == 62 and report.bar.total == 120
+        assert report.bar.n == 31 and report.bar.total == 60
         assert "pixel 0.125" in report.bar.postfix
-    assert "images" in capsys.readouterr().err
+    assert "31/60" in (err := capsys.readouterr().err) and "steps/s" in err
 
 
 # ---------------------------------------------------------------- words
