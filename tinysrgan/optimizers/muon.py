@@ -20,10 +20,10 @@ class Muon(Adam):
         m = momentum m + g;  value -= learning_rate 0.2 sqrt(max(rows, columns)) orthogonal(g + momentum m)
 
     A gradient's few large singular values hide its many small ones, and Adam scales each element by itself. Here all
-    singular values become about 1. A convolution's weights (R, S, C, K) are a matrix of R S C rows and K columns.
-    Adam updates the biases, batch-norm, the slopes, and the convolutions from and to colours. The factor
-    0.2 sqrt(...) makes the steps as large as Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that both share
-    one learning rate. ``matrices`` are the weights that Muon updates, ``parameters`` all others.
+    singular values above about 1e-3 of the largest become about 1. A convolution's weights (R, S, C, K) are a matrix of
+    R S C rows and K columns. Adam updates the biases, batch-norm, the slopes, and the convolutions from and to colours.
+    The factor 0.2 sqrt(...) makes the steps as large as Adam's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that both
+    share one learning rate. ``matrices`` are the weights that Muon updates, ``parameters`` all others.
     """
 
     def __init__(self, parameters: dict[str, Parameter], learning_rate: float = 1e-3, momentum: float = 0.95):
