@@ -16,6 +16,7 @@ CASES = {
     "one tile": (1, 8, 16, 32, 32, 3, 3, 1),
     "remainders down, across and in channels": (2, 9, 19, 64, 96, 3, 3, 1),
     "three slices": (1, 8, 17, 96, 32, 3, 3, 1),
+    "three slices to more channels": (1, 8, 16, 96, 64, 3, 3, 1),
 }
 ODD = CASES["remainders down, across and in channels"]
 
@@ -41,9 +42,10 @@ def test_y_and_dx_equal_those_of_the_six_loops(cupy, case, turns):
 
 
 @pytest.mark.cpu_only
-def test_there_are_no_races(cupy):
+@pytest.mark.parametrize("case", ["three slices", "three slices to more channels"])
+def test_there_are_no_races(cupy, case):
     with runner.watching():
-        check(cupy, CASES["three slices"])
+        check(cupy, CASES[case])
 
 
 @pytest.mark.parametrize("grad_input", [False, True])
