@@ -52,6 +52,20 @@ def test_a_rotated_code_is_read(degrees):
 
 
 @reader
+def test_control_characters_are_read_as_they_are():
+    assert read_code(code("\x1d0109\n<GS>", version=3)) == "\x1d0109\n<GS>"
+
+
+@reader
+def test_an_image_with_a_side_that_the_reader_does_not_take():
+    small = code(box_size=6)
+    image = np.full((70_000, small.shape[1]), 255, np.uint8)
+    image[69_000 : 69_000 + len(small)] = small
+    [near], [far] = qr_reader.located_codes(small), qr_reader.located_codes(image)
+    assert far.text == near.text == "7209" and abs(far.corners - near.corners - (0, 69_000)).max() < 6
+
+
+@reader
 def test_an_inverted_code_is_read():
     assert read_code(255 - code()) == "7209"
 
