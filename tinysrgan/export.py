@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tinysrgan.core.cli import KERAS_HELP, VALUE_RANGE_HELP, check_target, command, command_line, identities, say
 from tinysrgan.core.errors import UserError
-from tinysrgan.formats.generator_files import read_generator
+from tinysrgan.formats.checkpoint import CheckpointError
+from tinysrgan.formats.generator_files import is_ours, read_generator
 from tinysrgan.formats.keras.saving import save_keras_archive, save_keras_generator
 from tinysrgan.formats.onnx_file import save_onnx_generator
 
@@ -37,10 +39,13 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Export as the arguments say. Raises UserError or OSError."""
     source, target = args.generator, args.output
-    save = WRITERS.get(target.suffix)
-    if save is None or target.name.endswith(".weights.h5"):
+    save = WRITERS.get(target.suffix.lower())
+    check_target(target, identities([source]), example="keras.h5")
+    if save is None or target.name.lower().endswith(".weights.h5"):
         raise UserError(f"{target} must end in .h5, .keras or .onnx, and not in .weights.h5: that tells the format.")
-    check_target(target, identities([source]))
+    with suppress(CheckpointError):  # there is no file, or one of an unknown format
+        if is_ours(target):
+            raise UserError(f"{target} is a training run's generator or checkpoint, which is kept: give another name.")
     generator = read_generator(source, args.value_range)
     save(target, generator)
     form = generator.config

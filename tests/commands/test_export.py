@@ -254,9 +254,9 @@ BAD_INPUTS = {
     "a pipe": (lambda: os.mkfifo("bad.h5"), "bad.h5"),
     "a dead link": (lambda: os.symlink("nowhere", "bad.h5"), "bad.h5"),
     "a link to itself": (lambda: os.symlink("bad.h5", "bad.h5"), "bad.h5"),
-    "a device": (lambda: os.symlink("/dev/zero", "bad.h5"), "bad.h5"),
+    "a device": (lambda: os.symlink("/dev/zero", "bad.h5"), "bad.h5 is not a file."),
     "empty": (holding(b""), "bad.h5 is not an HDF5 file"),
-    "text": (holding(b"hello"), "bad.h5 is not an HDF5 file"),
+    "text": (holding(b"hello"), "but text: give the file of the weights"),
     "a picture": (holding(png(3, 3, bytes(12))), "bad.h5 is not an HDF5 file"),
     "a .keras archive": (holding(b"PK\x03\x04" + bytes(100)), "bad.h5 is not an HDF5 file"),
     "signature and zeros": (holding(b"\x89HDF\r\n\x1a\n" + bytes(5000)), "bad.h5"),
@@ -316,6 +316,7 @@ OUTPUTS = bad_outputs("generator.h5") | {
     "hidden": (".h5", ".h5 must end in .h5"),
     "a picture": ("result.png", "result.png must end in .h5"),
     "Keras 3's weights": ("result.weights.h5", "not in .weights.h5"),
+    "a folder without an ending": ("folder", "folder is a folder: give a file name, for example folder/keras.h5"),
     "standard output": ("-", "- must end in .h5"),
     "a system's folder": ("/proc/out.h5", "/proc"),
 }
@@ -328,6 +329,14 @@ def test_bad_outputs(here, name, capsys):
     make_bad_outputs("generator.h5")
     target, words = OUTPUTS[name]
     refuse("generator.h5", target, words=words, capsys=capsys)
+
+
+def test_a_run_keeps_its_generator(here, capsys):
+    checkpoint.save_generator(Path("run.h5"), repeating(), {})
+    refuse("generator.h5", "run.h5", words="run.h5 is a training run's generator or checkpoint", capsys=capsys)
+    for _ in range(2):
+        assert export("generator.h5", "UPPER.H5") == 0
+    check("UPPER.H5", repeating())
 
 
 def test_bad_options(here, capsys):

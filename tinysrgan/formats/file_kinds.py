@@ -29,7 +29,7 @@ SIGNATURES: list[tuple[bytes, str, str]] = [
     (rb"\x0e\x03\x13\x01", "HDF4", "convert it by h4toh5"),
     (rb"\s*[{\[]", "JSON text", "that may describe layers but holds no weights: write both by model.save('model.h5')"),
     (rb"\0{512}", "zeros, as a broken download leaves them", AGAIN),
-    (rb"[\t\n\r -~]+\Z", "text", AGAIN),
+    (rb"[\t\n\r -~]+\Z", "text", f"give the file of the weights, or {AGAIN}"),
 ]
 
 

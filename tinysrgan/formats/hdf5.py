@@ -27,7 +27,7 @@ def reading(path: Path, error: type[UserError], shown: Path | None = None) -> It
     """
     try:
         if not path.is_dir() and not path.is_file():
-            raise error(f"There is no file {path}.")
+            raise error(f"{path} is not a file." if path.exists() else f"There is no file {path}.")
         if path.is_dir():
             raise error(not_hdf5(path))
         with path.open("rb"):
