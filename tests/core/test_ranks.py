@@ -29,6 +29,7 @@ def test_one_process_exchanges_nothing():
     [
         ({}, 1),
         ({"PMI_SIZE": "4"}, 4),
+        ({"PMI_SIZE": "abc"}, 1),
         ({"OMPI_COMM_WORLD_SIZE": "3", "PMIX_RANK": "0"}, 3),
         ({"SLURM_STEP_NUM_TASKS": "8"}, 1),  # srun without MPI: separate programs
         ({"SLURM_STEP_NUM_TASKS": "8", "PMIX_RANK": "1"}, 8),

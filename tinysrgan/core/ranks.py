@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 def processes() -> int:
     """How many processes mpiexec (MPICH's, Intel's, Open MPI's) or Slurm's srun says that it started; else 1."""
     names = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", *["SLURM_STEP_NUM_TASKS"] * ("PMIX_RANK" in os.environ)]
-    return max(int(os.environ.get(name, 1)) for name in names)
+    return max(int(count) if (count := os.environ.get(name, "")).isdecimal() else 1 for name in names)
 
 
 class Ranks:
