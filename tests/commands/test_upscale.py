@@ -765,6 +765,18 @@ def test_a_file_called_dash_dash(here, capsys):
     assert np.array_equal(pixels_of("larger/a.png"), repeated(COLOUR))
 
 
+def test_names_that_begin_with_a_dash_or_a_tilde(here, monkeypatch):
+    os.mkdir("home")
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.setenv("USERPROFILE", str(here / "home"))
+    os.rename("in.png", "-dash.png")
+    os.rename("generator.h5", "home/generator.h5")
+    assert main(["-dash.png", "~/a.png", "--weights=~/generator.h5", "--device", "cpu"]) == 0
+    assert main(["--weights", "~/generator.h5", "--device", "cpu", "--", "-dash.png", "-new.png"]) == 0
+    assert np.array_equal(pixels_of("home/a.png"), repeated(COLOUR))
+    assert np.array_equal(pixels_of("-new.png"), repeated(COLOUR))
+
+
 def test_bad_options(here, capsys):
     for line, words in {
         (): "required: IN, OUT",
@@ -945,8 +957,10 @@ def test_no_permission(weights, capsys, monkeypatch):
     for name in ("secret.png", "in.png"):
         save(name, COLOUR)
     os.mkdir("closed")
-    save("closed/out.png", GREY)
+    for name in ("closed/out.png", "kept.png"):
+        save(name, GREY)
     before = contents()
+    Path("kept.png").chmod(0o444)
     Path("secret.png").chmod(0)
     Path("closed").chmod(0o555)
     with without_privileges(monkeypatch):
@@ -954,6 +968,7 @@ def test_no_permission(weights, capsys, monkeypatch):
             ("secret.png", "out.png"): "secret.png can't be read as an image: Permission denied.",
             ("in.png", "closed/out.png"): "closed",
             ("in.png", "closed/new.png"): "Permission denied.",
+            ("in.png", "kept.png"): "kept.png is write-protected: name another file.",
         }.items():
             assert main([*line, *OPTIONS]) == 2
             check_sentence(capsys.readouterr().err, words)

@@ -6,6 +6,7 @@ import argparse
 import io
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -85,13 +86,21 @@ def _end(why: str, code: int = 2) -> int:
 
 
 def command_line(arguments: list[str] | None) -> list[str]:
-    """The arguments (default: the process's) for argparse, with a file called ``--`` as ``./--``.
+    """The arguments (default: the process's) for argparse, with ``~`` as the home folder, and ``-name`` as ``./-name``.
 
-    After the first ``--``, which ends the options, argparse drops another one and hands on an empty list.
+    No option is one dash and a name: where there is such a file, the file is meant. After the first ``--``, which ends
+    the options, every argument is a file, also a second ``--``, which argparse would drop.
     """
     args = sys.argv[1:] if arguments is None else list(arguments)
-    end = args.index("--") + 1 if "--" in args else len(args)
-    return args[:end] + [os.path.join(".", "--") if arg == "--" else arg for arg in args[end:]]
+    end = args.index("--") if "--" in args else len(args)
+
+    def plain(i: int, arg: str) -> str:
+        if arg.startswith("-") and arg != "-" and (i > end or (arg[1] != "-" and os.path.exists(arg))):
+            return os.path.join(".", arg)
+        # the shell leaves the ~ of --out=~/x
+        return re.sub("^(--[a-z-]+=)?(~.*)", lambda found: (found[1] or "") + os.path.expanduser(found[2]), arg)
+
+    return [plain(i, arg) for i, arg in enumerate(args)]
 
 
 # ---------------------------------------------------------------- what is said and shown
@@ -160,6 +169,8 @@ def check_target(path: Path, inputs: Collection[tuple[int, int]], example: str =
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path.parent} doesn't allow to write {path.name} there: Permission denied.")
     spare_inputs(path, inputs)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{path} is write-protected: name another file.")
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
