@@ -29,8 +29,8 @@ from tinysrgan.core.errors import UserError
 from tinysrgan.core.ranks import ranks
 from tinysrgan.data.image_modes import eight_bits, lay_on_white
 from tinysrgan.data.images import file_format
-from tinysrgan.inference.image_files import read, write
-from tinysrgan.inference.jobs import Jobs
+from tinysrgan.inference.image_files import printed_name, read, write
+from tinysrgan.inference.jobs import OVERWRITE_HELP, Jobs, parse
 from tinysrgan.inference.rescuing.findings import Result
 from tinysrgan.inference.rescuing.search import search
 from tinysrgan.inference.upscaler import Upscaler, load
@@ -90,7 +90,7 @@ sys.modules[__name__].__class__ = _Callable
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 if every picture gave a code, 1 if some gave none, 2 for a mistake of the user's, 130 stopped."""
     return cli.command(
-        lambda: run(parser().parse_args(cli.command_line(arguments))),
+        lambda: run(parse(parser(), arguments)),
         stopped="stopped. What was written so far is whole.",
     )
 
@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="picture, folder of them, or - for standard input")
     add("output", type=Path, metavar="OUT", nargs="?", help="picture, or folder where IN is one, or - for a PNG")
+    add("--overwrite", action="store_true", help=OVERWRITE_HELP)
     add("--weights", type=Path, metavar="FILE", help="generator.h5 of a training run (default: qr_x4_camera.h5)")
     add("--seconds", type=cli.real(0), default=SECONDS, metavar="S", help="stop a picture's search then (%(default)g)")
     add("--json", type=Path, metavar="FILE", help="write what was found for programs; - is standard output")
@@ -120,14 +121,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(qr_reader.MISSING)
     if cli.STREAM == args.output == args.json:
         raise UserError("OUT and --json can't both go to standard output: give one of them a file.")
-    jobs = Jobs(args.input, args.output, args.weights, example="codes.png")
+    jobs = Jobs(args.input, args.output, args.weights, example="codes.png", overwrite=args.overwrite)
     if args.json and args.json != cli.STREAM:
         cli.check_target(args.json, jobs.inputs, example="found.json")
+        if args.json.resolve() in {target.resolve() for _, target in jobs.jobs if target}:
+            raise UserError(f"--json and OUT both go to {args.json}: give two names.")
     upscaler = load(args.weights, args.device)
 
     def rescue_one(source: Path, target: Path | None) -> dict[str, Any]:
         texts = sys.stderr if cli.STREAM in (args.output, args.json) else sys.stdout  # where this rank speaks just now
-        return rescue_file(upscaler, source, target, args.seconds, texts)
+        return rescue_file(upscaler, source, target, args.seconds, lambda line: jobs.tell(line, texts))
 
     results = jobs.run(rescue_one)
     report = [
@@ -141,27 +144,32 @@ def run(args: argparse.Namespace) -> int:
             with cli.taken_by(sys.stdout):
                 print(content, end="")
         else:
-            cli.write(args.json, content.encode())
+            cli.write(args.json, content.encode(errors="backslashreplace"))  # as JSON writes what is no UTF-8 in a name
     if jobs.folder:
         cli.say(f"{len(jobs) - empty} of {len(jobs)} pictures gave a code.")
-    return 1 if empty else 0
+    if all("error" in found for found in report):
+        return 2
+    return 1 if empty or jobs.untold else 0
 
 
-def rescue_file(upscaler: Upscaler, source: Path, target: Path | None, seconds: float, texts: Any) -> dict[str, Any]:
-    """Rescue one file's codes: print them, write their picture where there is any, return what ``--json`` tells."""
+def rescue_file(
+    upscaler: Upscaler, source: Path, target: Path | None, seconds: float, tell: Callable[[str], object]
+) -> dict[str, Any]:
+    """Rescue one file's codes: tell them, write their picture where there is any, return what ``--json`` tells."""
     begin = time.monotonic()
     image, _ = read(source)
     with cli.progress(100, "%") as done:
         result = rescue(image, upscaler, seconds, done)
-    with cli.taken_by(texts):
-        for code in result.codes:
-            print(f"{source}: {cli.printable(code.text)} ({code.how})", file=texts)
+    shown = printed_name(source)
+    for code in result.codes:
+        tell(f"{shown}: {cli.printable(code.text)} ({code.how})")
     for several in result.disputed:
-        cli.say(f"{source}: tries disagree about a code, so none counts: {', '.join(map(cli.printable, several))}.")
+        cli.say(f"{shown}: tries disagree about a code, so none counts: {', '.join(map(cli.printable, several))}.")
     if not result.complete:
-        cli.say(f"{source}: the search was stopped after {seconds:g} seconds; --seconds gives it more.")
+        cli.say(f"{shown}: the search was stopped after {seconds:g} seconds; --seconds gives it more.")
     if not result.codes:
-        cli.say(f"{source}: no code could be read.")
+        kept = f" {target} is as it was, from before." if target and target != cli.STREAM and target.exists() else ""
+        cli.say(f"{shown}: no code could be read.{kept}")
     elif target is not None:
         assert result.picture is not None
         write(result.picture, target, "PNG" if target == cli.STREAM else file_format(target), {})

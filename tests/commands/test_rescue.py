@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -168,10 +170,60 @@ def test_a_folder_with_json(path, tmp_path, capsys):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["photo.png"]
 
 
+def test_a_file_that_exists_is_kept_or_said_to_be_old(path, tmp_path, capsys):
+    """``rescue *.png`` in a folder of two pictures names the second one as OUT."""
+    grey = tmp_path / "grey.png"
+    Image.new("L", (40, 40), 128).save(grey)
+    before = grey.read_bytes()
+    assert main([str(path), str(grey)]) == 2
+    assert "grey.png exists: name a new file or add --overwrite" in capsys.readouterr().err
+    assert grey.read_bytes() == before
+    assert main([str(grey), str(path), "--overwrite"]) == 1
+    assert f"no code could be read. {path} is as it was, from before.\n" in capsys.readouterr().err
+    assert main([str(CODE), str(grey), "--overwrite"]) == 0
+    assert grey.read_bytes() != before
+
+
+def test_the_report_is_never_written_over_a_picture(tmp_path, capsys):
+    shutil.copy(CODE, tmp_path / "code.png")
+    for source, target in ((CODE, tmp_path / "x.png"), (tmp_path, tmp_path / "out")):
+        taken = target / "code.png" if source == tmp_path else target
+        assert main([str(source), "--json", str(taken), str(target)]) == 2  # OUT may stand behind an option
+        assert f"--json and OUT both go to {taken}: give two names." in capsys.readouterr().err
+        assert not taken.exists()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of any bytes")
+def test_odd_names_in_the_report_and_on_one_line(tmp_path, capsys):
+    name = os.fsdecode(b"a\xff\nb.png")
+    shutil.copy(CODE, tmp_path / name)
+    assert main([str(tmp_path), "--json", str(tmp_path / "found.json")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/a\\udcff\\nb.png: 1101 (as it is)\n"
+    assert json.loads((tmp_path / "found.json").read_text())[0]["file"] == str(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
+def test_a_reader_who_leaves_takes_no_picture_along(tmp_path):
+    for name in "ab":
+        shutil.copy(CODE, tmp_path / f"{name}.png")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    line = [sys.executable, "-m", "tinysrgan.rescue", str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(line, stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write_end)
+    assert done.returncode == 1 and len(list((tmp_path / "out").iterdir())) == 2
+    assert done.stderr.splitlines()[1] == "tinysrgan: 2 of 2 pictures gave a code."
+
+
+def test_a_folder_of_which_nothing_can_be_read(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    assert main([str(tmp_path)]) == 2
+
+
 def test_pipes(path):
     line = [sys.executable, "-m", "tinysrgan.rescue", "-", "-", "--seconds", "600"]
     result = subprocess.run(line, input=path.read_bytes(), capture_output=True, cwd=ROOT)
-    assert result.returncode == 0 and TEXT in result.stderr.decode()
+    assert result.returncode == 0 and f"standard input: {TEXT} (" in result.stderr.decode()
     with Image.open(io.BytesIO(result.stdout)) as image:
         assert qr_reader.read_code(np.asarray(image)) == TEXT
 

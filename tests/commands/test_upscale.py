@@ -32,6 +32,7 @@ from tinysrgan.upscale import main
 
 ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 6, 4), dtype=np.uint8)
+OPTIONS = ("--weights", "generator.h5", "--device", "cpu", "--overwrite")
 COLOUR, GREY = PIXELS[:, :, :3], PIXELS[:, :, 0]
 
 # Images as small as these are upscaled before a second thread starts.
@@ -72,11 +73,11 @@ def pixels_of(path) -> np.ndarray:
 
 
 def upscale(*arguments) -> int:
-    return main([*map(str, arguments), "--weights", "generator.h5", "--device", "cpu"])
+    return main([*map(str, arguments), *OPTIONS])
 
 
 def command(*arguments, **options) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "tinysrgan.upscale", *map(str, arguments), "--device", "cpu"]
+    line = [sys.executable, "-m", "tinysrgan.upscale", *map(str, arguments), "--device", "cpu", "--overwrite"]
     return subprocess.run(line, capture_output="stdout" not in options, env=ENVIRONMENT, **options)
 
 
@@ -398,8 +399,9 @@ def test_scan_for_a_reader_who_leaves(here):
     done = command(*line, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert done.returncode == 1 and len(os.listdir("larger")) == 3
-    assert done.stderr.splitlines()[0] == "tinysrgan: standard output can't be written: Broken pipe."
-    assert done.stderr.count("\n") == 2
+    said, summary = done.stderr.splitlines()
+    assert said == "tinysrgan: standard output can't be written: Broken pipe."
+    assert summary.startswith("tinysrgan: 3 of 3 files are upscaled")
 
 
 # ---------------------------------------------------------------- warnings
@@ -462,7 +464,7 @@ def test_the_shipped_weights_on_a_photograph(here, capsys):
     photo = Image.fromarray(data.astronaut())
     photo.thumbnail((64, 64), Image.Resampling.BOX)
     save("in.png", photo)
-    assert main(["in.png", "out.png", "--device", "cpu"]) == 0
+    assert main(["in.png", "new.png", "--device", "cpu"]) == 0
     said = capsys.readouterr().err
     assert said.startswith("tinysrgan: in.png: the result is unlike the input") and said.count("\n") == 1
     assert "for QR codes" in said
@@ -510,6 +512,24 @@ def test_a_folder_goes_on_past_bad_files(folder, capsys):
     named = {"aa.png", "cut.png"} | ({"pipe.png", "dead.png"} if os.name != "nt" else set())
     assert {name for name in named for line in lines[:-1] if name in line} == named and len(lines) == len(named) + 2
     assert f"3 of {3 + len(named)} files" in lines[-1]
+
+
+def test_a_folder_of_which_nothing_is_upscaled(folder, capsys):
+    for path in map(Path, ("photos/a.png", "photos/b.bmp", "photos/deep/a.png")):
+        path.write_text("not an image")
+    assert upscale("photos", "larger") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("tinysrgan: 0 of 3 files are upscaled") and "larger" not in last
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirections, line breaks in names")
+def test_a_folder_with_standard_error_closed(folder):
+    os.rename("photos/b.bmp", "photos/b\n.bmp")
+    line = f"{sys.executable} -m tinysrgan.upscale photos larger --weights generator.h5 --scan 2>&-"
+    done = subprocess.run(line, shell=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (done.returncode, len(contents(folder / "larger"))) == (0, 4)
+    names = [line.split(": ")[0] for line in done.stdout.splitlines()]
+    assert names == ["photos/a.png", "photos/b\\n.bmp", "photos/deep/a.png"]
 
 
 def test_results_inside_of_the_folder_are_not_upscaled_again(folder):
@@ -616,9 +636,6 @@ def refuse(*arguments, words: str, capsys) -> None:
     assert not out and ".." not in err.replace("/..", ""), err
 
 
-OPTIONS = ("--weights", "generator.h5", "--device", "cpu")
-
-
 def truncated(kind: str):
     def make() -> None:
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -721,6 +738,17 @@ def test_a_folder_as_the_output_has_an_example(here, capsys):
     refuse("in.png", "folder", *OPTIONS, words="give a file name, for example folder/clear.png", capsys=capsys)
 
 
+def test_a_file_that_exists_is_replaced_only_on_request(here, capsys):
+    """``upscale *.png`` in a folder of two images names the second one as OUT."""
+    line = ("in.png", "out.png", *OPTIONS[:-1])
+    words = "out.png exists: name a new file or add --overwrite; for several pictures give a folder."
+    refuse(*line, words=words, capsys=capsys)
+    refuse("in.png", "in.png", *OPTIONS[:-1], words="in.png is an input too", capsys=capsys)
+    refuse(*line, "more.png", words="unrecognized arguments: more.png; for several pictures give", capsys=capsys)
+    assert main([*line, "--overwrite"]) == 0
+    assert np.array_equal(pixels_of("out.png"), repeated(COLOUR))
+
+
 def test_what_a_format_cannot_hold(here, capsys):
     save("alpha.png", PIXELS)
     for ending in ("jpg", "bmp", "ppm"):
@@ -736,6 +764,9 @@ def test_bad_folders(here, capsys):
     Path("photos/none/notes.txt").write_text("hello")
     before = set(os.listdir())
     refuse("photos", "out.png", *OPTIONS, words="out.png is a file and IN a folder", capsys=capsys)
+    os.symlink("nowhere", "dead")
+    refuse("photos", "dead", *OPTIONS, words="dead is a link to nothing and IN a folder", capsys=capsys)
+    os.remove("dead")
     refuse("photos", "-", *OPTIONS, words="A folder can't go to standard output", capsys=capsys)
     refuse("photos", "photos", *OPTIONS, words="photos is IN itself", capsys=capsys)
     refuse("photos", "photos/none/..", *OPTIONS, words="is IN itself", capsys=capsys)
@@ -824,7 +855,7 @@ except Exception: pass
 
 def test_devices_and_packages_that_are_not_there(here, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    line = ("in.png", "out.png", "--weights", "generator.h5")
+    line = ("in.png", "new.png", "--weights", "generator.h5")
     refuse(*line, "--device", "cuda", words="--device cuda doesn't work here: CuPy is not installed", capsys=capsys)
     monkeypatch.setitem(sys.modules, "zxingcpp", None)
     refuse(*line, "--scan", words="pip install zxing-cpp", capsys=capsys)

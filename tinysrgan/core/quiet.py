@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, suppress
 from typing import TextIO
 
 
@@ -14,6 +14,10 @@ from typing import TextIO
 def own_standard_error() -> Iterator[None]:
     """Give ``sys.stderr`` a descriptor other than 2, so that ``quiet_decoders`` silences only the libraries."""
     before = sys.stderr
+    if before is None:  # it is closed
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            yield
+        return
     if not uses_descriptor_2(before):
         yield
         return

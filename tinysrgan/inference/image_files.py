@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tinysrgan.core.cli import STREAM, say, taken_by
+from tinysrgan.core.cli import STREAM, printable, say, taken_by
 from tinysrgan.core.cli import write as write_file
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.quiet import quiet_decoders
@@ -40,8 +40,8 @@ OPAQUE = {"JPEG", "PPM", "BMP"}  # formats that drop or refuse transparency
 
 
 def printed_name(source: Path) -> str:
-    """The name of an input in messages."""
-    return "standard input" if source == STREAM else str(source)
+    """The name of an input in messages, on one line."""
+    return "standard input" if source == STREAM else printable(str(source))
 
 
 def check_input(source: Path) -> None:

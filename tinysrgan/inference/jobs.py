@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import stat
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
-from tinysrgan.core.cli import STREAM, check_target, identities, progress, say, sentence
+from tinysrgan.core.cli import STREAM, check_target, command_line, identities, progress, say, sentence, taken_by
 from tinysrgan.core.errors import UserError
 from tinysrgan.core.ranks import ranks
 from tinysrgan.data.images import file_format
@@ -19,22 +20,51 @@ from tinysrgan.inference.image_files import check_input
 Result = TypeVar("Result")
 Job = tuple[Path, Path | None]  # an image, and the file for its result; None: no result is written
 
+OVERWRITE_HELP = "replace an existing OUT"
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command that takes IN and OUT, which may stand anywhere between the others."""
+    args, rest = parser.parse_known_intermixed_args(command_line(arguments))
+    if rest:
+        hint = "" if rest[0].startswith("-") else "; for several pictures give a folder"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    return args
+
 
 class Jobs:
     """The images that a command works on; ``inputs`` are the identities of all files that it reads.
 
-    ``example``: a name for OUT, in messages. Raises UserError for what is known to be wrong before a file is opened.
+    ``example``: a name for OUT, in messages. ``untold``: whether ``tell`` failed. Raises UserError for what is known to
+    be wrong before a file is opened, as for an OUT file that exists, unless ``overwrite``.
     """
 
-    def __init__(self, source: Path, target: Path | None, weights: Path | None, example: str):
+    untold = False
+
+    def __init__(self, source: Path, target: Path | None, weights: Path | None, example: str, overwrite: bool):
         self.folder = source != STREAM and source.is_dir()
         self.jobs = _jobs_of(source, target) if self.folder else [(source, target)]
         self.inputs = identities([*(image for image, _ in self.jobs), weights])
         if not self.folder:
             _check(source, target, self.inputs, example)
+            if target and target.is_file() and not overwrite:  # after ``*.png``, it may be another picture
+                raise UserError(
+                    f"{target} exists: name a new file or add --overwrite; for several pictures give a folder."
+                )
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    def tell(self, line: str, stream: TextIO | None) -> None:
+        """Print a line. If that fails, a folder goes on: only one sentence is said. Else raises UserError."""
+        try:
+            with taken_by(stream):
+                print(line, file=stream)
+        except UserError as error:
+            if not self.folder:
+                raise
+            say(str(error))
+            self.untold = True
 
     def run(self, work: Callable[[Path, Path | None], Result]) -> list[Result | str]:
         """work(image, file for its result) for each image; the ranks share them.
@@ -90,8 +120,9 @@ def _jobs_of(folder: Path, out: Path | None) -> list[Job]:
         return [(path, None) for path in find_images(folder, tell=say)]
     if out == STREAM:
         raise UserError("A folder can't go to standard output: give a folder as OUT.")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file and IN a folder: give a folder as OUT.")
+    if os.path.lexists(out) and not out.is_dir():
+        what = "a file" if out.exists() else "a link to nothing"
+        raise UserError(f"{out} is {what} and IN a folder: give a folder as OUT.")
     if out.exists() and out.samefile(folder):
         raise UserError(f"{out} is IN itself, and inputs are never overwritten: give another folder as OUT.")
     left_out: list[str] = []
