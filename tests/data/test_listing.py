@@ -91,6 +91,16 @@ def test_files_of_other_kinds_are_counted(tmp_path):
     assert "3 .kind0" in told[1] and " of other kinds" in told[1] and len(told[1]) < 300
 
 
+def test_pictures_of_a_training_run_are_counted_and_left_out_but_not_the_user_s_own(tmp_path):
+    own = ["codes/losses.png", "codes/pictures/step-1.png", "codes/log.csv", "runs/1/a.png", "runs/1/pictures/b.png"]
+    touch(tmp_path, *own, *(f"runs/1/{name}" for name in ("log.csv", "losses.png", "pictures/step-000100.png")))
+    touch(tmp_path, "runs/1/generator.h5")
+    told: list[str] = []
+    found = names(find_images(tmp_path, tell=told.append), tmp_path)
+    assert found == ["codes/losses.png", "codes/pictures/step-1.png", "runs/1/a.png", "runs/1/pictures/b.png"]
+    assert told == [f"Left out in {tmp_path}: 2 .csv, 2 made by training runs, 1 .h5."]
+
+
 @pytest.mark.skipif(".heic" in ENDINGS, reason="pillow-heif is installed")
 def test_what_helps_with_heic_is_said(tmp_path):
     touch(tmp_path, "a.png", "b.HEIC")

@@ -29,6 +29,7 @@ from tinysrgan.training.config import PRESETS, Options
 from tinysrgan.training.schedule import learning_rate
 
 ROOT = Path(__file__).parents[2]
+CODES = sorted((ROOT / "data" / "qr").glob("*.png"))[:12]
 SMALL = "--blocks 1 --filters 4 --batch-size 2 --max-images 12 --hr-size 32 --seed 3 --device cpu".split()
 
 
@@ -37,7 +38,7 @@ def codes(tmp_path):
     """Copy a few QR codes of the starter set to a folder."""
     folder = tmp_path / "codes"
     folder.mkdir()
-    for path in sorted((ROOT / "data" / "qr").glob("*.png"))[:12]:
+    for path in CODES:
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
 
@@ -188,6 +189,17 @@ def test_two_processes_never_go_on_with_one_run(codes, tmp_path, capsys):
     )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert train("--resume", run, "--steps", 1) == 0
+
+
+@pytest.mark.parametrize("out", [".", "sub"])
+def test_a_run_inside_its_folder_of_images_never_trains_on_its_own_pictures(codes, monkeypatch, capsys, out):
+    monkeypatch.chdir(codes)
+    assert train(".", *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", out) == 0
+    capsys.readouterr()
+    assert train("--resume", out, "--steps", 1) == 0
+    assert "2 made by training runs" in capsys.readouterr().err
+    images = read_state(Path(out) / "checkpoint.h5")["images"]
+    assert {*images["training"], *images["held_out"]} == {path.name for path in CODES}
 
 
 @pytest.mark.parametrize("result", ["losses.png", "pictures/step-000001.png"])

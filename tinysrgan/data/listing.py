@@ -12,34 +12,40 @@ import numpy as np
 from tinysrgan.core.cli import printable
 from tinysrgan.data.images import ENDINGS, DataError, advice
 
+RUN_PICTURES = ("losses.png", "pictures/step-*.png")  # that a training run writes to its folder
+
 
 def find_images(folder: Path, limit: int | None = None, tell: Callable[[str], object] | None = None) -> list[Path]:
     """All image files in a folder and its subfolders, by their endings, sorted; or ``limit`` of them at random.
 
     No file is opened. The choice is always the same. Links to folders are followed, and each folder is visited once.
-    Hidden files and folders are left out. ``tell`` gets a sentence that counts the files of other kinds, if there are
-    any. Raises DataError if there are no images or a folder can't be listed.
+    Hidden files and folders are left out, and pictures that a training run in the folder wrote: they show held-out
+    images. ``tell`` gets a sentence that counts these pictures and the files of other kinds, if there are any. Raises
+    DataError if there are no images or a folder can't be listed.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "doesn't exist"
         raise DataError(f"{folder} {what}: give a folder of images, for example data/qr.")
-    names, seen, others = [], set(), Counter[str]()
+    found, made, seen, others = set[Path](), set[Path](), set(), Counter[str]()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
         first_visit = (real := os.path.realpath(place)) not in seen
         seen.add(real)
         folders[:] = sorted(name for name in folders if first_visit and name[0] != ".")
+        if first_visit and "log.csv" in files and {"checkpoint.h5", "generator.h5"} & {*files}:
+            made.update(path for name in RUN_PICTURES for path in Path(place).glob(name))
         for name in files if first_visit else ():
             if (ending := os.path.splitext(name)[1].lower()) in ENDINGS and name[0] != ".":
-                names.append(os.path.join(place, name))
+                found.add(Path(place, name))
             elif name[0] != ".":
                 others[ending] += 1
+    others += Counter({"made by training runs": len(made & found)})  # without a 0
     left_out = f"Left out in {folder}: {_kinds(others)}." if others else ""
-    if not names:
+    if not found - made:
         nothing = f"{folder} holds no images ({', '.join(sorted(ENDINGS))}): put some there, or try data/qr."
         raise DataError(" ".join(filter(None, [nothing, left_out])))
     if tell is not None and left_out:
         tell(left_out)
-    return some(sorted(map(Path, names)), limit)
+    return some(sorted(found - made), limit)
 
 
 def some(paths: list[Path], limit: int | None) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from tinysrgan.core.cli import DEVICE, command_line, printable
 from tinysrgan.core.errors import UserError
+from tinysrgan.data.listing import RUN_PICTURES
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.generator_files import is_ours, read_generator
 from tinysrgan.training.config import PRESETS, Options
@@ -164,7 +165,7 @@ def _results_folder(out: Path | None) -> Path:
         out = next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
     if (out / "checkpoint.h5").exists():
         raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
-    kinds = ("generator*.h5", "losses.png", "pictures/step-*.png")
+    kinds = ("generator*.h5", *RUN_PICTURES)
     if results := [path for kind in kinds for path in sorted(out.glob(kind))]:
         raise UserError(f"{out} holds a run's {results[0].name} already: give another --out.")
     place = next(path for path in (out, *out.parents) if path.exists() or path.is_symlink())

@@ -22,6 +22,7 @@ from tinysrgan.core.device import Array
 from tinysrgan.core.errors import UserError
 from tinysrgan.data.dataset import BatchSource, JudgedPairs
 from tinysrgan.data.division import Division
+from tinysrgan.data.listing import RUN_PICTURES
 from tinysrgan.formats import checkpoint
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.curves import loss_curves
@@ -38,7 +39,7 @@ from tinysrgan.training.srgan import SRGAN
 LOG_EVERY = 10
 RESULTS = (
     *("checkpoint.h5", "generator.h5", "generator-epoch-*.h5"),
-    *("index.html", "log.csv", "losses.png", "pictures/step-*.png"),
+    *("index.html", "log.csv", *RUN_PICTURES),
 )
 
 
