@@ -26,7 +26,7 @@ from tinysrgan.inference.upscaler import SHIPPED, load
 from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.evaluation import Evaluation, baselines
 from tinysrgan.metrics.figures import encode
-from tinysrgan.metrics.folder_kind import are_photographs
+from tinysrgan.metrics.folder_kind import folder_kind
 from tinysrgan.metrics.psnr_ssim import WINDOW
 from tinysrgan.ops import exact
 
@@ -134,7 +134,9 @@ def judged_pairs(args: argparse.Namespace, paths: list[Path], weights: Path, sca
     if (args.lr or args.protocol == "paper") and (args.hr_size or args.protocol == "squares"):
         raise UserError("--lr and --protocol paper judge images at their own size: leave out --hr-size and squares.")
     asked = args.protocol or ("paper" if args.lr else "squares" if args.hr_size else None)
-    if asked == "paper" or (asked is None and are_photographs(paths)):
+    if asked is None and folder_kind(paths, large_side(None, weights, scale)) == "photographs":
+        asked = "paper"
+    if asked == "paper":
         ready = ready_versions(paths, args.lr, scale) if args.lr else None
         return WholePhotographs([*ready] if ready else paths, scale, ready=ready)
     return ImagePairs(paths, large_side(args.hr_size, weights, scale), scale)

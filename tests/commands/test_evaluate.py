@@ -292,6 +292,14 @@ def test_codes_are_judged_as_squares(here, monkeypatch):
     assert scores("images", "--weights", "generator.h5")["protocol"] == "squares"
 
 
+def test_small_blurred_codes_are_judged_as_squares_with_a_note(here, capsys):
+    for path in Path("images").iterdir():
+        with Image.open(path) as image:
+            image.convert("L").resize((31, 31), Image.Resampling.BOX).save(path)
+    assert scores("images", "--weights", "generator.h5")["protocol"] == "squares"
+    assert "4 of 4 images. They\nlack detail, which favours interpolation: give sharp" in capsys.readouterr().out
+
+
 def test_photographs_as_squares(photos):
     report = scores(photos, "--weights", "generator.h5", "--protocol", "squares")
     assert (report["protocol"], report["hr_size"]) == ("squares", 128)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinysrgan.metrics.folder_kind import are_photographs, is_photograph
+from tinysrgan.metrics.folder_kind import folder_kind, is_photograph
 
 CODES = sorted((Path(__file__).parents[2] / "data" / "qr").glob("*.png"))
 
@@ -42,6 +42,15 @@ def test_most_of_the_images_decide_and_damaged_ones_do_not_count(tmp_path):
         Image.fromarray(data.coffee()).save(tmp_path / f"a{i}.png")
     (tmp_path / "b.png").write_bytes(b"broken")
     paths = sorted(tmp_path.iterdir())
-    assert are_photographs([*paths, *CODES[:2]])
-    assert not are_photographs([*paths, *CODES[:3]])
-    assert not are_photographs([paths[-1]])
+    assert folder_kind([*paths, *CODES[:2]], 128) == "photographs"
+    assert folder_kind([*paths, *CODES[:3]], 128) == "codes"
+    assert folder_kind([paths[-1]], 128) == "codes"
+
+
+def test_small_blurred_codes_are_no_photographs(tmp_path):
+    for path in CODES[:4]:
+        Image.open(path).convert("L").resize((64, 64)).resize((32, 32), Image.Resampling.BOX).save(tmp_path / path.name)
+    small = sorted(tmp_path.iterdir())
+    assert all(is_photograph(np.asarray(Image.open(path).convert("RGB"))) for path in small)
+    assert folder_kind(small, 128) == "small"
+    assert folder_kind([*small, *CODES[:4]], 128) == "codes"

@@ -417,6 +417,13 @@ def test_photographs_and_the_default_preset_are_one_sentence_that_names_the_othe
     assert capsys.readouterr().err.count(said) == 1
     assert train(codes, *line, tmp_path / "b") == 0
     assert "photographs" not in capsys.readouterr().err
+    for path in codes.iterdir():
+        with Image.open(path) as image:
+            image.convert("L").resize((31, 31), Image.Resampling.BOX).save(path)
+    assert train(codes, *line, tmp_path / "c") == 0
+    err = capsys.readouterr().err
+    assert "holds photographs" not in err
+    assert f"Most images of {codes} are smaller than 32x32 and are enlarged: give the sharp originals" in err
 
 
 def test_presets_name_options_with_allowed_values():

@@ -119,7 +119,8 @@ class Evaluation:
         if self.enlarged:
             notes += [
                 f"Smaller than their square, and enlarged to it: {self.enlarged} of {self.count} images. They",
-                "lack detail, which favours interpolation: give a smaller --hr-size.",
+                "lack detail, which favours interpolation: give sharp originals, or a smaller",
+                "--hr-size.",
             ]
         rows = [["", *self.scores]]
         rows += [

@@ -16,13 +16,23 @@ INK_AND_PAPER = 0.9  # the share of a drawing's pixels that have one of two grey
 WIDTH = 24  # of a level, which is never quite the same
 
 
-def are_photographs(paths: Sequence[Path]) -> bool:
-    """Whether most of a few images, spread over ``paths``, are photographs. Unreadable files don't count."""
-    votes = []
+def folder_kind(paths: Sequence[Path], side: int) -> str:
+    """What most of a few images, spread over ``paths``, are: "photographs", "codes" or "small".
+
+    An image with less than ``side`` pixels on a side is small: a blurred code is as grey as a photograph, so only the
+    others tell. Unreadable files don't count.
+    """
+    small, votes = 0, []
     for path in paths[:: -(-len(paths) // LOOKED_AT)]:
         with suppress(DataError):
-            votes.append(is_photograph(np.asarray(read_image(path))))
-    return 2 * sum(votes) > len(votes)
+            image = read_image(path)
+            if min(image.size) < side:
+                small += 1
+            else:
+                votes.append(is_photograph(np.asarray(image)))
+    if small > len(votes):
+        return "small"
+    return "photographs" if 2 * sum(votes) > len(votes) else "codes"
 
 
 def is_photograph(pixels: np.ndarray) -> bool:

@@ -27,7 +27,7 @@ from tinysrgan.formats import checkpoint
 from tinysrgan.formats.generator_files import read_generator
 from tinysrgan.formats.vgg19_weights import vgg19_or_reason
 from tinysrgan.metrics import qr_reader
-from tinysrgan.metrics.folder_kind import are_photographs
+from tinysrgan.metrics.folder_kind import folder_kind
 from tinysrgan.models import VGG19
 from tinysrgan.ops import exact
 from tinysrgan.ops.device import choose_device
@@ -63,8 +63,14 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
     if ranks().first(images.division) != images.division:
         raise UserError(f"{paths.data} holds other images here, on {socket.gethostname()}, than where rank 0 runs.")
     for_codes = options.preset == "qr" and options.augment != "crops" and not options.synthetic
-    if for_codes and not paths.resume and are_photographs(images.training):
+    kind = folder_kind(images.training, options.hr_size) if for_codes and not paths.resume else "codes"
+    if kind == "photographs":
         say(f"{paths.data} holds photographs, and the preset qr is for QR codes: give --preset photo.")
+    if kind == "small":
+        say(
+            f"Most images of {paths.data} are smaller than {options.hr_size}x{options.hr_size} and are enlarged: give "
+            "the sharp originals, of which training makes the blurred ones itself, or a smaller --hr-size."
+        )
     pairs = training_pairs(images.training, options)
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
