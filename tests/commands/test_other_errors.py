@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mistakes
 import pytest
-from mistakes import check_sentence, contents, python, without_privileges
+from mistakes import check_sentence, contents, python, refuse, without_privileges
 from test_make_qr import load
 from test_train_errors import limit  # noqa: F401 (limit is a fixture)
 
@@ -82,6 +82,15 @@ def test_an_unknown_option_is_no_traceback(name, arguments, tmp_path, monkeypatc
     out, err = capsys.readouterr()
     assert not out and not contents()
     check_sentence(err, "error: ")
+
+
+@pytest.mark.parametrize("name", ["train", "upscale", "rescue", "evaluate", "export", "make_qr"])
+@pytest.mark.parametrize("arguments", [["", "x"], ["--out=", "x"]])
+def test_an_empty_argument_is_not_the_current_folder(name, arguments, tmp_path, monkeypatch, capsys):
+    """As a shell gives it for a variable without a value."""
+    monkeypatch.chdir(tmp_path)
+    main = COMMANDS[name] if name in COMMANDS else import_module(f"tinysrgan.{name}").main
+    refuse(main, arguments, "is empty", capsys)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -248,7 +257,7 @@ BAD = {
     "some": (nothing, ["new", "--count", "some"], "argument --count: invalid int value: 'some'"),
     "a half": (nothing, ["new", "--count", "1.5"], "argument --count: invalid int value: '1.5'"),
     "infinite": (nothing, ["new", "--count", "inf"], "argument --count: invalid int value: 'inf'"),
-    "a count of nothing": (nothing, ["new", "--count", ""], "argument --count: invalid int value: ''"),
+    "a count of nothing": (nothing, ["new", "--count", ""], "The argument after --count is empty"),
     "no count": (nothing, ["new", "--count"], "argument --count: expected one argument"),
     "a seed below zero": (nothing, ["new", "--seed", -1], NUMBERS),
     "a seed that is a text": (nothing, ["new", "--seed", "x"], "argument --seed: invalid int value: 'x'"),

@@ -245,7 +245,7 @@ BAD = {
     **{
         f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a whole number")
         for option in ("--hr-size", "--max-images", "--blocks", "--filters", "--batch-size", "--save-every")
-        for value in ("0", "-1", "many", "nan", "1.5", "")
+        for value in ("0", "-1", "many", "nan", "1.5")
     },
     **{
         f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a whole number")
@@ -255,7 +255,7 @@ BAD = {
     **{
         f"{option} {value}": (nothing, [*NAMED, option, value], f"{option}: '{value}' is not a number")
         for option in ("--pretrain-learning-rate", "--learning-rate", "--adversarial-weight", "--ema")
-        for value in ("-1", "many", "nan", "inf", "")
+        for value in ("-1", "many", "nan", "inf")
     },
     "an average that never moves": (nothing, [*NAMED, "--ema", 1], "--ema: '1' is not a number, 0 or more and less"),
     "a bad value under an old name": (nothing, [*NAMED, "--limit", 0], "--limit: '0' is not a whole number"),

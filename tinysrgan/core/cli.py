@@ -92,6 +92,10 @@ def command_line(arguments: list[str] | None) -> list[str]:
     the options, every argument is a file, also a second ``--``, which argparse would drop.
     """
     args = sys.argv[1:] if arguments is None else list(arguments)
+    for before, arg in zip(["", *args], args, strict=False):
+        if not arg or (arg.startswith("--") and arg.endswith("=")):  # as a path, it would be the current folder
+            which = arg or (f"after {before}" if before else "at the start")
+            raise UserError(f"The argument {which} is empty: give it a value, or leave it out.")
     end = args.index("--") if "--" in args else len(args)
 
     def plain(i: int, arg: str) -> str:
