@@ -142,6 +142,14 @@ def test_a_run_that_was_killed_at_its_very_end_still_ends(codes, tmp_path, monke
     assert [row["step"] for row in log(run)] == ["2", "3"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_a_run_needs_no_standard_error(codes, tmp_path):
+    line = ["-m", "tinysrgan.train", codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", tmp_path / "run"]
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, *map(str, line)]
+    assert subprocess.run(shell, cwd=ROOT, capture_output=True).returncode == 0
+    assert (tmp_path / "run" / "generator.h5").exists()
+
+
 def test_what_a_killed_run_left_half_written_goes_when_it_is_resumed(codes, tmp_path):
     run = tmp_path / "run"
     assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, "--out", run) == 0
