@@ -23,7 +23,7 @@ class LogFile:
     def __init__(self, path: Path, earlier: Path, start: int):
         """Begin the file with the rows of an ``earlier`` part of the run up to step ``start``.
 
-        ``last`` is the step of the last of them, 0 if there is none. Raises UserError if the file can't be written.
+        ``last`` is the step of the last row, 0 if there is none. Raises UserError if the file can't be written.
         """
         self.path = path
         rows = read_rows(earlier, start) if start else []
@@ -32,6 +32,7 @@ class LogFile:
 
     def add(self, row: dict[str, Any]) -> None:
         """Write a row, at once. Raises UserError if that fails."""
+        self.last = row["step"]
         if not row.keys() <= set(self.columns):
             self.file.close()
             self._write_whole([*read_rows(self.path, row["step"]), row])

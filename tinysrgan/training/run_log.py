@@ -92,9 +92,11 @@ class RunLog:
                 self._show(self.start)
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, error: type[BaseException] | None, *exception: object) -> None:
         self.bar.close()
         self.log.file.close()
+        if error and self.log.last <= self.start and not (self.folder / "checkpoint.h5").exists():
+            self.log.path.unlink()  # nothing is there to look at or to go on with
 
     def _keeps_generator(self, done: int) -> bool:
         """Every 5 epochs, as the article does; in a small run of another preset, that is every few steps."""
