@@ -13,7 +13,7 @@ from tinysrgan.core.device import Array
 from tinysrgan.layers import frozen
 from tinysrgan.losses import binary_cross_entropy, mean_sigmoid, perceptual_loss
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.training.arguments import RunPaths, parse
+from tinysrgan.training.arguments import RunPaths, parse, resume_option
 from tinysrgan.training.config import Options
 from tinysrgan.training.interrupt import stop_on_signal
 from tinysrgan.training.run_log import NoLog, RunLog
@@ -111,7 +111,7 @@ def run(paths: RunPaths, options: Options) -> int:
             log.finish()
             return 0
     with taken_by(sys.stdout):
-        print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train --resume {paths.out}")
+        print(f"\nStopped, and all is saved. Go on with: python -m tinysrgan.train {resume_option(paths.out)}")
     return 130
 
 

@@ -1,6 +1,7 @@
 """index.html holds the run's pictures, curves and options, loads nothing, and a browser draws it."""
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -54,7 +55,7 @@ def test_it_holds_the_pictures_and_columns(run):
     }
     assert text.count("</script>") == 1
     assert "<tr><td>batch size<td>8<tr><td>note<td>&lt;b&gt;" in text
-    assert f"--resume {run}".replace("<run>", "&lt;run&gt;") in text
+    assert html.escape(f"--resume '{run}'") in text
 
 
 def test_it_loads_nothing(run):

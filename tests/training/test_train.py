@@ -4,6 +4,8 @@ import csv
 import gzip
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -138,8 +140,51 @@ def test_a_run_that_was_killed_at_its_very_end_still_ends(codes, tmp_path, monke
             assert train(*line) == 130
         assert train("--resume", run) == 0
         assert_same_state(run / "generator.h5", run / "checkpoint.h5", "generator")
-        assert train("--resume", run) == 2 and "has done its" in capsys.readouterr().err
+        assert train("--resume", run) == 2 and "for more, give" in capsys.readouterr().err
     assert [row["step"] for row in log(run)] == ["2", "3"]
+
+
+def test_a_run_that_is_done_says_which_option_gives_it_more(codes, tmp_path, capsys):
+    """Also ``--steps``, which counts the adversarial steps alone; what was trained on pixels can't change any more."""
+    run = tmp_path / "run"
+    assert train(codes, *SMALL, "--pretrain-steps", 2, "--steps", 1, "--out", run) == 0
+    for line, words in {
+        ("--steps", 1): "2 steps on pixels and 1 adversarial ones: for more, give --steps above 1.\n",
+        ("--epochs", 0): "1 adversarial ones: for more, give --epochs above 0.\n",
+        ("--pretrain-steps", 3): "has done 3 steps, 2 of them on pixels, and --pretrain-steps 3 can't change that",
+    }.items():
+        assert train("--resume", run, *line) == 2
+        assert words in capsys.readouterr().err
+    assert train("--resume", run, "--pretrain-steps", 2, "--steps", 2) == 0
+
+
+@pytest.mark.parametrize("name", ["my run", "-x"])
+def test_what_a_message_says_of_resuming_is_what_a_shell_takes(codes, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    line = [codes, *SMALL, "--pretrain-steps", 1, "--steps", 0, f"--out={name}"]
+    assert train(*line) == 0 and train(*line) == 2
+    said = re.search("go on with it by (.*), or give", capsys.readouterr().err)
+    assert train(*shlex.split(said[1]), "--steps", 1) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_whoever_stops_reading_is_told_how_to_go_on(codes, tmp_path, monkeypatch, capsys):
+    """As in ``train ... | head -1``; the reader goes at the first step."""
+    run, (reader, writer) = tmp_path / "run", os.pipe()
+
+    def step(*arguments, step=train_module.pretrain_step):
+        os.close(reader)
+        monkeypatch.undo()
+        monkeypatch.setattr("sys.stdout", pipe)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch, open(writer, "w") as pipe:
+        patch.setattr("sys.stdout", pipe)
+        patch.setattr(train_module, "pretrain_step", step)
+        assert train(codes, *SMALL, "--pretrain-steps", 1, "--steps", 1, "--out", run) == 2
+    said = capsys.readouterr().err
+    assert f"can't be written: Broken pipe. Go on with `python -m tinysrgan.train --resume {run}`.\n" in said
+    assert train("--resume", run) == 0 and [row["step"] for row in log(run)] == ["1", "2"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")

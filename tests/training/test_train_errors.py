@@ -301,8 +301,15 @@ BAD = {
         "--resume goes on with a run and its generator: leave --init-from out",
     ),
     "an unknown optimizer": (nothing, [*NEW, "--optimizer", "sgd"], "invalid choice: 'sgd'"),
-    "a run that is done": (nothing, ["--resume", "run"], "give it more with --steps"),
-    "fewer steps than done": (nothing, ["--resume", "run", "--pretrain-steps", 0], "give it more with --steps"),
+    "a run that is done": (nothing, ["--resume", "run"], "1 steps on pixels and 0 adversarial ones: for more, "
+"give --pretrain-steps above 1 or --steps above 0."),
+    "a new run of no steps": (nothing, [*NEW, "--pretrain-steps", 0], "--pretrain-steps above 0 or --steps above 0."),
+    "a run that is done, elsewhere": (nothing, ["--resume", "run", "--out", "new"], "run has done 1 steps on pixels"),
+    "fewer steps than done": (
+        nothing,
+        ["--resume", "run", "--pretrain-steps", 0],
+        "run/checkpoint.h5 has done 1 steps, 1 of them on pixels, and --pretrain-steps 0 can't change that",
+    ),
     "an empty checkpoint": (checkpoint(b""), AGAIN, "run/checkpoint.h5 is not an HDF5 file"),
     "a signature alone": (cut_checkpoint(8), AGAIN, "run/checkpoint.h5"),
     "a cut checkpoint": (cut_checkpoint(100_000), AGAIN, "run/checkpoint.h5 is damaged or cut short"),
@@ -370,7 +377,7 @@ BAD = {
         AGAIN,
         "run/checkpoint.h5 is of no use: argument --pretrain-learning-rate: ",
     ),
-    "the images are gone": (lambda: shutil.rmtree("images"), AGAIN, "images doesn't exist: give a folder of images"),
+    "the images are gone": (lambda: shutil.rmtree("images"), AGAIN, "tinysrgan.train NEWFOLDER --resume run`"),
     # options that a resumed run may not change
     "another size of net": (nothing, [*AGAIN, "--filters", 4], "leave out --filters (was 2)"),
     "another batch": (nothing, [*AGAIN, "--batch-size", 3], "leave out --batch-size (was 2)"),

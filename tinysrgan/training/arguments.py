@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shlex
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -121,11 +122,23 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> tuple[RunPaths, 
     if changed:
         names = ", ".join(f"{_flag(name)} (was {saved[name]})" for name in changed)
         raise UserError(f"A resumed run keeps its options; leave out {names}, or start a new run without --resume.")
+    done, before = state["step"], saved["pretrain_steps"]
+    if (pixels := given.get("pretrain_steps", before)) != before and done > min(pixels, before):
+        raise UserError(
+            f"{path} has done {done} steps, {min(done, before)} of them on pixels, and --pretrain-steps {pixels} can't "
+            "change that: leave it out, or start a new run with --init-from."
+        )
     vgg_weights = args.vgg_weights or (Path(state["vgg"]) if state.get("vgg") else None)
     out = path.parent
     if args.out and args.out.resolve() != out.resolve():
         out = _results_folder(args.out)
-    paths = RunPaths(args.data or Path(state["data"]), out, args.device, vgg_weights, path, state["step"])
+    data = args.data or Path(state["data"])
+    if not args.data and not data.exists():
+        raise UserError(
+            f"{data}, the run's folder of images, doesn't exist any more: say where it is now, as in `python -m "
+            f"tinysrgan.train NEWFOLDER {resume_option(args.resume)}`."
+        )
+    paths = RunPaths(data, out, args.device, vgg_weights, path, done)
     return replace(paths, needs_vgg=True), Options(**saved | given)
 
 
@@ -156,6 +169,12 @@ class _SavedOptions(argparse.ArgumentParser):
         raise UserError(message)
 
 
+def resume_option(run: Path) -> str:
+    """``--resume RUN`` as a shell takes it, also for a name with a space or with a dash at its start."""
+    name = shlex.quote(run.as_posix())
+    return f"--resume={name}" if name.startswith("-") else f"--resume {name}"
+
+
 def _results_folder(out: Path | None) -> Path:
     """``--out``, or the next free runs/N. Raises UserError if it holds a run's results or can't be written to.
 
@@ -164,7 +183,7 @@ def _results_folder(out: Path | None) -> Path:
     if out is None:
         out = next(path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
     if (out / "checkpoint.h5").exists():
-        raise UserError(f"{out} holds a run already: go on with it by --resume {out}, or give another --out.")
+        raise UserError(f"{out} holds a run already: go on with it by {resume_option(out)}, or give another --out.")
     kinds = ("generator*.h5", *RUN_PICTURES)
     if results := [path for kind in kinds for path in sorted(out.glob(kind))]:
         raise UserError(f"{out} holds a run's {results[0].name} already: give another --out.")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinysrgan.training.arguments import resume_option
 from tinysrgan.training.log_file import CLOCKS, read_rows
 
 PICTURES = 12  # at most; each is some 150 KB
@@ -30,7 +31,7 @@ def page(folder: Path, step: int, total: int, options: dict[str, Any]) -> str:
         title=html.escape(str(folder)),
         step=step,
         total=total,
-        resume=html.escape(f"python -m tinysrgan.train --resume {folder}"),
+        resume=html.escape(f"python -m tinysrgan.train {resume_option(folder)}"),
         latest=max(0, len(pictures) - 1),
         options="".join(f"<tr><td>{_words(name)}<td>{html.escape(str(value))}" for name, value in options.items()),
         pictures=json.dumps(pictures),

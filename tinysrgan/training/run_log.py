@@ -28,7 +28,7 @@ from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.curves import loss_curves
 from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.scores import Validation, table, upscale
-from tinysrgan.training.arguments import RunPaths
+from tinysrgan.training.arguments import RunPaths, resume_option
 from tinysrgan.training.config import Options
 from tinysrgan.training.log_file import LogFile, saved_losses
 from tinysrgan.training.log_words import beside_bicubic, describe
@@ -96,7 +96,7 @@ class RunLog:
         self.bar.close()
         self.log.file.close()
         if error and self.log.last <= self.start and not (self.folder / "checkpoint.h5").exists():
-            self.log.path.unlink()  # nothing is there to look at or to go on with
+            self.log.path.unlink(missing_ok=True)  # nothing is there to look at or to go on with
 
     def _keeps_generator(self, done: int) -> bool:
         """Every 5 epochs, as the article does; in a small run of another preset, that is every few steps."""
@@ -201,8 +201,11 @@ class RunLog:
                 self.told.add(path)
 
     def _tell(self, line: str) -> None:
-        with taken_by(sys.stdout):
-            self.bar.write(line)
+        try:
+            with taken_by(sys.stdout):
+                self.bar.write(line)
+        except UserError as error:
+            raise UserError(f"{error} Go on with `python -m tinysrgan.train {resume_option(self.folder)}`.") from error
 
     def _write_row(self, done: int, scores: dict[str, float]) -> None:
         now = time.perf_counter()

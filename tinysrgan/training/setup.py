@@ -75,8 +75,9 @@ def prepare(paths: RunPaths, options: Options) -> tuple[SRGAN, Batches, RunLog |
     if options.epochs is not None:
         options.steps = options.epochs * max(1, len(pairs) // options.batch_size)
     total = options.pretrain_steps + options.steps
-    if paths.start > total or (paths.start == total and (not paths.resume or has_ended(paths.out, total))):
-        raise UserError(f"{paths.out} has done its {paths.start} steps: give it more with --steps.")
+    run = paths.resume.parent if paths.resume else paths.out
+    if paths.start > total or (paths.start == total and (not paths.resume or has_ended(run, total))):
+        raise UserError(f"{run} has done {what_is_done(paths.start, len(pairs), options)}.")
 
     srgan = SRGAN.build(options, find_vgg(options, paths), module)
     if paths.resume:
@@ -137,6 +138,18 @@ def note_colour(srgan: SRGAN, images: np.ndarray) -> None:
     grey = srgan.generator.config["grey"] and not srgan.parallel.any(bool((images != images[..., :1]).any()))
     for generator in (srgan.generator, srgan.average.net):
         generator.config["grey"] = grey
+
+
+def what_is_done(step: int, images: int, options: Options) -> str:
+    """The steps of each phase that a run has done by ``step``, and the options that give it more."""
+    pixels = min(step, options.pretrain_steps)
+    adversarial = step - pixels
+    more = [f"--steps above {adversarial}"]
+    if options.epochs is not None:
+        more = [f"--epochs above {adversarial // max(1, images // options.batch_size)}"]
+    if not adversarial:
+        more.insert(0, f"--pretrain-steps above {pixels}")
+    return f"{pixels} steps on pixels and {adversarial} adversarial ones: for more, give {' or '.join(more)}"
 
 
 def has_ended(folder: Path, total: int) -> bool:
