@@ -868,7 +868,7 @@ def test_too_little_memory(here, monkeypatch, capsys):
     monkeypatch.setattr("tinysrgan.inference.image_files.eight_bits", no_memory)
     refuse("in.png", "out.png", *OPTIONS, words="in.png can't be read as an image: MemoryError", capsys=capsys)
     monkeypatch.undo()
-    os.chdir(here)
+    monkeypatch.chdir(here)
     monkeypatch.setattr("tinysrgan.inference.upscaler.upscale_in_tiles", no_memory)
     refuse("in.png", "out.png", *OPTIONS, words="in.png needs more memory than there is", capsys=capsys)
 

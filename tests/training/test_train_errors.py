@@ -501,7 +501,7 @@ def test_too_little_memory_in_a_step(here, monkeypatch, capsys):
         check_sentence(capsys.readouterr().err, "too little memory")
     assert contents() == before
     monkeypatch.undo()
-    os.chdir(here)
+    monkeypatch.chdir(here)
     assert run(NEW) == run(AGAIN) == 0
 
 
@@ -601,7 +601,7 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(here, limit, monkey
     check_sentence(capsys.readouterr().err, "new/checkpoint.h5 can't be written: File too large. What was there")
     assert contents() == kept
     monkeypatch.undo()
-    os.chdir(here)
+    monkeypatch.chdir(here)
     assert run(["--resume", "new"]) == 0
     assert Path("new/generator.h5").read_bytes() == Path("whole/generator.h5").read_bytes()
 
