@@ -10,8 +10,8 @@
 // during the first column.
 //
 // - The three taps of a column read almost the same lines of the image: a warp's 4 lines and the 2 below them. A warp
-//   thus loads 6 lines into registers for a column, instead of 12. With COLUMNS of 32, for results of few channels, it
-//   has 2 lines and loads 4, instead of 6.
+//   thus loads 6 lines into registers for a column, instead of 12. With 32 COLUMNS, for results of few channels, a warp
+//   has 2 lines, and loads 4 instead of 6.
 // - An element of the image serves nine taps of two warps, so it is rounded to TF32 once, when it arrives. A weight
 //   serves two warps only. To round it there would save 0.4 instructions for each product of the tensor cores, but cost
 //   as much time in shared memory as reading the weights does, and shared memory is as busy as the tensor cores are.
@@ -76,8 +76,9 @@ struct Image {
   }
 };
 
-// The weights of a column of taps, (0, s) to (2, s). Those of one tap lie in LINES lines of RUN contiguous elements: for
-// y a line is a channel of the image, for dx one of the result. A thread copies four elements of every STEP-th line.
+// The weights of a column of taps, (0, s) to (2, s). Those of one tap lie in LINES lines of RUN contiguous elements:
+// for y a line is a channel of the image, for dx one of the result. A thread copies four elements of every
+// STEP-th line.
 struct Weights {
 #ifdef GRAD_INPUT
   static constexpr int LINES = COLUMNS, RUN = DEPTH, PITCH = RUN + 4;  // lane 4 i + j reads bank 20 i + j

@@ -39,8 +39,8 @@ extern "C" __global__ void conv_forward(const REAL *__restrict__ x, const REAL *
   y[i] = Epilogue<REAL>{bias, slope, shortcut}(sum, i, k);
 }
 
-// dx + shortcut, which may be null. A pixel of x contributes to the outputs whose windows contain it. Tap r connects it to one of them only where
-// h + top - r is a multiple of the stride.
+// dx + shortcut; the shortcut may be null. A pixel of x contributes to the outputs whose windows contain it. Tap r
+// connects it to one of them only where h + top - r is a multiple of the stride.
 extern "C" __global__ void conv_grad_input(const REAL *__restrict__ dy, const REAL *__restrict__ w,
                                            const REAL *shortcut, REAL *dx, Geometry g) {
   long long i = thread_index();

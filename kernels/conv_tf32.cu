@@ -15,8 +15,8 @@
 // - A result of few tiles would leave most of a GPU idle. Its depth is then split among thread blocks
 //   (conv_parts.cuh for y and dx).
 //
-// C and K are multiples of 32 (K of 4 is enough for the forward pass), R and S at most 16, and arrays start at multiples
-// of 16 bytes; any stride. From sm_80 on.
+// C and K are multiples of 32 (K of 4 is enough for the forward pass), R and S at most 16, and arrays start at
+// multiples of 16 bytes; any stride. From sm_80 on.
 #ifndef ROWS
 #define ROWS 128
 #define COLUMNS 64
@@ -56,8 +56,8 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
   write(y, sums, rows, g.K, [](int row) { return (long long)row; }, {bias, slope, shortcut});
 }
 
-// dx + shortcut, which may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth
-// for each of the stride x stride phases.
+// dx + shortcut; the shortcut may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of
+// the depth for each of the stride x stride phases.
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, const float *__restrict__ shortcut,
                 float *__restrict__ dx, float4 *parts, unsigned *tickets, Geometry g) {

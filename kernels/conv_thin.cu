@@ -1,15 +1,15 @@
 // A convolution with few outputs, as the last layer's 9x9 to three colours, on the tensor cores: what comes before and
 // after conv_tf32.cu. conv_reference.cu has the formulas and the shapes.
 //
-// conv_tf32.cu computes 32 columns of a matrix product at a time; three outputs would waste 29 of them. But a pixel of the
-// image has S x K products with the columns of a line of the filter, one for each output whose window it is in:
+// conv_tf32.cu computes 32 columns of a matrix product at a time; three outputs would waste 29 of them. But a pixel of
+// the image has S x K products with the columns of a line of the filter, one for each output whose window it is in:
 //
 //   t[n, p, w, s, k] = sum over r, c  of  x[n, p - top + r, w, c] * w[r, s, c, k]
 //   y[n, p, q, k]    = epilogue of  sum over s  of  t[n, p, q - left + s, s, k]
 //
 // The first line is a convolution with an R x 1 filter and S * K outputs, 27 for 9x9 to three. fold_filter orders its
-// weights, conv_tf32.cu computes t, and add_columns computes y. The multiplications are the same, of which 27 in 32 columns
-// are of use, and a pixel is loaded R times instead of R * S times.
+// weights, conv_tf32.cu computes t, and add_columns computes y. The multiplications are the same, of which 27 in 32
+// columns are of use, and a pixel is loaded R times instead of R * S times.
 //
 // The gradients are those of the two lines, the second first:
 //
@@ -18,7 +18,8 @@
 // spread_columns computes it, conv_tf32.cu the gradients of the R x 1 convolution, of which that of x is dx, and
 // unfold_gradients orders that of the weights.
 //
-// folded (R, 1, C, L) and t (N, P, W, L), where the L columns are the S * K, then zeros. With stride 1, P = H and Q = W.
+// folded (R, 1, C, L) and t (N, P, W, L), where the L columns are the S * K, then zeros. With stride 1,
+// P = H and Q = W.
 #include "convolution.cuh"
 
 // One thread for each element of folded.

@@ -20,12 +20,13 @@
 //   the other slice. The loads take hundreds of cycles, in which the multiplications go on. A slice needs one barrier.
 //
 // A result of few tiles would leave most of a GPU idle. The depth is then split among thread blocks as well: block z
-// sums part z. For y and dx the last block of a tile adds the parts (conv_parts.cuh), for dw conv_add_parts.cu does; both
-// in a fixed order, so that results repeat exactly.
+// sums part z. For y and dx the last block of a tile adds the parts (conv_parts.cuh), for dw conv_add_parts.cu does;
+// both in a fixed order, so that results repeat exactly.
 //
 // Any sizes, any stride. VECTOR_LEFT is 4 where four elements of the left matrix can be loaded at once: the channels of
 // its image are a multiple of 4 and the array starts at a multiple of 16 bytes. Otherwise it is 1. VECTOR_RIGHT and
-// VECTOR_RESULT are defined likewise. SPLIT is 0 where y or dx is in one part, which leaves more registers. The sizes of the tiles: TILES in tinysrgan/ops/cuda/conv_tiled.py.
+// VECTOR_RESULT are defined likewise. SPLIT is 0 where y or dx is in one part, which leaves more registers. The sizes
+// of the tiles: TILES in tinysrgan/ops/cuda/conv_tiled.py.
 #ifndef ROWS
 #define ROWS 128
 #define COLUMNS 128
@@ -74,8 +75,8 @@ conv_forward(const float *__restrict__ x, const float *__restrict__ w, const flo
   }
 }
 
-// dx + shortcut, which may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of the depth
-// for each of the stride x stride phases.
+// dx + shortcut; the shortcut may be null. Blocks: tiles of the rows of the largest phase, tiles of columns, parts of
+// the depth for each of the stride x stride phases.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 conv_grad_input(const float *__restrict__ dy, const float *__restrict__ w, const float *shortcut, float *dx,
                 float4 *parts, unsigned *tickets, Geometry g) {

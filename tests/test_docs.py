@@ -1,4 +1,4 @@
-"""The Markdown files: links lead somewhere; the README has the files' lengths, and its picture is as it says."""
+"""The Markdown files: every link exists; the README's lengths of files are right, and its commands read its picture."""
 
 import re
 from pathlib import Path

@@ -13,9 +13,10 @@ from tinysrgan.core.device import Array
 from tinysrgan.layers import frozen
 from tinysrgan.losses import binary_cross_entropy, mean_sigmoid, perceptual_loss
 from tinysrgan.ops.parallel import single_threaded_blas
-from tinysrgan.training.arguments import RunPaths, parse, resume_option
+from tinysrgan.training.arguments import RunPaths, parse
 from tinysrgan.training.config import Options
 from tinysrgan.training.interrupt import stop_on_signal
+from tinysrgan.training.log_words import resume_option
 from tinysrgan.training.run_log import NoLog, RunLog
 from tinysrgan.training.schedule import learning_rate
 from tinysrgan.training.setup import Batches, prepared

@@ -14,7 +14,7 @@ from cuda_on_cpu.cupy_on_cpu import no_reading
 from planted import plant
 
 from tinysrgan.ops.conv import naive
-from tinysrgan.ops.cuda import conv_tf32, convolution
+from tinysrgan.ops.cuda import conv_halo, conv_tf32, convolution
 from tinysrgan.ops.cuda.geometry import geometry
 
 pytestmark = [pytest.mark.kernels, pytest.mark.tensor_cores]
@@ -255,7 +255,7 @@ def test_grids_are_within_their_limits_and_have_no_empty_parts():
 def test_two_blocks_fit_in_the_shared_memory_of_a_multiprocessor():
     """An A100 has 164 KB, of which each block reserves 1 KB; a desktop GPU's 99 KB hold one block."""
     for name in ("conv_forward", "conv_grad_input", "conv_grad_weight"):
-        for columns in (conv_tf32.COLUMNS, conv_tf32.FEW_COLUMNS):
+        for columns in (conv_halo.COLUMNS, conv_halo.FEW_COLUMNS):
             bytes_ = conv_tf32.shared_memory(name, columns)
             assert 2 * (bytes_ + 1024) <= 164 * 1024 and bytes_ <= 99 * 1024
 

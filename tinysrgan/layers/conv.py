@@ -54,7 +54,7 @@ class Conv2D(Layer):
         slope = constant((activation.slope,), self.b.value, outputs) if activation else None
         y = ops.conv2d(x, self.w.value, self.stride, self.b.value, slope)
         if activation:
-            activation.save_for_backward(y)  # which has the signs of its argument
+            activation.save_for_backward(y)  # its backward needs signs only, and y has those of its argument
         return y
 
     def backward(

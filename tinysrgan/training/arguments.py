@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import shlex
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ from tinysrgan.data.listing import RUN_PICTURES
 from tinysrgan.formats import checkpoint
 from tinysrgan.formats.generator_files import is_ours, read_generator
 from tinysrgan.training.config import PRESETS, Options
+from tinysrgan.training.log_words import resume_option
 
 # Earlier names, on the command line and in older checkpoints; and earlier values.
 RENAMED = {
@@ -167,12 +167,6 @@ def _saved_options(options: dict[str, Any], path: Path) -> dict[str, Any]:
 class _SavedOptions(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
-
-
-def resume_option(run: Path) -> str:
-    """``--resume RUN`` as a shell takes it, also for a name with a space or with a dash at its start."""
-    name = shlex.quote(run.as_posix())
-    return f"--resume={name}" if name.startswith("-") else f"--resume {name}"
 
 
 def _results_folder(out: Path | None) -> Path:

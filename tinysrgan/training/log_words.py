@@ -1,8 +1,10 @@
-"""Losses and scores in words, for the progress bar and the validation line."""
+"""What a run says in words: its losses, its scores, and how to go on with it."""
 
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
 
 
 def describe(losses: dict[str, float]) -> str:
@@ -24,3 +26,9 @@ def beside_bicubic(scores: dict[str, float], bicubic: dict[str, float]) -> str:
     return ", ".join(
         text.format(scores[name], bicubic[name]) for name, text in formats.items() if not math.isnan(scores[name])
     )
+
+
+def resume_option(run: Path) -> str:
+    """``--resume RUN`` as a shell takes it, also for a name with a space or with a dash at its start."""
+    name = shlex.quote(run.as_posix())
+    return f"--resume={name}" if name.startswith("-") else f"--resume {name}"

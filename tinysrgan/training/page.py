@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinysrgan.training.arguments import resume_option
 from tinysrgan.training.log_file import CLOCKS, read_rows
+from tinysrgan.training.log_words import resume_option
 
 PICTURES = 12  # at most; each is some 150 KB
 

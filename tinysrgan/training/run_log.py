@@ -28,10 +28,10 @@ from tinysrgan.metrics import qr_reader
 from tinysrgan.metrics.curves import loss_curves
 from tinysrgan.metrics.figures import encode
 from tinysrgan.metrics.scores import Validation, table, upscale
-from tinysrgan.training.arguments import RunPaths, resume_option
+from tinysrgan.training.arguments import RunPaths
 from tinysrgan.training.config import Options
 from tinysrgan.training.log_file import LogFile, saved_losses
-from tinysrgan.training.log_words import beside_bicubic, describe
+from tinysrgan.training.log_words import beside_bicubic, describe, resume_option
 from tinysrgan.training.page import page
 from tinysrgan.training.saving import save
 from tinysrgan.training.srgan import SRGAN

@@ -25,6 +25,11 @@ def takes(g: Geometry) -> bool:
     return g.R == g.S == TAPS and g.stride == 1 and g.P >= HEIGHT and g.Q >= WIDTH
 
 
+def tile_columns(count: int) -> int:
+    """The columns of a thread block for a result of ``count`` channels."""
+    return FEW_COLUMNS if count <= FEW_COLUMNS else COLUMNS
+
+
 def conv2d(
     x: Array, w: Array, bias: Array | None = None, slope: Array | None = None, shortcut: Array | None = None
 ) -> Array:
@@ -35,7 +40,7 @@ def conv2d(
 
 
 def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], shortcut: Array | None = None) -> Array:
-    """dx + shortcut: (N, H, W, C) from dy: (N, P, Q, K): dy convolved with w flipped, its channels exchanged."""
+    """dx + shortcut: (N, H, W, C), from dy: (N, P, Q, K). dx is dy convolved with w, flipped, C and K exchanged."""
     g = geometry(x_shape, w.shape, 1)
     flipped = g._replace(H=g.P, W=g.Q, C=g.K, P=g.H, Q=g.W, K=g.C, top=g.R - 1 - g.top, left=g.S - 1 - g.left)
     dx = array_module(dy).empty(x_shape, np.float32)
@@ -45,7 +50,7 @@ def conv2d_grad_input(dy: Array, w: Array, x_shape: tuple[int, ...], shortcut: A
 def _launch(g: Geometry, arrays: tuple[Array | None, ...], result: Array, **defines: int) -> Array:
     xp = array_module(result)
     ready = (None if array is None else aligned(array) for array in arrays)
-    columns = FEW_COLUMNS if g.K <= FEW_COLUMNS else COLUMNS
+    columns = tile_columns(g.K)
     grid = g.N * ceil(g.P / HEIGHT) * ceil(g.Q / WIDTH), ceil(g.K / columns)
     launch = kernel(xp, "conv_halo.cu", "conv_halo", COLUMNS=columns, **defines)
     launch(grid, (THREADS,), (*ready, result, g.record()), shared_mem=shared_memory(bool(defines), columns))

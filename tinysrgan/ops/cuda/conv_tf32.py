@@ -16,14 +16,14 @@ import numpy as np
 from tinysrgan.core.device import Array, array_module
 from tinysrgan.ops.cuda import conv_halo, conv_parts
 from tinysrgan.ops.cuda.compile import address, kernel
+from tinysrgan.ops.cuda.conv_halo import tile_columns
 from tinysrgan.ops.cuda.conv_parts import gradient_parts, split
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
 # The part of the result that a thread block computes, the depth of its slices, and how many slices shared memory holds.
-ROWS, COLUMNS, DEPTH, STAGES = 128, 64, 32, 3
-# The columns where no more are needed: the last layer of a fused generator has twelve, a small generator's layers 32.
-FEW_COLUMNS = 32
+# Its columns are those of ``conv_halo``: few for the last layer of a fused generator, which has twelve.
+ROWS, DEPTH, STAGES = 128, 32, 3
 THREADS = 128
 # The largest filter size: the kernels keep one of 16 bits for each tap of an axis that is inside the image.
 TAPS = 16
@@ -82,7 +82,7 @@ def conv2d(
         return conv_halo.conv2d(x, w, bias, slope, shortcut)
     extras = (None if array is None else aligned(array) for array in (bias, slope, shortcut))
     y = xp.empty((g.N, g.P, g.Q, g.K), np.float32)
-    columns = _columns(g.K)
+    columns = tile_columns(g.K)
     grid = ceil(g.N * g.P * g.Q / ROWS), ceil(g.K / columns), 1
     grid, sums = _in_parts(xp, grid, g.R * g.S * g.C // DEPTH, columns)
     _launch(xp, "conv_forward", grid, (aligned(x), aligned(w), *extras, y, *sums, g.record()), columns)
@@ -98,7 +98,7 @@ def conv2d_grad_input(
         return conv_halo.conv2d_grad_input(dy, w, x_shape, shortcut)
     dx = xp.empty(x_shape, np.float32)
     rows = g.N * ceil(g.H / stride) * ceil(g.W / stride)  # of the largest phase
-    columns = _columns(g.C)
+    columns = tile_columns(g.C)
     grid = ceil(rows / ROWS), ceil(g.C / columns), stride**2
     grid, sums = _in_parts(xp, grid, ceil(g.R / stride) * ceil(g.S / stride) * g.K // DEPTH, columns)
     extra = None if shortcut is None else aligned(shortcut)
@@ -109,7 +109,7 @@ def conv2d_grad_input(
 def add_gradients(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int = 1) -> None:
     """w_grad: (R, S, C, K) += dw; b_grad: (K,) += the sums of dy, for x: (N, H, W, C), dy: (N, P, Q, K)."""
     g, xp = geometry(x.shape, w_grad.shape, stride), array_module(x)
-    grid, operands, columns = weight_grid(g), (aligned(x), aligned(dy)), _columns(g.K)
+    grid, operands, columns = weight_grid(g), (aligned(x), aligned(dy)), tile_columns(g.K)
     if grid[2] == 1 and address(w_grad) % 8 == 0:  # two elements are written at a time
         _launch(xp, "conv_grad_weight", grid, (*operands, w_grad, b_grad, np.int64(0), g.record()), columns)
         return
@@ -120,14 +120,9 @@ def add_gradients(x: Array, dy: Array, w_grad: Array, b_grad: Array, stride: int
 
 def weight_grid(g: Geometry) -> tuple[int, int, int]:
     """The grid of conv_grad_weight: tiles down, tiles across, and parts of the depth, none of them empty."""
-    across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / _columns(g.K))
+    across, down = ceil(g.R * g.S * g.C / ROWS), ceil(g.K / tile_columns(g.K))
     slices = ceil(g.N * g.P * g.Q / DEPTH)
     return across, down, split(across * down, slices, BLOCKS, SLICES)
-
-
-def _columns(count: int) -> int:
-    """The columns of a tile for a result of ``count``."""
-    return FEW_COLUMNS if count <= FEW_COLUMNS else COLUMNS
 
 
 def depth_parts(tiles: int, slices: int) -> int:

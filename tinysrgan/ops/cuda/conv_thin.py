@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from tinysrgan.core.device import Array, array_module
-from tinysrgan.ops.cuda import conv_tf32
+from tinysrgan.ops.cuda import conv_halo, conv_tf32
 from tinysrgan.ops.cuda.compile import kernel
 from tinysrgan.ops.cuda.geometry import Geometry, geometry
 from tinysrgan.ops.cuda.launch import aligned
 
 THREADS = 256
 # The outputs of the convolution with an R x 1 filter: the narrowest tile of ``conv_tf32``.
-COLUMNS = conv_tf32.FEW_COLUMNS
+COLUMNS = conv_halo.FEW_COLUMNS
 
 
 def takes(w_shape: tuple[int, ...], stride: int) -> bool:
